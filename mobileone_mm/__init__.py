@@ -1,0 +1,18 @@
+"""MobileOne (arXiv 2206.04040) for mmdet and mmsegmentation.
+
+Importing this package registers the backbone and the hooks in mmengine's root registries, so every
+OpenMMLab library finds ``type='MobileOne'``. It never imports mmdet or mmseg: the parts that need
+them live in :mod:`mobileone_mm.detection` and :mod:`mobileone_mm.segmentation`.
+"""
+
+from .compat import allow_mmengine_checkpoints
+from .ops import install_ops_fallback
+
+# Before anything imports mmdet.models or mmseg.models: both import mmcv.ops, hence mmcv._ext.
+install_ops_fallback()
+allow_mmengine_checkpoints()
+
+from .backbones import MobileOne, MobileOneBlock  # noqa: E402
+from .version import __version__  # noqa: E402
+
+__all__ = ['MobileOne', 'MobileOneBlock', '__version__']

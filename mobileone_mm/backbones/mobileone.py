@@ -1,0 +1,234 @@
+"""The MobileOne backbone (arXiv 2206.04040) for mmdet, mmsegmentation and mmpretrain."""
+
+import warnings
+from typing import Dict, List, Optional, Sequence, Tuple, Union
+
+from mmengine.model import BaseModule
+from mmengine.registry import MODELS
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
+
+from ..archs import NUM_STAGES, MobileOneArch, resolve_arch
+from ..checkpoints import check_form, load_pretrained
+from .block import MobileOneBlock
+
+# output_stride -> (stride, dilation of the blocks behind the first) of the four stages.
+STAGE_STRIDES: Dict[int, Tuple[Tuple[int, int], ...]] = {
+    32: ((2, 1), (2, 1), (2, 1), (2, 1)),
+    16: ((2, 1), (2, 1), (2, 1), (1, 2)),
+    8: ((2, 1), (2, 1), (1, 2), (1, 4)),
+}
+
+
+@MODELS.register_module()
+class MobileOne(BaseModule):
+    """MobileOne: over-parameterised in training, a plain stack of convolutions once folded.
+
+    Follows the released weights where they differ from the paper's Table 7 (see
+    :mod:`mobileone_mm.archs`); parameters carry Apple's names.
+
+    Args:
+        arch: ``'s0'`` ... ``'s4'`` or a dict of :class:`~mobileone_mm.archs.MobileOneArch` fields.
+        in_channels: Channels of the image. Defaults to 3.
+        out_indices: Which stages to return, in this order: 0 to 3 are strides 4, 8, 16 and 32;
+            negative ones count from the end. Defaults to (3, ).
+        output_stride: 32, or 16 or 8 to keep the resolution by dilation instead of stride.
+        frozen_stages: -1 freezes nothing, 0 the stem, n the stem and the first n stages.
+        norm_eval: Keep the batch norms in eval mode while training. Defaults to False.
+        norm_cfg: Defaults to ``dict(type='BN')``, with the eps 1e-5 of the released weights.
+        act_cfg: Defaults to ``dict(type='ReLU')``.
+        use_se: Override squeeze-and-excitation; the paper's segmentation S4 has none (Table 11b).
+        num_conv_branches: Override k of all stages (Table 6).
+        use_scale_branch: The 1x1 branch of the depthwise blocks (Table 5). Defaults to True.
+        use_skip_branch: The batch norm branch (Table 5). Defaults to True.
+        with_cp: Checkpoint activations: less memory, one more forward pass. Defaults to False.
+        deploy: Build the folded form. Defaults to False.
+        init_cfg: Initialization config. ``dict(type='Pretrained', checkpoint=path_or_url)`` reads
+            the files of Apple, mmpretrain, timm and cvnets; see
+            :func:`mobileone_mm.checkpoints.load_pretrained` for its options.
+
+    Attributes:
+        out_channels (tuple[int]): Channels of each returned map.
+        out_strides (tuple[int]): Stride of each returned map.
+
+    Raises:
+        ValueError: An argument is out of range; the message names it.
+    """
+
+    def __init__(self,
+                 arch: Union[str, dict, MobileOneArch],
+                 in_channels: int = 3,
+                 out_indices: Sequence[int] = (3, ),
+                 output_stride: int = 32,
+                 frozen_stages: int = -1,
+                 norm_eval: bool = False,
+                 norm_cfg: Optional[dict] = None,
+                 act_cfg: Optional[dict] = dict(type='ReLU'),
+                 use_se: Optional[bool] = None,
+                 num_conv_branches: Optional[int] = None,
+                 use_scale_branch: bool = True,
+                 use_skip_branch: bool = True,
+                 with_cp: bool = False,
+                 deploy: bool = False,
+                 init_cfg: Union[dict, List[dict], None] = None) -> None:
+        if init_cfg is None:
+            init_cfg = [
+                dict(type='Kaiming', layer='Conv2d'),
+                dict(type='Constant', val=1, layer=['_BatchNorm', 'GroupNorm'])
+            ]
+        super().__init__(init_cfg)
+        self.arch = resolve_arch(arch).override(use_se, num_conv_branches)
+        self.out_indices = _check_out_indices(out_indices)
+        if output_stride not in STAGE_STRIDES:
+            raise ValueError(f'output_stride must be one of {list(STAGE_STRIDES)}, '
+                             f'got {output_stride!r}')
+        if frozen_stages not in range(-1, NUM_STAGES + 1):
+            raise ValueError('frozen_stages must be -1 (none), 0 (the stem) or up to '
+                             f'{NUM_STAGES} (everything), got {frozen_stages!r}')
+        self.frozen_stages = frozen_stages
+        self.norm_eval = norm_eval
+        self.with_cp = with_cp
+        self._block_cfg = dict(
+            norm_cfg=norm_cfg, act_cfg=act_cfg, use_scale_branch=use_scale_branch, deploy=deploy)
+        self._use_skip_branch = use_skip_branch
+
+        # As in the released weights, the stem has one conv branch in every variant.
+        self.stage0 = MobileOneBlock(
+            in_channels, self.arch.stem_channels, 3, stride=2, use_skip_branch=False,
+            **self._block_cfg)
+        channels, dilation, stride = self.arch.stem_channels, 1, 2
+        strides = []
+        for i in range(NUM_STAGES):
+            stage_stride, stage_dilation = STAGE_STRIDES[output_stride][i]
+            self.add_module(f'stage{i + 1}', self._make_stage(
+                i, channels, stage_stride, dilation, stage_dilation))
+            channels, dilation = self.arch.stage_channels[i], stage_dilation
+            stride *= stage_stride
+            strides.append(stride)
+        self.out_channels = tuple(self.arch.stage_channels[i] for i in self.out_indices)
+        self.out_strides = tuple(strides[i] for i in self.out_indices)
+        self._freeze_stages()
+
+    def _make_stage(self, index: int, channels: int, stride: int, first_dilation: int,
+                    dilation: int) -> nn.Sequential:
+        """Depthwise and pointwise blocks in turn; index i of the released names is 2i, 2i + 1.
+
+        The first block, whose stride dilation may replace, keeps the dilation of the stage before:
+        its kernel samples the same grid as the strided one did. It never gets a skip branch, since
+        the strided block of the pretrained weights has none.
+        """
+        arch, blocks = self.arch, []
+        out_channels = arch.stage_channels[index]
+        for i in range(arch.num_blocks[index]):
+            first = i == 0
+            cfg = dict(
+                self._block_cfg,
+                num_conv_branches=arch.num_conv_branches[index],
+                use_se=i >= arch.num_blocks[index] - arch.num_se_blocks[index])
+            blocks.append(MobileOneBlock(
+                channels, channels, 3,
+                stride=stride if first else 1,
+                dilation=first_dilation if first else dilation,
+                groups=channels,
+                use_skip_branch=self._use_skip_branch and not first,
+                **cfg))
+            blocks.append(MobileOneBlock(
+                channels, out_channels, 1,
+                use_skip_branch=self._use_skip_branch and channels == out_channels,
+                **cfg))
+            channels = out_channels
+        return nn.Sequential(*blocks)
+
+    @property
+    def stages(self) -> List[nn.Module]:
+        """The stem and the four stages."""
+        return [getattr(self, f'stage{i}') for i in range(NUM_STAGES + 1)]
+
+    @property
+    def deploy(self) -> bool:
+        """Whether the whole backbone is folded."""
+        return all(m.deploy for m in self.modules() if isinstance(m, MobileOneBlock))
+
+    def forward(self, x: Tensor) -> Tuple[Tensor, ...]:
+        """Compute the feature maps.
+
+        Args:
+            x: Images, (B, in_channels, H, W).
+
+        Returns:
+            One map per ``out_indices``, (B, C, ceil(H / stride), ceil(W / stride)) each.
+        """
+        features = []
+        for stage in self.stages:
+            for block in stage if isinstance(stage, nn.Sequential) else [stage]:
+                if self.with_cp and self.training and x.requires_grad:
+                    x = checkpoint(block, x, use_reentrant=False)
+                else:
+                    x = block(x)
+            features.append(x)
+        return tuple(features[i + 1] for i in self.out_indices)
+
+    def switch_to_deploy(self) -> None:
+        """Fold every block in place; a folded backbone stays as it is.
+
+        The folded net computes what the unfolded one computes in eval mode.
+
+        Raises:
+            ValueError: The model is in half precision; fold in float32, then cast.
+        """
+        if self.training and not self.deploy:
+            warnings.warn('folding a MobileOne in train mode: the result equals its eval() '
+                          'outputs, not those of train(); call eval() first to silence this',
+                          stacklevel=2)
+        for module in self.modules():
+            if isinstance(module, MobileOneBlock):
+                module.switch_to_deploy()
+
+    def init_weights(self) -> None:
+        """Initialise as ``init_cfg`` says, reading foreign checkpoints where it says Pretrained."""
+        cfgs = self.init_cfg if isinstance(self.init_cfg, (list, tuple)) else [self.init_cfg]
+        pretrained = [cfg for cfg in cfgs if cfg and cfg['type'] == 'Pretrained']
+        if not pretrained:
+            super().init_weights()
+            return
+        if not self.is_init:
+            load_pretrained(self, **{k: v for k, v in pretrained[-1].items() if k != 'type'})
+            self._is_init = True
+
+    def train(self, mode: bool = True) -> 'MobileOne':
+        """Set the mode; frozen stages, and all norms with ``norm_eval``, stay in eval mode."""
+        super().train(mode)
+        self._freeze_stages()
+        if mode and self.norm_eval:
+            for module in self.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
+        return self
+
+    def _freeze_stages(self) -> None:
+        for stage in self.stages[:self.frozen_stages + 1]:
+            stage.eval()
+            stage.requires_grad_(False)
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
+        # mmengine loads with strict=False: without this, a folded file would leave an unfolded
+        # backbone at its random weights, with no more than a warning.
+        check_form(state_dict, prefix, deploy=self.deploy)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def _check_out_indices(out_indices: Sequence[int]) -> Tuple[int, ...]:
+    """Normalise to 0 ... 3, keeping the order."""
+    if isinstance(out_indices, int):
+        out_indices = (out_indices, )
+    indices = []
+    for index in out_indices:
+        if index not in range(-NUM_STAGES, NUM_STAGES):
+            raise ValueError(f'out_indices must be within {-NUM_STAGES} ... {NUM_STAGES - 1} '
+                             f'(strides 4, 8, 16 and 32), got {tuple(out_indices)}')
+        indices.append(index % NUM_STAGES)
+    if not indices or len(set(indices)) < len(indices):
+        raise ValueError('out_indices must name at least one stage, each once, '
+                         f'got {tuple(out_indices)}')
+    return tuple(indices)

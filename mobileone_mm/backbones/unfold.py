@@ -1,0 +1,73 @@
+"""Fine-tuning from a folded file: branches whose sum is the folded convolution."""
+
+from typing import Dict
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ..reparam import KernelBias, bn_scale_shift
+from .block import MobileOneBlock
+
+__all__ = ['match_batch_statistics', 'unfold']
+
+
+@torch.no_grad()
+def unfold(backbone: nn.Module, folded: Dict[str, Tensor]) -> None:
+    """Set an unfolded backbone so that its eval() outputs are those of a folded state dict.
+
+    All branches keep their random initialisation but the first convolution of each block, which
+    takes what the others leave of the folded kernel. Train mode normalises by the batch instead:
+    call :func:`match_batch_statistics` on some images, or train with ``norm_eval=True``, to start
+    from the same outputs there too.
+
+    Args:
+        backbone: Unfolded, freshly initialised.
+        folded: State dict of the folded backbone, Apple's names.
+    """
+    for name, block in backbone.named_modules():
+        if isinstance(block, MobileOneBlock):
+            _unfold_block(block, KernelBias(folded[f'{name}.reparam_conv.weight'].double(),
+                                            folded[f'{name}.reparam_conv.bias'].double()))
+    backbone.load_state_dict({k: v for k, v in folded.items() if '.reparam_conv.' not in k},
+                             strict=False)
+
+
+def _unfold_block(block: MobileOneBlock, target: KernelBias) -> None:
+    kernel, bias = block.equivalent_kernel_bias()
+    first = block.rbr_conv[0]
+    scale = bn_scale_shift(first.bn)[0].view(-1, 1, 1, 1)
+    first.conv.weight.add_(((target.kernel - kernel) / scale).to(first.conv.weight))
+    first.bn.bias.add_((target.bias - bias).to(first.bn.bias))
+
+
+@torch.no_grad()
+def match_batch_statistics(module: nn.Module, *inputs: Tensor) -> None:
+    """Make train mode compute on these inputs what eval mode computes, norm by norm.
+
+    Each batch norm takes the statistics of the batch as its running ones, and the gamma and beta
+    that leave its eval() map as it was; afterwards both modes agree on these inputs.
+
+    Args:
+        module: Holds batch norms with affine parameters; modified in place.
+        *inputs: What ``module`` is called with, several images at least.
+    """
+    def match(bn: _BatchNorm, args: tuple) -> None:
+        x = args[0].double()
+        scale, shift = bn_scale_shift(bn)
+        dims = [d for d in range(x.dim()) if d != 1]
+        mean, var = x.mean(dims), x.var(dims, unbiased=False)
+        bn.running_mean.copy_(mean)
+        bn.running_var.copy_(var)
+        bn.weight.copy_(scale * torch.sqrt(var + bn.eps))
+        bn.bias.copy_(shift + scale * mean)
+
+    handles = [m.register_forward_pre_hook(match)
+               for m in module.modules() if isinstance(m, _BatchNorm)]
+    training = module.training
+    try:
+        module.eval()(*inputs)
+    finally:
+        module.train(training)
+        for handle in handles:
+            handle.remove()

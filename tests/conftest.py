@@ -1,0 +1,46 @@
+"""Fixtures shared by all tests."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+SHARED_DATA = Path(__file__).resolve().parents[2] / 'shared' / 'data'
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def shared_data():
+    """A function from a data set's name to its folder beside the checkout; skips without it."""
+    def find(name: str) -> Path:
+        folder = SHARED_DATA / name
+        if not folder.is_dir():
+            pytest.skip(f'the data set {name} is not at {folder}')
+        return folder
+    return find
+
+
+@pytest.fixture
+def randomize():
+    """A function that gives every batch norm statistics and parameters that betray a wrong fold.
+
+    A fresh batch norm (mean 0, variance 1, gamma 1, beta 0) hides mistakes: zeroing the folded
+    bias would still pass.
+    """
+    def apply(module: nn.Module, var=(0.1, 2.0)) -> nn.Module:
+        with torch.no_grad():
+            for bn in module.modules():
+                if isinstance(bn, _BatchNorm):
+                    bn.running_mean.normal_()
+                    bn.running_var.uniform_(*var)
+                    if bn.affine:
+                        bn.weight.uniform_(-1, 1)
+                        bn.bias.normal_()
+        return module
+    return apply
