@@ -1,0 +1,14 @@
+_base_ = './_base_/deeplabv3_ade20k.py'
+
+# use_se=False: the paper's S4 of Table 11b 'was trained without Squeeze-Excite layers'. Apple
+# published no such ImageNet weights: those below load without their gates, so the features
+# that training starts from are not those that were pre-trained.
+model = dict(
+    backbone=dict(
+        arch='s4',
+        use_se=False,
+        init_cfg=dict(
+            checkpoint='https://docs-assets.developer.apple.com/ml-research/datasets/mobileone/'
+            'mobileone_s4_unfused.pth.tar')),
+    decode_head=dict(in_channels=2048),
+    auxiliary_head=dict(in_channels=896, channels=224))

@@ -1,0 +1,124 @@
+"""Unpack one downloaded archive: safely, with progress, and again from where it stopped."""
+
+import os
+import shutil
+import tarfile
+import zlib
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import IO, Callable, Iterator, Mapping, Optional, Tuple
+from zipfile import BadZipFile, ZipFile
+
+import rich.progress
+
+DOWNLOADS = 'downloads'
+Member = Tuple[str, int, Callable[[], IO[bytes]]]
+
+
+class ArchiveError(RuntimeError):
+    """An archive is damaged, unsafe, or not the one it should be."""
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A file to download, and the folder it becomes.
+
+    Attributes:
+        name: File name of the archive.
+        url: Where its publisher offers it.
+        top: The folder inside the archive that is wanted; everything else in it is left out.
+        target: What ``top`` becomes, relative to the data root.
+        counts: What ``target`` must hold: a pattern and the number of files that match it, or a
+            ``.txt`` file and the number of its lines.
+    """
+
+    name: str
+    url: str
+    top: str
+    target: str
+    counts: Mapping[str, int]
+
+    def find(self, root: Path) -> Optional[Path]:
+        """The archive on disk, in ``root`` or its folder ``downloads``."""
+        places = (root / DOWNLOADS / self.name, root / self.name)
+        return next((place for place in places if place.is_file()), None)
+
+
+def wrong_counts(folder: Path, counts: Mapping[str, int]) -> str:
+    """What differs from ``counts`` in ``folder``, in words; empty if nothing does."""
+    found = {pattern: count(folder, pattern) for pattern in counts}
+    return ', '.join(f'{pattern}: {found[pattern]:,} instead of {number:,}'
+                     for pattern, number in counts.items() if found[pattern] != number)
+
+
+def count(folder: Path, pattern: str) -> int:
+    """How many files match ``pattern``, or how many lines the ``.txt`` file of that name has."""
+    if pattern.endswith('.txt'):
+        path = folder / pattern
+        return len(path.read_text().split()) if path.is_file() else 0
+    return sum(1 for _ in folder.glob(pattern))
+
+
+def unpack(archive: Archive, root: Path) -> None:
+    """Unpack into ``<target>.partial``, count, and only then rename to the target.
+
+    A run that was stopped is taken up by the next one. Links and devices are not unpacked.
+
+    Raises:
+        ArchiveError: The archive is damaged or incomplete, has a member that points outside, or
+            does not hold what it should; or the disk is too full to begin.
+    """
+    path, target = archive.find(root), root / archive.target
+    building = target.with_name(f'{target.name}.partial')
+    size, free = path.stat().st_size, shutil.disk_usage(root).free
+    if not building.exists() and free < size:
+        raise ArchiveError(f'{path} needs at least {size:,} bytes of disk, {free:,} are free')
+    try:
+        with rich.progress.open(path, 'rb', description=path.name) as stream:
+            members = _zip_members if path.suffix == '.zip' else _tar_members
+            for name, member_size, open_member in members(stream):
+                inside = _inside(name, archive.top, path)
+                if inside is not None:
+                    _write(building / inside, member_size, open_member)
+    except (BadZipFile, tarfile.TarError, EOFError, zlib.error) as error:
+        raise ArchiveError(f'{path} is damaged or incomplete ({error}): download it again; what '
+                           f'has been unpacked so far is kept in {building}') from error
+    wrong = wrong_counts(building, archive.counts)
+    if wrong:
+        raise ArchiveError(f'{path} is not the published archive, or incomplete: {wrong}. '
+                           f'Download it from {archive.url}')
+    building.rename(target)
+
+
+def _zip_members(stream: IO[bytes]) -> Iterator[Member]:
+    with ZipFile(stream) as file:
+        for info in file.infolist():
+            if not info.is_dir():
+                yield info.filename, info.file_size, partial(file.open, info)
+
+
+def _tar_members(stream: IO[bytes]) -> Iterator[Member]:
+    with tarfile.open(fileobj=stream) as file:
+        for info in file:
+            if info.isreg():
+                yield info.name, info.size, partial(file.extractfile, info)
+
+
+def _inside(name: str, top: str, path: Path) -> Optional[PurePosixPath]:
+    """The member's path below ``top``, or None if it lies elsewhere."""
+    member = PurePosixPath(name)
+    if member.is_absolute() or '..' in member.parts or '\\' in name or ':' in name:
+        raise ArchiveError(f'{path} has the member {name!r}, which points outside of the folder '
+                           'it is unpacked to: this is not the published archive')
+    return member.relative_to(top) if PurePosixPath(top) in member.parents else None
+
+
+def _write(destination: Path, size: int, open_member: Callable[[], IO[bytes]]) -> None:
+    if destination.is_file() and destination.stat().st_size == size:
+        return
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    temporary = destination.with_name(f'{destination.name}.tmp')
+    with open_member() as source, open(temporary, 'wb') as file:
+        shutil.copyfileobj(source, file)
+    os.replace(temporary, destination)

@@ -1,0 +1,69 @@
+"""The published data sets: their archives, where they go, and what they hold."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Callable, Dict, Mapping, Optional, Tuple
+
+from .archives import Archive
+from .voc_aug import convert_sbd
+
+__all__ = ['DATASETS', 'DatasetSpec']
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    """What makes a data set ready.
+
+    Attributes:
+        archives: What to download and unpack.
+        convert: Makes the rest out of the unpacked folders; takes the data root.
+        converted: What ``convert`` must have made, as :attr:`Archive.counts`, relative to the root.
+    """
+
+    archives: Tuple[Archive, ...]
+    convert: Optional[Callable[[Path], None]] = None
+    converted: Mapping[str, int] = field(default_factory=dict)
+
+
+_COCO = 'http://images.cocodataset.org'
+_VOC = 'VOCdevkit/VOC2012'
+
+DATASETS: Dict[str, DatasetSpec] = {
+    'coco': DatasetSpec((
+        Archive('train2017.zip', f'{_COCO}/zips/train2017.zip', 'train2017', 'coco/train2017',
+                {'*.jpg': 118287}),
+        Archive('val2017.zip', f'{_COCO}/zips/val2017.zip', 'val2017', 'coco/val2017',
+                {'*.jpg': 5000}),
+        Archive('annotations_trainval2017.zip',
+                f'{_COCO}/annotations/annotations_trainval2017.zip', 'annotations',
+                'coco/annotations',
+                {'instances_train2017.json': 1, 'instances_val2017.json': 1}),
+    )),
+    'voc12aug': DatasetSpec(
+        (
+            Archive('VOCtrainval_11-May-2012.tar',
+                    'http://host.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar',
+                    _VOC, _VOC,
+                    {'JPEGImages/*.jpg': 17125, 'SegmentationClass/*.png': 2913,
+                     'ImageSets/Segmentation/train.txt': 1464,
+                     'ImageSets/Segmentation/val.txt': 1449}),
+            Archive('benchmark.tgz',
+                    'http://www.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/'
+                    'semantic_contours/benchmark.tgz',
+                    'benchmark_RELEASE', 'VOCdevkit/VOCaug',
+                    {'dataset/cls/*.mat': 11355, 'dataset/train.txt': 8498,
+                     'dataset/val.txt': 2857}),
+        ),
+        convert=convert_sbd,
+        # 10,582 training images: VOC's 1,464 and SBD's that VOC does not label or validate on
+        converted={f'{_VOC}/SegmentationClassAug/*.png': 11355,
+                   f'{_VOC}/ImageSets/Segmentation/aug.txt': 10582 - 1464,
+                   f'{_VOC}/ImageSets/Segmentation/trainaug.txt': 10582}),
+    'ade20k': DatasetSpec((
+        Archive('ADEChallengeData2016.zip',
+                'http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip',
+                'ADEChallengeData2016', 'ade/ADEChallengeData2016',
+                {'images/training/*.jpg': 20210, 'annotations/training/*.png': 20210,
+                 'images/validation/*.jpg': 2000, 'annotations/validation/*.png': 2000}),
+    )),
+}

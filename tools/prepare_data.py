@@ -1,0 +1,40 @@
+"""Check, unpack and convert COCO, Pascal VOC with SBD, or ADE20K. Nothing is downloaded.
+
+    python tools/prepare_data.py voc12aug --check-only
+
+tells what is there, what to download and where to put it; without --check-only it unpacks and
+converts what is there. Stopped half-way, it goes on from there the next time. Exit status: 0 the
+data set is ready, 1 it is not, 130 interrupted.
+"""
+
+import argparse
+import sys
+
+from mobileone_mm.datasets.prepare import DATASETS, ArchiveError, prepare
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('dataset', choices=DATASETS)
+    parser.add_argument('--data-root', default='data', help='defaults to %(default)s')
+    parser.add_argument('--check-only', action='store_true', help='change nothing')
+    return parser.parse_args()
+
+
+def main() -> int:
+    args = parse_args()
+    try:
+        ready = prepare(args.dataset, args.data_root, args.check_only)
+    except (ArchiveError, ModuleNotFoundError, ValueError) as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print('interrupted: run the same command again to go on', file=sys.stderr)
+        return 130
+    print(f'{args.dataset}: {"ready" if ready else "not ready"}')
+    return 0 if ready else 1
+
+
+if __name__ == '__main__':
+    sys.exit(main())
