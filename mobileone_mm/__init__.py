@@ -13,6 +13,7 @@ install_ops_fallback()
 allow_mmengine_checkpoints()
 
 from .backbones import MobileOne, MobileOneBlock  # noqa: E402
+from .hooks import ReparameterizeHook  # noqa: E402
 from .version import __version__  # noqa: E402
 
-__all__ = ['MobileOne', 'MobileOneBlock', '__version__']
+__all__ = ['MobileOne', 'MobileOneBlock', 'ReparameterizeHook', '__version__']

@@ -169,7 +169,9 @@ class MobileOneBlock(nn.Module):
                              'fold, then cast the folded model')
         with torch.no_grad():
             kernel, bias = self.equivalent_kernel_bias()
-            conv = nn.Conv2d(**self.conv_kwargs, device=like.device, dtype=like.dtype)
+            # skip_init draws no random numbers: folding must not disturb a training run.
+            conv = nn.utils.skip_init(
+                nn.Conv2d, **self.conv_kwargs, device=like.device, dtype=like.dtype)
             conv.weight.copy_(kernel)
             conv.bias.copy_(bias)
         trainable = any(p.requires_grad for b in self.branches() for p in b.parameters())

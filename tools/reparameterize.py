@@ -1,0 +1,62 @@
+"""Fold a trained checkpoint: writes OUT.pth and the config OUT.py that tests and deploys it."""
+
+import argparse
+import sys
+from functools import partial
+
+import torch
+from mmengine.config import Config
+from mmengine.runner import Runner
+from torch import nn
+
+from mobileone_mm.checkpoints import CheckpointError
+from mobileone_mm.deploy_files import build_model, check_loads, deploy_config, write_deployed
+from mobileone_mm.verify import FoldingError, verify_folding, verify_on_batch
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='the config that the checkpoint was trained with')
+    parser.add_argument(
+        'checkpoint', help='a checkpoint saved by mmengine; with EMAHook the averaged weights are '
+        'folded, which mmengine stores as its state_dict')
+    parser.add_argument('out', help='path of the folded weights, *.pth')
+    parser.add_argument(
+        '--half', action='store_true', help='store float16: folds in float64, casts afterwards')
+    parser.add_argument(
+        '--fuse-conv-bn', action='store_true', help='fold the batch norms of neck and head too')
+    parser.add_argument(
+        '--verify', nargs='?', choices=['random', 'val'], const='random',
+        help='compare folded and unfolded outputs, before --half, on a random image (the default) '
+        'or on the first validation batch of the config; write nothing if they differ')
+    return parser.parse_args()
+
+
+def verify(args: argparse.Namespace, cfg: Config, model: nn.Module, folded: nn.Module) -> None:
+    check_loads(folded, deploy_config(cfg, args.fuse_conv_bn))
+    if args.verify is None:
+        return
+    if args.verify == 'val':
+        loader = dict(cfg.val_dataloader, num_workers=0, persistent_workers=False)
+        difference = verify_on_batch(model, folded, next(iter(Runner.build_dataloader(loader))))
+    else:
+        image = torch.randn(1, 3, 320, 320, generator=torch.Generator().manual_seed(0))
+        difference = verify_folding(model, folded, image, mode='tensor')
+    print(f'Verified: folded and unfolded outputs differ by at most {difference:.1e} of the '
+          f'largest ({args.verify} input)')
+
+
+def main() -> None:
+    args = parse_args()
+    try:
+        cfg = Config.fromfile(args.config)
+        files = write_deployed(
+            build_model(cfg), cfg, args.checkpoint, args.out, half=args.half,
+            fuse_conv_bn=args.fuse_conv_bn, verify=partial(verify, args, cfg))
+    except (CheckpointError, FoldingError, FileNotFoundError, ValueError) as error:
+        sys.exit(f'error: {error}')
+    print(f'Wrote {files}')
+
+
+if __name__ == '__main__':
+    main()
