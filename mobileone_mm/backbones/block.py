@@ -9,22 +9,11 @@ from torch import Tensor, nn
 
 from ..reparam import (KernelBias, bn_scale_shift, fold_conv_bn, identity_kernel, pad_kernel,
                        sum_branches)
+from .analytic import analytic_forward, check_branch_engine
 from .squeeze_excite import SqueezeExcite
+from .subsampled_conv import SubsampledPointwiseConv2d
 
 HALF_DTYPES = (torch.float16, torch.bfloat16)
-
-
-class SubsampledPointwiseConv2d(nn.Conv2d):
-    """A 1x1 convolution that takes its stride by subsampling its input: the same numbers.
-
-    torch (2.13, CPU) kills the process in the backward pass of a strided 1x1 convolution with
-    channels_last weights and few channels, which is what the stem's scale branch is.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C_in, H, W) -> (B, C_out, ceil(H / stride), ceil(W / stride))."""
-        x = x[:, :, ::self.stride[0], ::self.stride[1]]
-        return nn.functional.conv2d(x, self.weight, self.bias, groups=self.groups)
 
 
 class MobileOneBlock(nn.Module):
@@ -48,6 +37,9 @@ class MobileOneBlock(nn.Module):
         norm_cfg: Defaults to ``dict(type='BN')``.
         act_cfg: ``None`` for no activation. Defaults to ``dict(type='ReLU')``.
         deploy: Build the folded form. Defaults to False.
+        branch_engine: How the branches are computed, not what: ``'textbook'`` one by one,
+            ``'analytic'`` folded by the batch's statistics or fused
+            (:mod:`mobileone_mm.backbones.analytic`), ``'auto'``, the default, the faster of both.
 
     Raises:
         ValueError: ``kernel_size`` is even, the skip branch is asked for where input and output
@@ -67,8 +59,10 @@ class MobileOneBlock(nn.Module):
                  use_se: bool = False,
                  norm_cfg: Optional[dict] = None,
                  act_cfg: Optional[dict] = dict(type='ReLU'),
-                 deploy: bool = False) -> None:
+                 deploy: bool = False,
+                 branch_engine: str = 'auto') -> None:
         super().__init__()
+        self.branch_engine = check_branch_engine(branch_engine)
         if kernel_size % 2 != 1:
             raise ValueError(f'kernel_size must be odd, got {kernel_size}')
         if num_conv_branches < 1:
@@ -121,8 +115,13 @@ class MobileOneBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C_in, H, W) -> (B, C_out, ceil(H / stride), ceil(W / stride))."""
-        y = self.reparam_conv(x) if self.deploy else sum(branch(x) for branch in self.branches())
-        return self.activation(self.se(y))
+        if self.deploy:
+            return self.activation(self.se(self.reparam_conv(x)))
+        if self.branch_engine != 'textbook':
+            y = analytic_forward(self, x)
+            if y is not None:
+                return y
+        return self.activation(self.se(sum(branch(x) for branch in self.branches())))
 
     def equivalent_kernel_bias(self, dtype: torch.dtype = torch.float64) -> KernelBias:
         """The convolution that equals the branches in eval mode; differentiable, no side effects.

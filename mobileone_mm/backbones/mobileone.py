@@ -44,6 +44,9 @@ class MobileOne(BaseModule):
         use_skip_branch: The batch norm branch (Table 5). Defaults to True.
         with_cp: Checkpoint activations: less memory, one more forward pass. Defaults to False.
         deploy: Build the folded form. Defaults to False.
+        branch_engine: How the branches are computed, not what: ``'textbook'`` one by one,
+            ``'analytic'`` folded or fused, for less time and memory, ``'auto'``, the default, the
+            faster of both in each block and call.
         init_cfg: Initialization config. ``dict(type='Pretrained', checkpoint=path_or_url)`` reads
             the files of Apple, mmpretrain, timm and cvnets; see
             :func:`mobileone_mm.checkpoints.load_pretrained` for its options.
@@ -71,6 +74,7 @@ class MobileOne(BaseModule):
                  use_skip_branch: bool = True,
                  with_cp: bool = False,
                  deploy: bool = False,
+                 branch_engine: str = 'auto',
                  init_cfg: Union[dict, List[dict], None] = None) -> None:
         if init_cfg is None:
             init_cfg = [
@@ -90,7 +94,8 @@ class MobileOne(BaseModule):
         self.norm_eval = norm_eval
         self.with_cp = with_cp
         self._block_cfg = dict(
-            norm_cfg=norm_cfg, act_cfg=act_cfg, use_scale_branch=use_scale_branch, deploy=deploy)
+            norm_cfg=norm_cfg, act_cfg=act_cfg, use_scale_branch=use_scale_branch, deploy=deploy,
+            branch_engine=branch_engine)
         self._use_skip_branch = use_skip_branch
 
         # As in the released weights, the stem has one conv branch in every variant.

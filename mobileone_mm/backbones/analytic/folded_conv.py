@@ -1,0 +1,137 @@
+"""One convolution for all branches of a block, from the moments of its input (k >= 2)."""
+
+from dataclasses import dataclass
+from typing import List, Optional, Sequence, Tuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ...reparam import moment_fold as fold
+from ...reparam import moments as mo
+from .norms import normalise, reduce_over, stack_affine, sync_groups
+
+__all__ = ['BranchPlan', 'FoldedConv']
+
+
+@dataclass
+class BranchPlan:
+    """The branches of one block for one forward pass: all but the tensors to differentiate.
+
+    Attributes:
+        shape: Of the block's convolutions.
+        depthwise: Whether each channel reads itself only; else every channel reads all.
+        has_scale: A 1x1 convolution follows the k convolutions.
+        has_skip: The identity comes last.
+        norms: One a branch, in that order.
+        relu: Apply ReLU to the sum.
+    """
+
+    shape: mo.ConvShape
+    depthwise: bool
+    has_scale: bool
+    has_skip: bool
+    norms: List[_BatchNorm]
+    relu: bool
+
+    def kernels(self, weights: Sequence[Tensor], dtype: torch.dtype) -> fold.Kernels:
+        """Stack the weights of the convolutions, a 1x1 one at the centre tap."""
+        taps = self.shape.kernel_size**2
+        rows = [w.to(dtype).flatten(2) for w in weights]
+        if self.has_scale:
+            rows[-1] = F.pad(rows[-1], (taps // 2, taps // 2))
+        if not self.depthwise:
+            identity = None
+            if self.has_skip:
+                channels = rows[0].shape[1]
+                identity = torch.arange(channels, device=rows[0].device) * taps + taps // 2
+            return fold.DenseKernels(torch.stack(rows).flatten(2), identity)
+        rows = [row.squeeze(1) for row in rows]
+        if self.has_skip:
+            centre = torch.zeros_like(rows[0])
+            centre[:, taps // 2] = 1
+            rows.append(centre)
+        return fold.DepthwiseKernels(torch.stack(rows))
+
+    def split_weight_grads(self, grads: Tensor, weights: Sequence[Tensor]) -> List[Tensor]:
+        """Undo :meth:`kernels`."""
+        taps = self.shape.kernel_size**2
+        result = []
+        for i, w in enumerate(weights):
+            grad = grads[i].reshape(w.shape[0], w.shape[1], taps)
+            if self.has_scale and i == len(weights) - 1:
+                grad = grad[:, :, taps // 2]
+            result.append(grad.reshape(w.shape).to(w.dtype))
+        return result
+
+
+class FoldedConv(Function):
+    """``relu(sum_b BN_b(W_b x))`` as one convolution; keeps x and the output only."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, plan: BranchPlan, *tensors: Optional[Tensor]) -> Tensor:  # noqa: D102
+        norms, shape = plan.norms, plan.shape
+        b = len(norms)
+        weights, gammas, betas = tensors[:-2 * b], tensors[-2 * b:-b], tensors[-b:]
+        dtype = mo.accumulation_dtype(x.dtype)
+        kernels = plan.kernels(weights, dtype)
+        if plan.depthwise:
+            moments = mo.depthwise_patch_moments(x, shape)
+        else:
+            moments = mo.dense_moments(x, shape)
+        products = kernels.times(moments.cov)
+        var = kernels.variances(moments.cov, products)
+        mean = kernels.project(moments.mean)
+        gamma = stack_affine(gammas, 1., var)
+        beta = stack_affine(betas, 0., var)
+        stats = normalise(norms, gamma, mean, var, moments.count)
+        kernel = kernels.combine(stats.scale).to(x.dtype)
+        bias = fold.fold_bias(kernel, moments.mean, beta, stats.scale, stats.shift)
+        channels = kernel.shape[0]
+        size = shape.kernel_size
+        y = F.conv2d(x, kernel.view(channels, -1, size, size), bias.to(x.dtype), shape.stride,
+                     shape.padding, shape.dilation, channels if plan.depthwise else 1)
+        if plan.relu:
+            y.relu_()
+        ctx.plan, ctx.count = plan, moments.count
+        ctx.reduce = None
+        for group in sync_groups(norms):
+            ctx.reduce = reduce_over(group, moments.count)
+        ctx.save_for_backward(x, y if plan.relu else None, kernel, moments.mean, products,
+                              *stats, *tensors)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor) -> Tuple[Optional[Tensor], ...]:  # noqa: D102
+        x, y, kernel, mean, products, scale, inv, batch, shift, *tensors = ctx.saved_tensors
+        plan = ctx.plan
+        b = len(plan.norms)
+        weights, gammas, betas = tensors[:-2 * b], tensors[-2 * b:-b], tensors[-b:]
+        if y is not None:
+            grad = torch.ops.aten.threshold_backward(grad, y, 0)
+        state = fold.FoldState(mean, products, scale, inv, batch, shift)
+        kernels = plan.kernels(weights, products.dtype)
+        grad_x, grads = folded_conv_backward(ctx, x, grad, kernel, kernels, state)
+        weight_grads = plan.split_weight_grads(grads.weight, weights)
+        gamma_grads = [None if p is None else g.to(p.dtype) for p, g in zip(gammas, grads.gamma)]
+        beta_grads = [None if p is None else g.to(p.dtype) for p, g in zip(betas, grads.beta)]
+        return (grad_x, None, *weight_grads, *gamma_grads, *beta_grads)
+
+
+def folded_conv_backward(ctx, x: Tensor, grad: Tensor, kernel: Tensor, kernels: fold.Kernels,
+                         state: fold.FoldState) -> Tuple[Optional[Tensor], fold.FoldGrads]:
+    """Gradients of the input and of all branches."""
+    plan, shape, dtype = ctx.plan, ctx.plan.shape, state.products.dtype
+    rows = mo.Rows(grad)
+    grad_bias = rows.sum(rows.view(grad).to(dtype)).to(dtype)
+    kernel_grad = mo.kernel_grad(x, shape, grad, plan.depthwise)
+    kernel_grad -= grad_bias.unsqueeze(1) * state.mean.to(dtype)
+    grads = fold.fold_backward(kernels, state, kernel_grad, grad_bias, ctx.count, ctx.reduce)
+    if not ctx.needs_input_grad[0]:
+        return None, grads
+    input_grad = mo.depthwise_patch_input_grad if plan.depthwise else mo.dense_input_grad
+    return input_grad(x, shape, grads.quadratic, grads.linear, grad, kernel.to(dtype)), grads

@@ -1,0 +1,124 @@
+"""The batch norms of a block's branches, as one stack of vectors."""
+
+from typing import List, NamedTuple, Optional, Sequence, Tuple
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+__all__ = ['BranchStatistics', 'is_plain_norm', 'sync_groups', 'stack_affine', 'uses_batch',
+           'normalise', 'reduce_over']
+
+
+class BranchStatistics(NamedTuple):
+    """What the norms of a block make of the moments of their inputs, (b, C) each.
+
+    ``scale`` is a, ``inv`` is ``1 / sqrt(var + eps)``, ``batch`` (b, 1) is 1 for norms that use the
+    batch; ``shift`` is this batch's mean less the mean in use, ``None`` where all are zero.
+    """
+
+    scale: Tensor
+    inv: Tensor
+    batch: Tensor
+    shift: Optional[Tensor]
+
+
+def is_plain_norm(norm: nn.Module) -> bool:
+    """Whether ``norm`` normalises as torch's own BatchNorm2d or SyncBatchNorm does."""
+    return isinstance(norm, _BatchNorm) and type(norm).forward in (
+        _BatchNorm.forward, nn.SyncBatchNorm.forward)
+
+
+def uses_batch(norm: _BatchNorm) -> bool:
+    """Whether ``norm`` would normalise by the batch's own statistics now."""
+    return norm.training or (norm.running_mean is None and norm.running_var is None)
+
+
+def sync_groups(norms: Sequence[_BatchNorm]) -> List[dist.ProcessGroup]:
+    """The groups of several processes that synchronised norms in training use, each once."""
+    groups: List[dist.ProcessGroup] = []
+    if dist.is_available() and dist.is_initialized():
+        for norm in norms:
+            if isinstance(norm, nn.SyncBatchNorm) and norm.training:
+                group = norm.process_group or dist.group.WORLD
+                if dist.get_world_size(group) > 1 and group not in groups:
+                    groups.append(group)
+    return groups
+
+
+def stack_affine(params: Sequence[Optional[Tensor]], default: float, like: Tensor) -> Tensor:
+    """Stack gammas or betas to (b, C); a norm without affine has ``default``."""
+    return torch.stack([like.new_full(like.shape[1:], default) if p is None else p.to(like.dtype)
+                        for p in params])
+
+
+def _gather_moments(mean: Tensor, var: Tensor, count: int,
+                    group: dist.ProcessGroup) -> Tuple[Tensor, Tensor, int]:
+    """Mean and variance over all processes, in one call and without cancellation.
+
+    ``mean = sum_r n_r mean_r / N``, ``var = sum_r n_r (var_r + (mean_r - mean)^2) / N``.
+    """
+    mine = torch.cat([mean.flatten(), var.double().flatten(), mean.new_tensor([count])])
+    everyone = [torch.empty_like(mine) for _ in range(dist.get_world_size(group))]
+    dist.all_gather(everyone, mine, group=group)
+    everyone = torch.stack(everyone)
+    counts = everyone[:, -1:]
+    means, variances = everyone[:, :-1].chunk(2, dim=1)
+    total = counts.sum()
+    mean_all = (counts * means).sum(0) / total
+    var_all = (counts * (variances + (means - mean_all).square())).sum(0) / total
+    return mean_all.view_as(mean), var_all.view_as(mean), int(total)
+
+
+def reduce_over(group: dist.ProcessGroup, count: int):
+    """A function that sums a tensor over ``group`` and tells the total count, in one call."""
+    def reduce(tensor: Tensor) -> Tuple[Tensor, int]:
+        both = torch.cat([tensor.double().flatten(), tensor.new_tensor([count]).double()])
+        dist.all_reduce(both, group=group)
+        return both[:-1].view_as(tensor).to(tensor.dtype), int(both[-1])
+
+    return reduce
+
+
+def normalise(norms: Sequence[_BatchNorm], gamma: Tensor, mean: Tensor, var: Tensor,
+              count: int) -> BranchStatistics:
+    """Statistics in use and the scales, updating running statistics as the norms' forward does.
+
+    Args:
+        norms: One a branch.
+        gamma: (b, C).
+        mean: Of each branch over this batch, (b, C) float64.
+        var: Likewise, (b, C).
+        count: n.
+    """
+    groups = sync_groups(norms)
+    batch_mean, batch_var, total = mean, var, count
+    if groups:
+        batch_mean, batch_var, total = _gather_moments(mean, var, count, groups[0])
+    batch = [uses_batch(norm) for norm in norms]
+    used_mean, used_var = batch_mean, batch_var
+    if not all(batch):
+        used_mean, used_var = batch_mean.clone(), batch_var.clone()
+        for i, norm in enumerate(norms):
+            if not batch[i]:
+                used_mean[i], used_var[i] = norm.running_mean, norm.running_var
+    for i, norm in enumerate(norms):
+        if norm.training and norm.track_running_stats:
+            _update_running(norm, batch_mean[i], batch_var[i], total)
+    eps = used_var.new_tensor([norm.eps for norm in norms]).unsqueeze(1)
+    inv = torch.rsqrt(used_var + eps).to(gamma.dtype)
+    shift = mean - used_mean if groups or not all(batch) else None
+    mask = gamma.new_tensor(batch).unsqueeze(1)
+    return BranchStatistics(gamma * inv, inv, mask, shift)
+
+
+def _update_running(norm: _BatchNorm, mean: Tensor, var: Tensor, count: int) -> None:
+    if norm.num_batches_tracked is not None:
+        norm.num_batches_tracked.add_(1)
+    momentum = norm.momentum
+    if momentum is None:
+        momentum = 1.0 / float(norm.num_batches_tracked)
+    unbiased = var * (count / (count - 1))
+    norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), momentum)
+    norm.running_var.lerp_(unbiased.to(norm.running_var.dtype), momentum)

@@ -1,0 +1,337 @@
+"""First two moments of what a convolution reads: its input's patches.
+
+A batch norm of a linear map ``y = w p`` needs only ``E[y] = w E[p]`` and
+``Var[y] = w Cov[p] w^T``, so the moments of the patches ``p`` serve any number of branches.
+
+Pure functions on tensors; torch only. Shapes:
+    x      (B, C, H, W)   input, contiguous or channels_last
+    p      the K inputs that one output position reads; positions o = 1 ... n, n = B * H_out * W_out
+    mean   (K,)     dense convolution: K = C * kh * kw;    (C, K) depthwise: K = kh * kw
+    cov    (K, K)   dense convolution;                     (C, K, K) depthwise
+Moments of float16 and bfloat16 inputs are accumulated and returned in float32. Means come in
+float64: where the mean is large against the deviation, a rounded mean would shift every output.
+"""
+
+from typing import Iterator, NamedTuple, Optional, Tuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = [
+    'ConvShape', 'Moments', 'accumulation_dtype', 'channel_moments', 'dense_moments',
+    'depthwise_patch_moments', 'dense_input_grad', 'depthwise_patch_input_grad', 'kernel_grad', 'Rows',
+]
+
+
+class ConvShape(NamedTuple):
+    """What of a convolution decides which inputs an output reads; square kernels."""
+
+    kernel_size: int = 1
+    stride: int = 1
+    padding: int = 0
+    dilation: int = 1
+
+    def out_size(self, size: int) -> int:
+        """Outputs along an axis of ``size`` inputs."""
+        reach = self.dilation * (self.kernel_size - 1) + 1
+        return (size + 2 * self.padding - reach) // self.stride + 1
+
+
+class Moments(NamedTuple):
+    """``mean = sum_o p_o / n`` in float64 and ``cov = sum_o (p_o - mean)(p_o - mean)^T / n``."""
+
+    mean: Tensor
+    cov: Tensor
+    count: int
+
+
+def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
+    """float64 for itself, else float32."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+class Rows:
+    """Views (B, C, H, W) tensors of one memory format as matrices that broadcast per channel.
+
+    Contiguous: (B * C, H * W), a row a channel of an image. channels_last: (B * H * W, C).
+    torch's elementwise and reduction kernels are several times faster on these than on four axes.
+    """
+
+    def __init__(self, like: Tensor) -> None:
+        self.batch, self.channels = like.shape[:2]
+        self.by_channel = like.is_contiguous()
+
+    def view(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> matrix, without a copy."""
+        if self.by_channel:
+            return x.reshape(self.batch * self.channels, -1)
+        return x.permute(0, 2, 3, 1).reshape(-1, self.channels)
+
+    def unview(self, matrix: Tensor, shape: torch.Size) -> Tensor:
+        """Undo :meth:`view`."""
+        if self.by_channel:
+            return matrix.view(shape)
+        return matrix.view(shape[0], *shape[2:], shape[1]).permute(0, 3, 1, 2)
+
+    def spread(self, per_channel: Tensor, dtype: torch.dtype) -> Tensor:
+        """(C,) -> what broadcasts against the matrix."""
+        v = per_channel.to(dtype)
+        return v.repeat(self.batch).unsqueeze(1) if self.by_channel else v.unsqueeze(0)
+
+    def sum(self, matrix: Tensor) -> Tensor:
+        """Matrix -> (C,), summed over images and positions, in float64 across rows."""
+        if not self.by_channel:
+            return matrix.sum(0).double()
+        return matrix.sum(1).view(self.batch, self.channels).double().sum(0)
+
+    def sum_squares(self, matrix: Tensor) -> Tensor:
+        """As :meth:`sum`, of squares."""
+        if not self.by_channel:
+            return torch.linalg.vector_norm(matrix, dim=0).double().square()
+        norms = torch.linalg.vector_norm(matrix, dim=1).double()
+        return norms.square_().view(self.batch, self.channels).sum(0)
+
+
+def channel_moments(x: Tensor) -> Moments:
+    """Per-channel mean and variance: ``v_c = sum (x_c - mean_c)^2 / n``, two-pass.
+
+    ``torch.var_mean`` over (0, 2, 3) and the batch norm's own kernel are several times slower on
+    CPU.
+
+    Returns:
+        Depthwise moments of a one-tap patch: mean (C, 1), cov (C, 1, 1).
+    """
+    rows = Rows(x)
+    dtype = accumulation_dtype(x.dtype)
+    matrix = rows.view(x).to(dtype)
+    count = x.numel() // x.shape[1]
+    shift = (rows.sum(matrix) / count).to(dtype)
+    centred = matrix - rows.spread(shift, dtype)
+    rest = rows.sum(centred) / count
+    var = (rows.sum_squares(centred) / count - rest.square()).clamp_min_(0)
+    mean = shift.double() + rest
+    return Moments(mean.unsqueeze(1), var.to(dtype).view(-1, 1, 1), count)
+
+
+def _tap_slices(shape: ConvShape, size: int) -> Iterator[slice]:
+    """Where in the padded axis tap t of all outputs lies."""
+    for tap in range(shape.kernel_size):
+        start = tap * shape.dilation
+        yield slice(start, start + shape.stride * (shape.out_size(size) - 1) + 1, shape.stride)
+
+
+def patches(x: Tensor, shape: ConvShape) -> Tensor:
+    """The patches that each channel's kernel reads.
+
+    Args:
+        x: (B, C, H, W).
+        shape: Of the convolution.
+
+    Returns:
+        (B, C, K, H_out * W_out), zero where the kernel reaches outside.
+    """
+    batch, channels, height, width = x.shape
+    out = (shape.out_size(height), shape.out_size(width))
+    padded = F.pad(x, [shape.padding] * 4) if shape.padding else x
+    p = x.new_empty(batch, channels, shape.kernel_size**2, *out)
+    columns = list(_tap_slices(shape, width))
+    for i, row in enumerate(_tap_slices(shape, height)):
+        for j, column in enumerate(columns):
+            p[:, :, i * shape.kernel_size + j] = padded[:, :, row, column]
+    return p.flatten(3)
+
+
+def fold_patches(p: Tensor, size: Tuple[int, int], shape: ConvShape) -> Tensor:
+    """Adjoint of :func:`patches`: every input sums what its places in all patches hold.
+
+    Args:
+        p: (B, C, K, H_out * W_out).
+        size: (H, W).
+        shape: Of the convolution.
+
+    Returns:
+        (B, C, H, W).
+    """
+    batch, channels = p.shape[:2]
+    height, width = size
+    out = (shape.out_size(height), shape.out_size(width))
+    pad = shape.padding
+    padded = p.new_zeros(batch, channels, height + 2 * pad, width + 2 * pad)
+    columns = list(_tap_slices(shape, width))
+    for i, row in enumerate(_tap_slices(shape, height)):
+        for j, column in enumerate(columns):
+            tap = p[:, :, i * shape.kernel_size + j].view(batch, channels, *out)
+            padded[:, :, row, column] += tap
+    return padded[:, :, pad:pad + height, pad:pad + width]
+
+
+def _patch_mean(x: Tensor, shape: ConvShape, dtype: torch.dtype) -> Tensor:
+    """``mean[c, t] = sum_o x[c, o + t] / n`` without building patches. (C, K)."""
+    batch, _, height, width = x.shape
+    count = batch * shape.out_size(height) * shape.out_size(width)
+    image = x.sum(0, dtype=torch.float64)
+    image = F.pad(image, [shape.padding] * 4)
+    columns = list(_tap_slices(shape, width))
+    taps = [image[:, row, column].sum((1, 2))
+            for row in _tap_slices(shape, height) for column in columns]
+    return torch.stack(taps, 1).div_(count).to(dtype)
+
+
+# What one chunk of patches may hold: larger ones leave the cache, smaller ones cost calls.
+CHUNK_ELEMENTS = 1 << 18
+
+
+def _chunks(x: Tensor, shape: ConvShape) -> Iterator[Tuple[int, slice]]:
+    """(image, channels) pieces whose patches fit :data:`CHUNK_ELEMENTS`."""
+    batch, channels, height, width = x.shape
+    per_channel = shape.kernel_size**2 * shape.out_size(height) * shape.out_size(width)
+    step = max(1, min(channels, CHUNK_ELEMENTS // max(1, per_channel)))
+    for image in range(batch):
+        for start in range(0, channels, step):
+            yield image, slice(start, min(channels, start + step))
+
+
+def depthwise_patch_moments(x: Tensor, shape: ConvShape) -> Moments:
+    """Moments of each channel's patches from the patches themselves; any stride and dilation.
+
+    Returns:
+        mean (C, K), cov (C, K, K).
+    """
+    dtype = accumulation_dtype(x.dtype)
+    x = x.contiguous()
+    shift = _patch_mean(x, shape, dtype)
+    cov = x.new_zeros(x.shape[1], shape.kernel_size**2, shape.kernel_size**2, dtype=dtype)
+    rest = x.new_zeros(shift.shape, dtype=dtype)
+    for image, part in _chunks(x, shape):
+        p = patches(x[image:image + 1, part].to(dtype), shape)[0]
+        p -= shift[part].unsqueeze(2)
+        cov[part].baddbmm_(p, p.transpose(1, 2))
+        rest[part] += p.sum(2)
+    count = x.shape[0] * p.shape[2]
+    cov /= count
+    rest = rest.double() / count
+    cov -= (rest.unsqueeze(2) * rest.unsqueeze(1)).to(dtype)
+    return Moments(shift.double() + rest, cov, count)
+
+
+def depthwise_patch_input_grad(x: Tensor, shape: ConvShape, quadratic: Tensor, linear: Tensor,
+                               grad: Tensor, kernel: Tensor) -> Tensor:
+    """Gradient through the folded depthwise convolution and the moments, from the patches.
+
+    ``dp_o = kernel g_o + quadratic p_o + linear``, summed into the input.
+
+    Args:
+        x: (B, C, H, W).
+        shape: Of the convolution.
+        quadratic: (C, K, K).
+        linear: (C, K).
+        grad: (B, C, H_out, W_out), gradient of the convolution's output.
+        kernel: (C, K).
+
+    Returns:
+        (B, C, H, W).
+    """
+    dtype = quadratic.dtype
+    x = x.contiguous()
+    g = grad.flatten(2)
+    dx = torch.empty_like(x)
+    for image, part in _chunks(x, shape):
+        p = patches(x[image:image + 1, part].to(dtype), shape)[0]
+        dp = torch.baddbmm(linear[part].unsqueeze(2), quadratic[part], p)
+        dp.baddbmm_(kernel[part].unsqueeze(2), g[image, part].to(dtype).unsqueeze(1))
+        dx[image, part] = fold_patches(dp.unsqueeze(0), x.shape[2:], shape)[0].to(x.dtype)
+    return dx
+
+
+def kernel_grad(x: Tensor, shape: ConvShape, grad: Tensor, depthwise: bool) -> Tensor:
+    """``sum_o g_o p_o^T``, the gradient of a convolution's kernel.
+
+    Args:
+        x: (B, C, H, W).
+        shape: Of the convolution.
+        grad: (B, C_out, H_out, W_out).
+        depthwise: Whether it is a depthwise convolution.
+
+    Returns:
+        (C_out, K) in :func:`accumulation_dtype`.
+    """
+    dtype = accumulation_dtype(x.dtype)
+    size = [shape.kernel_size] * 2
+    weight = x.new_empty(grad.shape[1], 1 if depthwise else x.shape[1], *size, dtype=dtype)
+    return torch.ops.aten.convolution_backward(
+        grad.to(dtype), x.to(dtype), weight, None, [shape.stride] * 2, [shape.padding] * 2,
+        [shape.dilation] * 2, False, [0, 0], x.shape[1] if depthwise else 1,
+        [False, True, False])[1].flatten(1)
+
+
+def _dense_patches(x: Tensor, shape: ConvShape, image: int, dtype: torch.dtype) -> Tensor:
+    """(C * kh * kw, positions) of one image, in the order of a convolution's weight."""
+    one = x[image:image + 1].to(dtype)
+    if shape == ConvShape():
+        return one.reshape(one.shape[1], -1)
+    return patches(one, shape)[0].flatten(0, 1)
+
+
+def dense_moments(x: Tensor, shape: ConvShape = ConvShape()) -> Moments:
+    """Moments over all channels of a patch: the centred Gram matrix.
+
+    ``cov = (P - mean)(P - mean)^T / n``, P the (K, n) patches; K = C for a pointwise convolution.
+    The raw Gram ``P P^T / n - mean mean^T`` would cancel at large means, down to negative
+    variances.
+
+    Returns:
+        mean (K,), cov (K, K).
+    """
+    dtype = accumulation_dtype(x.dtype)
+    if shape == ConvShape():
+        rows = Rows(x)
+        shift = (rows.sum(rows.view(x).to(dtype)) / (x.numel() // x.shape[1])).to(dtype)
+    else:
+        shift = _patch_mean(x, shape, dtype).flatten()
+    cov = x.new_zeros(shift.numel(), shift.numel(), dtype=dtype)
+    rest = torch.zeros_like(shift)
+    centred: Optional[Tensor] = None
+    for image in range(x.shape[0]):
+        p = _dense_patches(x, shape, image, dtype)
+        if centred is None:
+            centred = torch.empty_like(p, memory_format=torch.contiguous_format)
+        torch.sub(p, shift.unsqueeze(1), out=centred)
+        rest += centred.sum(1)
+        cov.addmm_(centred, centred.t())
+    count = x.shape[0] * p.shape[1]
+    cov /= count
+    rest = rest.double() / count
+    cov -= torch.outer(rest, rest).to(dtype)
+    return Moments(shift.double() + rest, cov, count)
+
+
+def dense_input_grad(x: Tensor, shape: ConvShape, quadratic: Tensor, linear: Tensor,
+                     grad: Tensor, kernel: Tensor) -> Tensor:
+    """Gradient through the folded dense convolution and the moments.
+
+    ``dP = kernel^T G + quadratic P + linear``, summed into the input.
+
+    Args:
+        x: (B, C, H, W).
+        shape: Of the convolution.
+        quadratic: (K, K).
+        linear: (K,).
+        grad: (B, C_out, H_out, W_out), gradient of the convolution's output.
+        kernel: (C_out, K).
+
+    Returns:
+        (B, C, H, W).
+    """
+    dtype = quadratic.dtype
+    dx = torch.empty_like(x)
+    for image in range(x.shape[0]):
+        g = grad[image].to(dtype).flatten(1)
+        p = _dense_patches(x, shape, image, dtype)
+        dp = torch.addmm(linear.unsqueeze(1), quadratic, p).addmm_(kernel.t(), g)
+        if shape == ConvShape():
+            dx[image] = dp.view(x.shape[1:])
+        else:
+            dp = dp.view(1, x.shape[1], -1, dp.shape[1])
+            dx[image] = fold_patches(dp, x.shape[2:], shape)[0]
+    return dx
