@@ -1,0 +1,71 @@
+"""S0 from scratch on drawn shapes (tools/make_shapes.py), in minutes on two CPU cores.
+
+Not a recipe of the paper: the schedule and sizes are cut down for `make demo`, all of them our
+choice. Compare ssdlite_mobileone_s0_coco.py.
+"""
+_base_ = './_base_/ssdlite_coco.py'
+
+norm_cfg = dict(type='BN', momentum=0.1)  # a few hundred iterations are too few for 0.03
+model = dict(
+    backbone=dict(init_cfg=None),  # nothing is downloaded
+    neck=dict(  # two extra maps, not four: at 128 pixels they are 2 and 1 cells wide
+        out_channels=(256, 1024, 512, 256),
+        level_strides=(2, 2),
+        level_paddings=(1, 1),
+        norm_cfg=norm_cfg),
+    bbox_head=dict(
+        num_classes=6,
+        in_channels=(256, 1024, 512, 256),
+        norm_cfg=norm_cfg,
+        # With 0.001 the first hundred iterations would go into the size of the outputs.
+        init_cfg=dict(type='Normal', layer='Conv2d', std=0.01),
+        anchor_generator=dict(  # for objects of 10 to 100 pixels, the range of the shapes
+            strides=[16, 32, 64, 128],
+            ratios=[[2, 3], [2, 3], [2, 3], [2, 3]],
+            min_sizes=[16, 32, 56, 80],
+            max_sizes=[32, 56, 80, 112])))
+
+# 128x128: a sixth of the work of 320x320. No cropping, zooming or changes of colour: the scenes
+# are as varied as we like already, and each change would cost iterations.
+input_size = (128, 128)
+train_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations', with_bbox=True),
+    dict(type='Resize', scale=input_size, keep_ratio=False),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='PackDetInputs')
+]
+test_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='Resize', scale=input_size, keep_ratio=False),
+    dict(type='LoadAnnotations', with_bbox=True),
+    dict(
+        type='PackDetInputs',
+        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'))
+]
+data_root = 'data/shapes/coco/'
+dataset = dict(
+    data_root=data_root,
+    metainfo=dict(classes=('circle', 'square', 'triangle', 'star', 'cross', 'ring')))
+train_dataloader = dict(
+    batch_size=8,  # many small steps
+    num_workers=1,  # the cores are for the network
+    dataset=dict(pipeline=train_pipeline, **dataset))
+val_dataloader = dict(num_workers=1, dataset=dict(pipeline=test_pipeline, **dataset))
+test_dataloader = val_dataloader
+val_evaluator = dict(ann_file=data_root + 'annotations/instances_val2017.json')
+test_evaluator = val_evaluator
+
+train_cfg = dict(max_epochs=6, val_interval=3)
+optim_wrapper = dict(
+    optimizer=dict(lr=0.02),  # for a batch of 8
+    clip_grad=dict(max_norm=35))  # in place of a long warm-up
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=40),
+    dict(type='CosineAnnealingLR', eta_min=0, by_epoch=True, begin=0, convert_to_iter_based=True)
+]
+custom_hooks = [  # no EMA: a few hundred iterations are too few for its momentum
+    dict(type='NumClassCheckHook'),
+    dict(type='CheckInvalidLossHook', interval=50, priority='VERY_LOW')
+]
+default_hooks = dict(logger=dict(interval=25))

@@ -1,0 +1,16 @@
+"""What MobileOne needs of mmdet: the SSDLite head; the only part of the package that imports it."""
+
+import mobileone_mm  # noqa: F401  (first: it provides mmcv._ext where mmcv-lite is installed)
+
+try:
+    import mmdet.models  # noqa: F401
+except ModuleNotFoundError as error:
+    if error.name not in ('mmdet', 'pycocotools', 'shapely', 'terminaltables'):
+        raise
+    raise ModuleNotFoundError(
+        f'mobileone_mm.detection needs {error.name}: pip install "mmdet>=3.3,<3.4"',
+        name=error.name) from error
+
+from .ssdlite_head import SSDLiteHead  # noqa: E402
+
+__all__ = ['SSDLiteHead']
