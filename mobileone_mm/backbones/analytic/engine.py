@@ -106,7 +106,7 @@ def _applies(block: nn.Module, x: Tensor) -> bool:
     channels, groups = convs[0].in_channels, convs[0].groups
     if groups not in (1, channels) or convs[0].out_channels < groups:
         return False
-    if x.dim() != 4 or x.shape[1] != channels or x.dtype not in FLOAT_DTYPES:
+    if x.is_meta or x.dim() != 4 or x.shape[1] != channels or x.dtype not in FLOAT_DTYPES:
         return False
     expected = convs[0].weight.dtype
     if not torch.is_autocast_enabled(x.device.type) and expected != x.dtype:
