@@ -52,7 +52,7 @@ def deploy_config(cfg: Config, fuse_conv_bn: bool = False) -> Config:
                          'written: build the Runner with Runner.from_cfg')
     cfg = copy.deepcopy(cfg)
     _set_deploy(cfg.model, fuse_conv_bn)
-    cfg.load_from, cfg.resume = None, False
+    cfg.load_from, cfg.resume, cfg.launcher = None, False, 'none'
     cfg.custom_hooks = [hook for hook in cfg.get('custom_hooks') or []
                         if _type_name(hook) not in TRAINING_HOOKS]
     return cfg
@@ -91,7 +91,7 @@ def write_deployed(model: nn.Module,
     """
     out = Path(out)
     _check_out(out, checkpoint, cfg.filename)
-    config = deploy_config(cfg, fuse_conv_bn)
+    config = deploy_config(cfg, fuse_conv_bn).pretty_text
     meta = _load(model, checkpoint)
     model.eval()
     folded = reparameterize(model, fuse_conv_bn=fuse_conv_bn)
@@ -100,11 +100,11 @@ def write_deployed(model: nn.Module,
     weights = weights_to_cpu(folded.state_dict())
     if half:
         weights = _to_half(weights)
-    meta['cfg'] = config.pretty_text  # what mmdet's and mmseg's inferencers read
+    meta['cfg'] = config  # what mmdet's and mmseg's inferencers read
     out.parent.mkdir(parents=True, exist_ok=True)
     # The config first: whoever finds the weights finds the config too.
     with atomic_path(out.with_suffix('.py')) as path:
-        path.write_text(config.pretty_text, encoding='utf-8')
+        path.write_text(config, encoding='utf-8')
     with atomic_path(out) as path:
         torch.save(dict(meta=meta, state_dict=weights), path)
     return DeployedFiles(out, out.with_suffix('.py'), _count(folded), _bytes(weights),

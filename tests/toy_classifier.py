@@ -71,7 +71,7 @@ class ToyMetric(BaseMetric):
         return dict(score=sum(results) / len(results))
 
 
-def toy_config(work_dir, hook=True, ema=False, max_epochs=3):
+def toy_config(work_dir, hook=True, ema=False, max_epochs=2):
     """A complete config of a run of a second."""
     loader = dict(batch_size=4, num_workers=0, collate_fn=dict(type='default_collate'))
     hooks = [dict(type='EMAHook', momentum=0.3, update_buffers=True)] if ema else []
