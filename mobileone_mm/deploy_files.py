@@ -55,6 +55,8 @@ def deploy_config(cfg: Config, fuse_conv_bn: bool = False) -> Config:
     cfg.load_from, cfg.resume, cfg.launcher = None, False, 'none'
     cfg.custom_hooks = [hook for hook in cfg.get('custom_hooks') or []
                         if _type_name(hook) not in TRAINING_HOOKS]
+    cfg.default_hooks = {name: hook for name, hook in (cfg.get('default_hooks') or {}).items()
+                         if _type_name(hook) not in TRAINING_HOOKS}
     return cfg
 
 

@@ -156,4 +156,6 @@ custom_hooks = [
     dict(type='CheckInvalidLossHook', interval=50, priority='VERY_LOW')  # [mmdet]
 ]
 default_hooks = dict(
-    checkpoint=dict(max_keep_ckpts=3, save_best='coco/bbox_mAP'))  # [ours]
+    checkpoint=dict(max_keep_ckpts=3, save_best='coco/bbox_mAP'),  # [ours]
+    # Validate and deploy the folded model; here, where a variant's custom_hooks do not replace it
+    reparameterize=dict(type='ReparameterizeHook'))

@@ -104,5 +104,7 @@ default_hooks = dict(
     # [cvnets] keeps the best by IoU
     checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=3, save_best='mIoU'),
     sampler_seed=dict(type='DistSamplerSeedHook'),
-    visualization=dict(type='SegVisualizationHook'))
+    visualization=dict(type='SegVisualizationHook'),
+    # Validate and deploy the folded model; here, where a variant's custom_hooks do not replace it
+    reparameterize=dict(type='ReparameterizeHook'))
 log_processor = dict(by_epoch=True)
