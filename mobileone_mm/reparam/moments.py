@@ -12,7 +12,7 @@ Moments of float16 and bfloat16 inputs are accumulated and returned in float32. 
 float64: where the mean is large against the deviation, a rounded mean would shift every output.
 """
 
-from typing import Iterator, NamedTuple, Optional, Tuple
+from typing import Iterator, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -65,8 +65,8 @@ class Rows:
     def view(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> matrix, without a copy."""
         if self.by_channel:
-            return x.reshape(self.batch * self.channels, -1)
-        return x.permute(0, 2, 3, 1).reshape(-1, self.channels)
+            return x.view(self.batch * x.shape[1], -1)
+        return x.permute(0, 2, 3, 1).view(-1, x.shape[1])
 
     def unview(self, matrix: Tensor, shape: torch.Size) -> Tensor:
         """Undo :meth:`view`."""
@@ -102,16 +102,26 @@ def channel_moments(x: Tensor) -> Moments:
     Returns:
         Depthwise moments of a one-tap patch: mean (C, 1), cov (C, 1, 1).
     """
-    rows = Rows(x)
     dtype = accumulation_dtype(x.dtype)
-    matrix = rows.view(x).to(dtype)
     count = x.numel() // x.shape[1]
-    shift = (rows.sum(matrix) / count).to(dtype)
-    centred = matrix - rows.spread(shift, dtype)
-    rest = rows.sum(centred) / count
-    var = (rows.sum_squares(centred) / count - rest.square()).clamp_min_(0)
+    rows = Rows(x)
+    shift = (rows.sum(rows.view(x).to(dtype)) / count).to(dtype)
+    rest = torch.zeros_like(shift, dtype=torch.float64)
+    var = torch.zeros_like(rest)
+    for piece in _cache_sized(x):
+        rows = Rows(piece)
+        centred = rows.view(piece).to(dtype) - rows.spread(shift, dtype)
+        rest += rows.sum(centred)
+        var += rows.sum_squares(centred)
+    rest /= count
+    var = (var / count - rest.square()).clamp_min_(0)
     mean = shift.double() + rest
     return Moments(mean.unsqueeze(1), var.to(dtype).view(-1, 1, 1), count)
+
+
+def _cache_sized(x: Tensor) -> Sequence[Tensor]:
+    """Images together or one by one: temporaries of a large batch would leave the cache."""
+    return x.split(1) if x[0].numel() > SPLIT_ELEMENTS else (x, )
 
 
 def _tap_slices(shape: ConvShape, size: int) -> Iterator[slice]:
@@ -178,6 +188,8 @@ def _patch_mean(x: Tensor, shape: ConvShape, dtype: torch.dtype) -> Tensor:
     return torch.stack(taps, 1).div_(count).to(dtype)
 
 
+# Above this size, images are taken one by one.
+SPLIT_ELEMENTS = 1 << 16
 # What one chunk of patches may hold: larger ones leave the cache, smaller ones cost calls.
 CHUNK_ELEMENTS = 1 << 18
 

@@ -11,6 +11,8 @@ from torch.autograd.function import once_differentiable
 from ...reparam import moment_fold as fold
 from ...reparam import moments as mo
 from .folded_conv import BranchPlan
+from .kernels import (add_scaled_, channel_affine, channel_dots, like_format,
+                      pointwise_input_grad_, pointwise_kernel_grad)
 from .norms import normalise, reduce_over, stack_affine, sync_groups
 
 __all__ = ['FusedBranches']
@@ -41,7 +43,9 @@ class FusedBranches(Function):
         slopes = kernels.combine(stats.scale)
         offset = fold.fold_bias(slopes, moments.mean, stack_affine(betas, 0., var), stats.scale,
                                 stats.shift)
-        out = _affine(sources, slopes, offset)
+        out = channel_affine(y.to(dtype), slopes[:, 0], offset.to(dtype))
+        if b > 1:
+            add_scaled_(out, sources[1].to(dtype), slopes[:, 1])
         if plan.relu:
             out.relu_()
         out = out.to(x.dtype)
@@ -61,23 +65,18 @@ class FusedBranches(Function):
         weights, gammas, betas = tensors[:-2 * b], tensors[-2 * b:-b], tensors[-b:]
         if out is not None:
             grad = torch.ops.aten.threshold_backward(grad, out, 0)
-        grad = _like(grad, y)
+        g = like_format(grad, y).to(dtype)
         sources = [y] if b == 1 else [y, _at_outputs(x, y, plan.shape.stride)]
-        rows = mo.Rows(y)
-        g = rows.view(grad).to(dtype)
-        grad_bias = rows.sum(g).to(dtype)
-        slope_grads = torch.stack(
-            [_centred_dot(rows, source, mean[:, i], g) for i, source in enumerate(sources)], 1)
+        dots = [channel_dots(g, source.to(dtype), m.to(dtype))
+                for source, m in zip(sources, mean.unbind(1))]
+        slope_grads, grad_bias = torch.stack([dot for dot, _ in dots], 1), dots[0][1]
         kernels = _tap_kernels(weights, plan, dtype)
         state = fold.FoldState(mean, products, scale, inv, batch, shift)
         grads = fold.fold_backward(kernels, state, slope_grads, grad_bias, ctx.count, ctx.reduce)
-        taps = [_tap_grad(rows, source, g, slopes[:, i], grads.quadratic[:, i, i],
-                          grads.linear[:, i]).to(x.dtype) for i, source in enumerate(sources)]
-        grad_x, grad_w = _convolve_backward(x, weights[0], rows.unview(taps[0], y.shape), plan,
-                                            ctx.needs_input_grad[0])
-        if b > 1 and grad_x is not None:
-            stride = plan.shape.stride
-            grad_x[:, :, ::stride, ::stride] += rows.unview(taps[1], y.shape)
+        taps = [add_scaled_(channel_affine(source.to(dtype), grads.quadratic[:, i, i],
+                                           grads.linear[:, i]), g, slopes[:, i])
+                for i, source in enumerate(sources)]
+        grad_x, grad_w = _input_and_weight_grad(ctx, x, weights[0], taps)
         weight_grads = [grad_w] + [grads.weight[1][:, 1].reshape(w.shape).to(w.dtype)
                                    for w in weights[1:]]
         gamma_grads = [None if p is None else v.to(p.dtype) for p, v in zip(gammas, grads.gamma)]
@@ -85,16 +84,9 @@ class FusedBranches(Function):
         return (grad_x, None, *weight_grads, *gamma_grads, *beta_grads)
 
 
-def _like(tensor: Tensor, other: Tensor) -> Tensor:
-    """``tensor`` in the memory format of ``other``."""
-    if other.is_contiguous():
-        return tensor.contiguous()
-    return tensor.contiguous(memory_format=torch.channels_last)
-
-
 def _at_outputs(x: Tensor, y: Tensor, stride: int) -> Tensor:
     """x at the positions of y, in y's memory format."""
-    return _like(x[:, :, ::stride, ::stride] if stride > 1 else x, y)
+    return like_format(x[:, :, ::stride, ::stride] if stride > 1 else x, y)
 
 
 def _convolve(x: Tensor, weight: Tensor, plan: BranchPlan) -> Tensor:
@@ -104,14 +96,25 @@ def _convolve(x: Tensor, weight: Tensor, plan: BranchPlan) -> Tensor:
     return y if y.is_contiguous() else y.contiguous(memory_format=torch.channels_last)
 
 
-def _convolve_backward(x: Tensor, weight: Tensor, grad: Tensor, plan: BranchPlan,
-                       input_grad: bool) -> Tuple[Optional[Tensor], Tensor]:
-    shape = plan.shape
+def _input_and_weight_grad(ctx, x: Tensor, weight: Tensor,
+                           taps: Sequence[Tensor]) -> Tuple[Optional[Tensor], Tensor]:
+    """Through the convolution of the first tap, plus what x gets directly as the second."""
+    shape, depthwise = ctx.plan.shape, ctx.plan.depthwise
+    needs_x = ctx.needs_input_grad[0]
+    if not depthwise and shape == mo.ConvShape() and x.dtype == taps[0].dtype:
+        w = weight.to(x.dtype).flatten(1)
+        grad_w = pointwise_kernel_grad(x, like_format(taps[0], x)).view_as(weight)
+        if not needs_x:
+            return None, grad_w
+        into = taps[1] if len(taps) > 1 else torch.zeros_like(x)
+        return pointwise_input_grad_(into, w, like_format(taps[0], x)), grad_w
     grad_x, grad_w, _ = torch.ops.aten.convolution_backward(
-        grad, x, weight.to(x.dtype), None, [shape.stride] * 2, [shape.padding] * 2,
-        [shape.dilation] * 2, False, [0, 0], x.shape[1] if plan.depthwise else 1,
-        [input_grad, True, False])
-    return (grad_x if input_grad else None), grad_w.to(weight.dtype)
+        taps[0].to(x.dtype), x, weight.to(x.dtype), None, [shape.stride] * 2, [shape.padding] * 2,
+        [shape.dilation] * 2, False, [0, 0], x.shape[1] if depthwise else 1,
+        [needs_x, True, False])
+    if len(taps) > 1 and needs_x:
+        grad_x[:, :, ::shape.stride, ::shape.stride] += taps[1]
+    return grad_x if needs_x else None, grad_w.to(weight.dtype)
 
 
 def _stack_moments(parts: List[mo.Moments]) -> mo.Moments:
@@ -131,29 +134,3 @@ def _tap_kernels(weights: Sequence[Tensor], plan: BranchPlan,
     if plan.has_skip:
         kernels[-1, :, 1] = 1
     return fold.DepthwiseKernels(kernels)
-
-
-def _affine(sources: Sequence[Tensor], slopes: Tensor, offset: Tensor) -> Tensor:
-    """``sum_i slopes_i source_i + offset`` per channel."""
-    dtype = slopes.dtype
-    rows = mo.Rows(sources[0])
-    out = torch.addcmul(rows.spread(offset, dtype), rows.view(sources[0]).to(dtype),
-                        rows.spread(slopes[:, 0], dtype))
-    for source, slope in zip(sources[1:], slopes[:, 1:].unbind(1)):
-        out.addcmul_(rows.view(source).to(dtype), rows.spread(slope, dtype))
-    return rows.unview(out, sources[0].shape)
-
-
-def _centred_dot(rows: mo.Rows, source: Tensor, mean: Tensor, g: Tensor) -> Tensor:
-    """``sum_o g_o (source_o - mean)`` per channel."""
-    centred = torch.sub(rows.view(source).to(g.dtype), rows.spread(mean, g.dtype))
-    return rows.sum(centred.mul_(g)).to(g.dtype)
-
-
-def _tap_grad(rows: mo.Rows, source: Tensor, g: Tensor, slope: Tensor, quadratic: Tensor,
-              linear: Tensor) -> Tensor:
-    """``slope g_o + quadratic source_o + linear`` per channel."""
-    dtype = g.dtype
-    out = torch.addcmul(rows.spread(linear, dtype), rows.view(source).to(dtype),
-                        rows.spread(quadratic, dtype))
-    return out.addcmul_(g, rows.spread(slope, dtype))

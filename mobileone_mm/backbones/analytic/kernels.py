@@ -1,0 +1,67 @@
+"""Passes over feature maps by those of torch's operators that are fast at them.
+
+Shapes: x, y, g (B, C, H, W), contiguous or channels_last; vectors (C,).
+"""
+
+from typing import Tuple
+
+import torch
+from torch import Tensor
+
+from ...reparam.moments import Rows
+
+__all__ = ['channel_affine', 'channel_dots', 'add_scaled_', 'pointwise_input_grad_',
+           'pointwise_kernel_grad', 'like_format']
+
+
+def like_format(tensor: Tensor, other: Tensor) -> Tensor:
+    """``tensor`` in the memory format of ``other``."""
+    if other.is_contiguous():
+        return tensor.contiguous()
+    return tensor.contiguous(memory_format=torch.channels_last)
+
+
+def channel_affine(x: Tensor, slope: Tensor, offset: Tensor) -> Tensor:
+    """``slope x + offset`` per channel: a batch norm of mean 0 and variance 1."""
+    slope = slope.contiguous()
+    return torch.batch_norm(x, slope, offset.contiguous(), torch.zeros_like(slope),
+                            torch.ones_like(slope), False, 0., 0., False)
+
+
+def channel_dots(g: Tensor, x: Tensor, mean: Tensor) -> Tuple[Tensor, Tensor]:
+    """``sum_o g_o (x_o - mean)`` and ``sum_o g_o`` per channel: the reductions of a batch norm."""
+    # The channels_last kernels ignore the strides of their vectors.
+    mean = mean.contiguous()
+    ones = torch.ones_like(mean)
+    _, dot, total = torch.ops.aten.native_batch_norm_backward(
+        g, x, None, None, None, mean, ones, True, 0., [False, True, True])
+    return dot, total
+
+
+def add_scaled_(out: Tensor, x: Tensor, slope: Tensor) -> Tensor:
+    """``out += slope x`` per channel, in place; both of the same memory format."""
+    rows = Rows(out)
+    rows.view(out).addcmul_(rows.view(x), rows.spread(slope, out.dtype))
+    return out
+
+
+def pointwise_input_grad_(out: Tensor, weight: Tensor, g: Tensor) -> Tensor:
+    """``out += W^T g`` at every position, in place; W (C_out, C_in)."""
+    rows = Rows(out)
+    if not rows.by_channel:
+        rows.view(out).addmm_(rows.view(g), weight)
+        return out
+    for to, of in zip(out.flatten(2), g.flatten(2)):
+        to.addmm_(weight.t(), of)
+    return out
+
+
+def pointwise_kernel_grad(x: Tensor, g: Tensor) -> Tensor:
+    """``sum_o g_o x_o^T``: (C_out, C_in)."""
+    rows = Rows(x)
+    if not rows.by_channel:
+        return rows.view(g).t() @ rows.view(x)
+    total = torch.zeros(g.shape[1], x.shape[1], dtype=x.dtype, device=x.device)
+    for gi, xi in zip(g.flatten(2), x.flatten(2)):
+        total.addmm_(gi, xi.t())
+    return total
