@@ -86,7 +86,7 @@ def read_checkpoint(checkpoint: Union[str, PathLike], weights_only: bool = True)
     except FileNotFoundError:
         raise FileNotFoundError(f'there is no checkpoint file {name!r}') from None
     except pickle.UnpicklingError as error:
-        if 'Weights only load failed' in str(error) and 'Unsupported' in str(error):
+        if re.search('Unsupported (global|class)', str(error)):
             raise CheckpointError(
                 f'{name} holds pickled objects besides weights, which could run code; if you trust '
                 'where it comes from, add weights_only=False to init_cfg') from error

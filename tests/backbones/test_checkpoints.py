@@ -1,0 +1,247 @@
+"""Everyone's checkpoints load; what does not fit says so."""
+
+import copy
+import re
+import zipfile
+
+import pytest
+import torch
+from torch import nn
+
+from mobileone_mm import MobileOne
+from mobileone_mm.backbones.unfold import match_batch_statistics
+from mobileone_mm.checkpoints import CheckpointError, is_folded, to_apple_names, unwrap
+
+S4_LIKE = dict(width_factor=(0.25, 0.25, 0.25, 0.25), num_conv_branches=(2, 2, 2, 2),
+               num_blocks=(1, 2, 3, 1), num_se_blocks=(0, 0, 1, 1))
+
+# Apple's names -> those of the other code bases, written from their sources independently of the
+# renaming under test (which goes the other way).
+DIALECTS = {
+    'apple': [],
+    'mmpretrain': [(r'rbr_conv\.(\d)\.bn', r'branch_conv_list.\1.norm'),
+                   (r'rbr_conv\.(\d)\.conv', r'branch_conv_list.\1.conv'),
+                   (r'rbr_scale\.bn', 'branch_scale.norm'), ('rbr_scale', 'branch_scale'),
+                   ('rbr_skip', 'branch_norm'), ('reparam_conv', 'branch_reparam'),
+                   (r'se\.reduce', 'se.conv1.conv'), (r'se\.expand', 'se.conv2.conv'),
+                   (r'^linear\.', 'head.fc.')],
+    'timm': [('^stage0', 'stem'), (r'^stage(\d)', lambda m: f'stages.{int(m[1]) - 1}'),
+             ('rbr_conv', 'conv_kxk'), ('rbr_scale', 'conv_scale'), ('rbr_skip', 'identity'),
+             (r'se\.reduce', 'attn.fc1'), (r'se\.expand', 'attn.fc2'), (r'^linear\.', 'head.fc.')],
+    'cvnets': [('^stage0', 'conv_1'), (r'^stage(\d)', lambda m: f'layer_{int(m[1]) + 1}'),
+               (r'rbr_(conv\.\d|scale)\.conv', r'rbr_\1.block.conv'),
+               (r'rbr_(conv\.\d|scale)\.bn', r'rbr_\1.block.norm'),
+               (r'se\.reduce', 'se.se_layer.fc1.block.conv'),
+               (r'se\.expand', 'se.se_layer.fc2.block.conv'),
+               (r'^linear\.', 'classifier.classifier_fc.')],
+}
+
+
+def translate(state_dict, dialect):
+    """Rename from Apple's names."""
+    translated = {}
+    for key, value in state_dict.items():
+        for pattern, replacement in DIALECTS[dialect]:
+            key = re.sub(pattern, replacement, key)
+        translated[key] = value
+    return translated
+
+
+def released(randomize, folded=False):
+    """A classifier's state dict, Apple's names, and the net it belongs to."""
+    net = randomize(MobileOne(S4_LIKE)).eval()
+    if folded:
+        net.switch_to_deploy()
+    classifier = nn.Linear(net.out_channels[-1], 10)
+    return net, {**net.state_dict(), 'linear.weight': classifier.weight.detach(),
+                 'linear.bias': classifier.bias.detach()}
+
+
+def load(checkpoint, **kwargs):
+    """Build a backbone from a checkpoint through init_cfg, as a config does."""
+    init_cfg = dict(type='Pretrained', checkpoint=str(checkpoint))
+    init_cfg.update({k: kwargs.pop(k) for k in ('unfold', 'prefix', 'weights_only') if k in kwargs})
+    model = MobileOne(**{'arch': S4_LIKE, **kwargs}, init_cfg=init_cfg)
+    model.init_weights()
+    return model.eval()
+
+
+def assert_same_outputs(a, b, tolerance=0.):
+    """On random images, relative to the largest output."""
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        x, y = a(images)[0], b(images)[0]
+    assert (x - y).abs().max() <= tolerance * x.abs().max()
+
+
+@pytest.mark.parametrize('folded', [False, True])
+@pytest.mark.parametrize('dialect', DIALECTS)
+def test_every_code_base(dialect, folded, tmp_path, randomize):
+    net, state_dict = released(randomize, folded)
+    path = tmp_path / 'checkpoint.pth'
+    torch.save(translate(state_dict, dialect), path)
+    assert_same_outputs(net, load(path, deploy=folded))
+
+
+@pytest.mark.parametrize('wrap', [
+    lambda s: dict(state_dict=s, meta=dict(epoch=3)), lambda s: dict(model=s),
+    lambda s: dict(state_dict_ema=s, state_dict={k: v * 0 for k, v in s.items()}),
+    lambda s: {f'module.{k}': v for k, v in s.items()},
+    lambda s: dict(state_dict={'neck.stage0.x': torch.zeros(1), 'head.fc.weight': torch.zeros(1),
+                               **{f'backbone.{k}': v for k, v in s.items()}})])
+def test_wrappers_and_prefixes(wrap, tmp_path, randomize):
+    net, state_dict = released(randomize)
+    torch.save(wrap(state_dict), tmp_path / 'checkpoint.pth')
+    assert_same_outputs(net, load(tmp_path / 'checkpoint.pth'))
+
+
+def test_safetensors(tmp_path, randomize):
+    safetensors = pytest.importorskip('safetensors.torch')
+    net, state_dict = released(randomize)
+    safetensors.save_file(translate(state_dict, 'timm'), tmp_path / 'model.safetensors')
+    assert_same_outputs(net, load(tmp_path / 'model.safetensors'))
+
+
+def test_url(tmp_path, randomize, monkeypatch):
+    net, state_dict = released(randomize)
+    torch.save(state_dict, tmp_path / 'weights.pth')
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'cache'))
+    monkeypatch.setattr(torch.hub, 'load_state_dict_from_url',
+                        lambda url, **kwargs: torch.load(tmp_path / url.split('/')[-1], **kwargs))
+    assert_same_outputs(net, load('https://example.org/weights.pth'))
+
+
+def test_an_unreachable_url_is_one_clear_error():
+    with pytest.raises(CheckpointError, match='127.0.0.1:9/weights.*init_cfg=None'):
+        load('http://127.0.0.1:9/weights.pth')
+
+
+def test_another_variant_is_named(tmp_path):
+    torch.save(MobileOne('s1').state_dict(), tmp_path / 's1.pth')
+    with pytest.raises(CheckpointError, match=r's1\.pth holds a MobileOne-S1.*is a MobileOne-S0'):
+        load(tmp_path / 's1.pth', arch='s0')
+
+
+@pytest.mark.parametrize('kept', [0, 1, 100, 0.5, 0.999])
+def test_truncated_file(kept, tmp_path, randomize):
+    path = tmp_path / 'cut.pth'
+    torch.save(released(randomize)[1], path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:int(kept if kept >= 1 else kept * len(whole))])
+    with pytest.raises(CheckpointError, match=r'cut\.pth is truncated'):
+        load(path)
+
+
+def test_other_files(tmp_path):
+    path = tmp_path / 'file.pth'
+    with pytest.raises(FileNotFoundError, match='file.pth'):
+        load(path)
+    path.write_text('not a checkpoint')
+    with pytest.raises(CheckpointError, match='truncated or not a checkpoint'):
+        load(path)
+    with zipfile.ZipFile(path, 'w') as archive:
+        archive.writestr('a.txt', 'not a checkpoint')
+    with pytest.raises(CheckpointError, match='truncated or not a checkpoint'):
+        load(path)
+    torch.save(nn.Linear(2, 2).state_dict(), path)
+    with pytest.raises(CheckpointError, match="no MobileOne backbone.*'weight'"):
+        load(path)
+    torch.save([1, 2], path)
+    with pytest.raises(CheckpointError, match='no state dict'):
+        load(path)
+
+
+class Sneaky:
+    """Runs code when it is unpickled."""
+
+    ran = False
+
+    def __reduce__(self):
+        return _sneak, ()
+
+
+def _sneak():
+    Sneaky.ran = True
+
+
+def test_nothing_pickled_is_run(tmp_path, randomize):
+    net, state_dict = released(randomize)
+    torch.save(dict(state_dict=state_dict, extra=Sneaky()), tmp_path / 'file.pth')
+    with pytest.raises(CheckpointError, match='weights_only=False'):
+        load(tmp_path / 'file.pth')
+    assert not Sneaky.ran
+    assert_same_outputs(net, load(tmp_path / 'file.pth', weights_only=False))
+
+
+def test_form_mismatch(tmp_path, randomize):
+    folded, state_dict = released(randomize, folded=True)
+    torch.save(state_dict, tmp_path / 'folded.pth')
+    with pytest.raises(CheckpointError, match='deploy=True.*unfold=True'):
+        load(tmp_path / 'folded.pth')
+    with pytest.raises(CheckpointError, match='deploy=True'):
+        MobileOne(S4_LIKE).load_state_dict(folded.state_dict(), strict=False)
+    with pytest.raises(CheckpointError, match='reparameterize'):
+        folded.load_state_dict(MobileOne(S4_LIKE).state_dict(), strict=False)
+
+
+def test_unfold_starts_from_the_folded_outputs(tmp_path, randomize):
+    folded, state_dict = released(randomize, folded=True)
+    torch.save(state_dict, tmp_path / 'folded.pth')
+    model = load(tmp_path / 'folded.pth', unfold=True)
+    assert not model.deploy
+    assert_same_outputs(folded, model, tolerance=1e-4)
+
+    images = torch.randn(8, 3, 64, 64)
+    with torch.no_grad():
+        expected = folded(images)[0]
+        unmatched = copy.deepcopy(model).train()(images)[0]
+        assert (unmatched - expected).abs().max() > 0.1 * expected.abs().max()
+        match_batch_statistics(model, images)
+        for mode in (False, True):  # train mode last: it moves the running statistics
+            assert torch.allclose(model.train(mode)(images)[0], expected, rtol=1e-3, atol=1e-3)
+
+
+def test_squeeze_excite_is_left_out_where_the_backbone_has_none(tmp_path, randomize):
+    torch.save(released(randomize)[1], tmp_path / 'file.pth')
+    model = load(tmp_path / 'file.pth', use_se=False, output_stride=16)
+    assert not any('.se.' in key for key in model.state_dict())
+
+
+@pytest.mark.parametrize('kwargs, problem', [
+    (dict(num_conv_branches=3), 'missing from the file'),
+    (dict(num_conv_branches=1), 'unknown to the backbone'),
+    (dict(use_scale_branch=False), 'unknown to the backbone'),
+    (dict(in_channels=1), 'stage0.rbr_conv.0.conv.weight: .*another|of another shape')])
+def test_other_branches_do_not_load_silently(kwargs, problem, tmp_path, randomize):
+    torch.save(released(randomize)[1], tmp_path / 'file.pth')
+    with pytest.raises(CheckpointError, match=problem):
+        load(tmp_path / 'file.pth', **kwargs)
+
+
+def test_pure_functions():
+    assert unwrap(dict(model=dict(a=torch.ones(1)))) == dict(a=torch.ones(1))
+    assert list(to_apple_names({'stem.conv_kxk.0.bn.weight': 1, 'head.fc.bias': 2})) == [
+        'stage0.rbr_conv.0.bn.weight']
+    assert is_folded({'stage0.reparam_conv.weight': 0})
+    assert not is_folded({'stage0.rbr_conv.0.conv.weight': 0})
+
+
+@pytest.mark.parametrize('arch', ['s0', 's1', 's4'])
+@pytest.mark.parametrize('library', ['timm', 'mmpretrain'])
+def test_the_other_libraries_agree(library, arch, tmp_path, randomize):
+    """Their own nets, their own weights: the same features. Needs the library (and torchvision)."""
+    if library == 'timm':
+        timm = pytest.importorskip('timm', exc_type=ImportError)
+        other = timm.create_model(f'mobileone_{arch}', features_only=False).eval()
+        features = other.forward_features
+    else:
+        backbones = pytest.importorskip('mmpretrain.models.backbones', exc_type=ImportError)
+        other = backbones.MobileOne(arch).eval()
+        features = lambda x: other(x)[0]  # noqa: E731
+    randomize(other)
+    torch.save(other.state_dict(), tmp_path / 'file.pth')
+    model = load(tmp_path / 'file.pth', arch=arch)
+    images = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        a, b = features(images), model(images)[0]
+    assert (a - b).abs().max() / a.abs().max() < 1e-5
