@@ -1,6 +1,7 @@
 """Reading everyone's MobileOne checkpoints: dictionaries in, dictionaries out, Apple's names."""
 
 import logging
+import errno
 import pickle
 import re
 from os import PathLike
@@ -92,6 +93,8 @@ def read_checkpoint(checkpoint: Union[str, PathLike], weights_only: bool = True)
                 'where it comes from, add weights_only=False to init_cfg') from error
         raise CheckpointError(_UNREADABLE.format(name)) from error
     except OSError as error:
+        if error.errno == errno.EINVAL:  # torch seeks to before the start of a short file
+            raise CheckpointError(_UNREADABLE.format(name)) from error
         raise CheckpointError(
             f'could not read or download {name}: {error}. Download it by other means and give its '
             'path, or train from scratch with init_cfg=None') from error

@@ -18,13 +18,14 @@ TINY_ARCH = dict(
     num_conv_branches=(2, 2, 1, 1),
     num_blocks=(1, 1, 1, 1),
     num_se_blocks=(0, 0, 0, 1))
+BN = dict(type='BN')
 
 
 @MODELS.register_module()
 class ToyClassifier(BaseModel):
     """A tiny MobileOne, a neck of convolution + batch norm, and a linear head."""
 
-    def __init__(self, backbone, data_preprocessor=None, norm_cfg=dict(type='BN')):
+    def __init__(self, backbone, norm_cfg=BN, data_preprocessor=None):
         super().__init__(data_preprocessor or BaseDataPreprocessor())
         self.backbone = MODELS.build(backbone)
         self.neck = MODELS.build(dict(
@@ -80,7 +81,8 @@ def toy_config(work_dir, hook=True, ema=False, max_epochs=2):
         dataset=dict(type='ToyDataset'), sampler=dict(type='DefaultSampler', shuffle=False))
     return dict(
         custom_imports=dict(imports=['mobileone_mm', 'toy_classifier']),
-        model=dict(type='ToyClassifier', backbone=dict(type='MobileOne', arch=TINY_ARCH)),
+        model=dict(type='ToyClassifier', norm_cfg=dict(type='BN'),
+                   backbone=dict(type='MobileOne', arch=TINY_ARCH)),
         work_dir=str(work_dir),
         train_dataloader=dict(
             **loader, dataset=dict(type='ToyDataset', noise=0.5),
