@@ -1,7 +1,7 @@
 """Reading everyone's MobileOne checkpoints: dictionaries in, dictionaries out, Apple's names."""
 
-import logging
 import errno
+import logging
 import pickle
 import re
 from os import PathLike
