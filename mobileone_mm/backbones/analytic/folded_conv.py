@@ -12,6 +12,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ...reparam import moment_fold as fold
 from ...reparam import moments as mo
+from ...reparam.lags import LAG_SHAPE, depthwise_lag_input_grad, depthwise_lag_moments
+from .kernels import like_format, pointwise_kernel_grad
 from .norms import normalise, reduce_over, stack_affine, sync_groups
 
 __all__ = ['BranchPlan', 'FoldedConv']
@@ -78,10 +80,7 @@ class FoldedConv(Function):
         weights, gammas, betas = tensors[:-2 * b], tensors[-2 * b:-b], tensors[-b:]
         dtype = mo.accumulation_dtype(x.dtype)
         kernels = plan.kernels(weights, dtype)
-        if plan.depthwise:
-            moments = mo.depthwise_patch_moments(x, shape)
-        else:
-            moments = mo.dense_moments(x, shape)
+        moments = _moments(x, plan)
         products = kernels.times(moments.cov)
         var = kernels.variances(moments.cov, products)
         mean = kernels.project(moments.mean)
@@ -115,23 +114,50 @@ class FoldedConv(Function):
             grad = torch.ops.aten.threshold_backward(grad, y, 0)
         state = fold.FoldState(mean, products, scale, inv, batch, shift)
         kernels = plan.kernels(weights, products.dtype)
-        grad_x, grads = folded_conv_backward(ctx, x, grad, kernel, kernels, state)
+        grad_x, grads = _backward(ctx, x, grad, kernel, kernels, state)
         weight_grads = plan.split_weight_grads(grads.weight, weights)
         gamma_grads = [None if p is None else g.to(p.dtype) for p, g in zip(gammas, grads.gamma)]
         beta_grads = [None if p is None else g.to(p.dtype) for p, g in zip(betas, grads.beta)]
+        grad_x = None if grad_x is None else grad_x.to(x.dtype)
         return (grad_x, None, *weight_grads, *gamma_grads, *beta_grads)
 
 
-def folded_conv_backward(ctx, x: Tensor, grad: Tensor, kernel: Tensor, kernels: fold.Kernels,
-                         state: fold.FoldState) -> Tuple[Optional[Tensor], fold.FoldGrads]:
+def _moments(x: Tensor, plan: BranchPlan) -> mo.Moments:
+    if not plan.depthwise:
+        return mo.dense_moments(x, plan.shape)
+    if plan.shape == LAG_SHAPE:
+        return depthwise_lag_moments(x)
+    return mo.depthwise_patch_moments(x, plan.shape)
+
+
+def _backward(ctx, x: Tensor, grad: Tensor, kernel: Tensor, kernels: fold.Kernels,
+              state: fold.FoldState) -> Tuple[Optional[Tensor], fold.FoldGrads]:
     """Gradients of the input and of all branches."""
     plan, shape, dtype = ctx.plan, ctx.plan.shape, state.products.dtype
+    by_lags = plan.depthwise and shape == LAG_SHAPE
+    x, grad, kernel = x.to(dtype), grad.to(dtype), kernel.to(dtype)
     rows = mo.Rows(grad)
-    grad_bias = rows.sum(rows.view(grad).to(dtype)).to(dtype)
-    kernel_grad = mo.kernel_grad(x, shape, grad, plan.depthwise)
-    kernel_grad -= grad_bias.unsqueeze(1) * state.mean.to(dtype)
-    grads = fold.fold_backward(kernels, state, kernel_grad, grad_bias, ctx.count, ctx.reduce)
+    grad_bias = rows.sum(rows.view(grad)).to(dtype)
+    size = [shape.kernel_size] * 2
+    grad_x = None
+    if plan.depthwise or shape != mo.ConvShape():
+        grad_x, grad_kernel, _ = torch.ops.aten.convolution_backward(
+            grad, x, kernel.view(len(kernel), -1, *size), None, [shape.stride] * 2,
+            [shape.padding] * 2, [shape.dilation] * 2, False, [0, 0],
+            x.shape[1] if plan.depthwise else 1,
+            [by_lags and ctx.needs_input_grad[0], True, False])
+        grad_kernel = grad_kernel.flatten(1)
+    else:
+        grad_kernel = pointwise_kernel_grad(x, like_format(grad, x))
+    grad_kernel -= grad_bias.unsqueeze(1) * state.mean.to(dtype)
+    grads = fold.fold_backward(kernels, state, grad_kernel, grad_bias, ctx.count, ctx.reduce)
     if not ctx.needs_input_grad[0]:
         return None, grads
-    input_grad = mo.depthwise_patch_input_grad if plan.depthwise else mo.dense_input_grad
-    return input_grad(x, shape, grads.quadratic, grads.linear, grad, kernel.to(dtype)), grads
+    if by_lags:
+        grad_x += depthwise_lag_input_grad(x, grads.quadratic, grads.linear)
+    elif plan.depthwise:
+        grad_x = mo.depthwise_patch_input_grad(x, shape, grads.quadratic, grads.linear, grad,
+                                               kernel)
+    else:
+        grad_x = mo.dense_input_grad(x, shape, grads.quadratic, grads.linear, grad, kernel)
+    return grad_x, grads

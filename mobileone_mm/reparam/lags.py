@@ -1,0 +1,189 @@
+"""Patch moments of a 3x3 depthwise convolution (stride 1, padding 1) from autocorrelations.
+
+The 9 x 9 patch moments of a channel hold few different numbers: ``sum_o p_t(o) p_u(o)`` over taps
+t, u is its autocorrelation at lag ``u - t``, less what the kernel reaches at the border. Two calls
+of torch's depthwise weight gradient give all lags, and some rows and columns the rest; building the
+patches would move nine times the data.
+
+Along one axis of size N a pair of taps (t, u) in {-1, 0, 1}, t <= u, sums ``x[i] x[i + u - t]``
+over ``i = o + t``: all i for lags 1 and 2, and for lag 0 all but the last (t = u = -1), all
+(t = u = 0) or all but the first (t = u = 1). These are the cases of :data:`CASES` and
+:data:`COLUMN_CASES` (where lags -1 and -2 join, since two axes may have lags of either sign).
+
+Shapes: x (B, C, H, W); moments and gradients as in :mod:`.moments`, K = 9.
+"""
+
+from typing import Dict, List, Tuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .moments import ConvShape, Moments, Rows, accumulation_dtype
+
+__all__ = ['LAG_SHAPE', 'depthwise_lag_moments', 'depthwise_lag_input_grad']
+
+LAG_SHAPE = ConvShape(kernel_size=3, stride=1, padding=1, dilation=1)
+TAPS = [(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1)]
+CASES = ('all but last', 'all', 'all but first', 1, 2)
+COLUMN_CASES = (-2, -1, *CASES)
+
+
+def _axis_case(t: int, u: int):
+    """The case of a pair of taps along one axis."""
+    return CASES[t + 1] if t == u else u - t
+
+
+def _case_index() -> List[int]:
+    """For each pair of taps, its place in the flattened (case, column case) table."""
+    index = []
+    for t in TAPS:
+        for u in TAPS:
+            first, second = (t, u) if t[0] <= u[0] else (u, t)
+            row = CASES.index(_axis_case(first[0], second[0]))
+            column = COLUMN_CASES.index(_axis_case(first[1], second[1]))
+            index.append(row * len(COLUMN_CASES) + column)
+    return index
+
+
+CASE_INDEX = _case_index()
+LAG_INDEX = [(u[0] - t[0] + 2) * 5 + u[1] - t[1] + 2 for t in TAPS for u in TAPS]
+
+
+def _shifted_correlation(x: Tensor, step: int) -> Tensor:
+    """``sum_o x[o + t] x[o + u]`` for t = (-1, -step) and all u: (C, 3, 3)."""
+    shifted = torch.zeros_like(x)
+    if step > 0:
+        shifted[:, :, 1:, 1:] = x[:, :, :-1, :-1]
+    else:
+        shifted[:, :, 1:, :-1] = x[:, :, :-1, 1:]
+    weight = x.new_empty(x.shape[1], 1, 3, 3)
+    return torch.ops.aten.convolution_backward(
+        shifted, x, weight, None, [1, 1], [1, 1], [1, 1], False, [0, 0], x.shape[1],
+        [False, True, False])[1].squeeze(1)
+
+
+def _line_cases(lines: Tensor) -> Dict[object, Tensor]:
+    """The sums of :data:`CASES` along the last axis of (B, C, L, N) lines: (C, L) each."""
+    size = lines.shape[3]
+    squares = lines.square().sum(0)
+    total = squares.sum(2)
+    cases = {'all': total, 'all but last': total - squares[..., -1],
+             'all but first': total - squares[..., 0]}
+    for lag in (1, 2):
+        product = lines[..., :max(size - lag, 0)] * lines[..., lag:]
+        cases[lag] = cases[-lag] = product.sum((0, 3))
+    return cases
+
+
+def _second_moments(x: Tensor) -> Tensor:
+    """``sum_o p_t(o) p_u(o)``: (C, 9, 9)."""
+    right, left = _shifted_correlation(x, 1), _shifted_correlation(x, -1)
+    # Rows: lag 0 without the last line, lag 1, lag 2.
+    columns = {-2: left[:, :, 0], -1: left[:, :, 1], 'all but first': left[:, :, 2],
+               'all but last': right[:, :, 0], 1: right[:, :, 1], 2: right[:, :, 2]}
+    last_column = _line_cases(x[:, :, :, -1:].transpose(2, 3))
+    columns['all'] = columns['all but last'] + torch.cat(
+        [last_column[case] for case in ('all but last', 1, 2)], 1)
+    table = torch.stack([columns[case] for case in COLUMN_CASES], 2)
+    borders = _line_cases(x[:, :, [0, -1]])
+    borders = torch.stack([borders[case] for case in COLUMN_CASES], 2)
+    but_last, lags = table[:, :1], table[:, 1:]
+    every = but_last + borders[:, 1:]
+    table = torch.cat([but_last, every, every - borders[:, :1], lags], 1)
+    return table.flatten(1)[:, CASE_INDEX].view(-1, 9, 9)
+
+
+def _reach(size: int, like: Tensor) -> Tensor:
+    """(9, size): whether ``i = o + u`` for an output o that tap t has inside too, pairs (t, u)."""
+    i = torch.arange(size, device=like.device)
+    rows = [(i - u >= 0) & (i - u < size) & (i - u + t >= 0) & (i - u + t < size)
+            for t in (-1, 0, 1) for u in (-1, 0, 1)]
+    return torch.stack(rows).to(like.dtype)
+
+
+def _pair_axes(by_axis: Tensor) -> Tensor:
+    """(..., (t_y, u_y), (t_x, u_x)) -> (..., (t_y, t_x), (u_y, u_x))."""
+    lead = by_axis.shape[:-2]
+    return by_axis.view(*lead, 3, 3, 3, 3).transpose(-3, -2).reshape(*lead, 9, 9)
+
+
+def depthwise_lag_moments(x: Tensor) -> Moments:
+    """Moments of each channel's 3x3 patches, zero padding included.
+
+    With ``x = m + d``, m the channel's mean, and ``i_t`` the indicator of tap t being inside::
+
+        Cov[p] = Cov[d] + m (Cov[i, d] + Cov[d, i]) + m^2 Cov[i]
+
+    so that a large mean cancels in exact counts, not in rounded sums.
+
+    Returns:
+        mean (C, 9), cov (C, 9, 9).
+    """
+    dtype = accumulation_dtype(x.dtype)
+    batch, channels, height, width = x.shape
+    count = batch * height * width
+    rows = Rows(x)
+    matrix = rows.view(x).to(dtype)
+    m = (rows.sum(matrix) / count).to(dtype)
+    d = rows.unview(matrix - rows.spread(m, dtype), x.shape)
+    second = _second_moments(d).div_(count)
+
+    image = d.sum(0)
+    reach_y, reach_x = _reach(height, d), _reach(width, d)
+    with_indicator = _pair_axes(torch.matmul(reach_y, image @ reach_x.t())).div_(count)
+    inside = torch.outer(reach_y.double().sum(1), reach_x.double().sum(1))
+    inside = _pair_axes(inside / (height * width))
+    mean_d, mean_i = with_indicator[:, 4], inside[4]
+
+    cov_d = second - mean_d.unsqueeze(2) * mean_d.unsqueeze(1)
+    cov_id = with_indicator - mean_i.to(dtype).unsqueeze(1) * mean_d.unsqueeze(1)
+    cov_i = (inside - torch.outer(mean_i, mean_i)).to(dtype)
+    m3 = m.view(-1, 1, 1)
+    cov = cov_d + m3 * (cov_id + cov_id.transpose(1, 2)) + m3.square() * cov_i
+    mean = m.double().unsqueeze(1) * mean_i + mean_d.double()
+    return Moments(mean, cov, count)
+
+
+def depthwise_lag_input_grad(x: Tensor, quadratic: Tensor, linear: Tensor) -> Tensor:
+    """``dp_o = quadratic p_o + linear``, summed into the input.
+
+    Away from the border this is one 5x5 convolution, whose taps are the sums of ``quadratic`` along
+    its lags. On the border, what outputs outside would have added is taken back: along each side
+    those that tap -1 or 1 reaches from there, at the corners those taken back twice.
+
+    Args:
+        x: (B, C, H, W), in the dtype of ``quadratic``.
+        quadratic: (C, 9, 9).
+        linear: (C, 9).
+
+    Returns:
+        (B, C, H, W).
+    """
+    channels = x.shape[1]
+    index = torch.tensor(LAG_INDEX, device=x.device)
+    kernel = quadratic.new_zeros(channels, 25).index_add_(1, index, quadratic.flatten(1))
+    dx = F.conv2d(x, kernel.view(-1, 1, 5, 5), linear.sum(1), padding=2, groups=channels)
+    taps = quadratic.view(-1, 3, 3, 3, 3)
+    offsets = linear.view(-1, 3, 3)
+    for axis in (2, 3):
+        lines = torch.cat([x.select(axis, 0), x.select(axis, -1)], 1)
+        if axis == 2:
+            pairs = [(taps[:, e, :, e], offsets[:, e]) for e in (2, 0)]
+        else:
+            pairs = [(taps[:, :, e, :, e], offsets[:, :, e]) for e in (2, 0)]
+        outside = _line_grad(lines, *zip(*pairs))
+        dx.select(axis, 0).sub_(outside[:, :channels])
+        dx.select(axis, -1).sub_(outside[:, channels:])
+    for y, t in ((0, 2), (-1, 0)):
+        for z, u in ((0, 2), (-1, 0)):
+            dx[:, :, y, z] += taps[:, t, u, t, u] * x[:, :, y, z] + offsets[:, t, u]
+    return dx
+
+
+def _line_grad(lines: Tensor, taps: Tuple[Tensor, ...], offsets: Tuple[Tensor, ...]) -> Tensor:
+    """The one-dimensional :func:`depthwise_lag_input_grad`, borders aside: (B, C', N)."""
+    taps, offsets = torch.cat(taps), torch.cat(offsets)
+    index = torch.tensor([u - t + 2 for t in range(3) for u in range(3)], device=lines.device)
+    kernel = taps.new_zeros(len(taps), 5).index_add_(1, index, taps.flatten(1))
+    return F.conv1d(lines, kernel.unsqueeze(1), offsets.sum(1), padding=2, groups=len(taps))
