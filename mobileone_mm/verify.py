@@ -1,7 +1,7 @@
 """Does a folded model compute what the model it was folded from computes?"""
 
 import copy
-from typing import Any, Callable, Dict, Iterator, List, Tuple
+from typing import Any, Dict, Iterator, Tuple
 
 import torch
 from mmengine.model import BaseTTAModel
@@ -9,8 +9,13 @@ from mmengine.utils import apply_to
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-DEFAULT_TOLERANCE = 1e-5
-"""Largest accepted relative difference; see :func:`verify_folding`."""
+DEFAULT_TOLERANCE = 1e-3
+"""Largest accepted relative difference of folded and unfolded outputs.
+
+Rounding the folded weights to float32 costs about 1e-7, but up to 1e-5 in a barely trained network,
+whose outputs react more to any rounding (ReparameterizeHook logs the value). Mistakes are larger:
+tests/deploy/test_verify.py has every block without its bias fail at this tolerance.
+"""
 
 
 class FoldingError(RuntimeError):
@@ -24,29 +29,39 @@ def verify_folding(model: nn.Module,
                    **kwargs: Any) -> float:
     """Run both models on the same input, in eval mode, and compare every output tensor.
 
-    Both run as float64 copies, one at a time, so what is measured is the rounding of the folded
-    weights alone, whatever TF32, autocast or the order of summation do to float32 activations.
+    Every folded block also gets the input that its unfolded counterpart gets: a wrong one is found
+    even where later layers hide it, and named. Both run as float64 copies, so what is measured is
+    the rounding of the folded weights alone, whatever TF32 or autocast would do to activations.
 
     Args:
         model: The unfolded model. Neither model is changed.
         folded: What :func:`mobileone_mm.deploy.reparameterize` made of it.
         *args: Positional arguments of the models' ``forward``.
-        tolerance: Largest accepted relative difference. Rounding a folded net to float32 costs
-            about 1e-7, an error in one block 1e-2 and more.
+        tolerance: Largest accepted relative difference, of a block and of the whole.
         **kwargs: Keyword arguments of the models' ``forward``.
 
     Returns:
-        The largest of ``max|a - b| / max|a|`` over all output tensors.
+        The largest of ``max|a - b| / max|a|`` over the tensors that the models return.
 
     Raises:
-        FoldingError: It is not below ``tolerance``; names the first module that differs.
+        FoldingError: A difference is not below ``tolerance``; names the first block that differs.
     """
-    difference = relative_difference(
-        _double_outputs(model, args, kwargs), _double_outputs(folded, args, kwargs))
-    if not difference < tolerance:  # catches NaN too
+    model, folded = (copy.deepcopy(side).double().eval() for side in (model, folded))
+    args, kwargs = apply_to((args, kwargs), _is_float_tensor, Tensor.double)
+    device_type = next(model.parameters()).device.type
+    with torch.no_grad(), torch.autocast(device_type, enabled=False):
+        actual = folded(*args, **kwargs)
+        blocks = _compare_blocks(model, folded)
+        expected = model(*args, **kwargs)
+    for name, difference in blocks.items():
+        if not difference < tolerance:  # catches NaN too
+            raise FoldingError(f'{name} is the first module whose folded output differs: by '
+                               f'{difference:.1e} (relative), tolerance {tolerance:.0e}')
+    difference = relative_difference(expected, actual)
+    if not difference < tolerance:
         raise FoldingError(
-            f'folded and unfolded outputs differ by {difference:.2e} (relative), tolerance '
-            f'{tolerance:.0e}; {_first_difference(model, folded, args, kwargs, tolerance)}')
+            f'folded and unfolded outputs differ by {difference:.1e} (relative), tolerance '
+            f'{tolerance:.0e}, though each of the {len(blocks)} folded modules agrees by itself')
     return difference
 
 
@@ -92,28 +107,34 @@ def relative_difference(expected: Any, actual: Any) -> float:
     return torch.stack(ratios).max().item() if ratios else 0.0  # max() hands NaN on
 
 
-def _double_outputs(model: nn.Module,
-                    args: tuple,
-                    kwargs: dict,
-                    prepare: Callable[[nn.Module], None] = lambda model: None) -> Any:
-    """The outputs of a float64 copy of ``model`` in eval mode; ``prepare`` may hook the copy."""
-    double = copy.deepcopy(model).double().eval()
-    prepare(double)
-    args, kwargs = apply_to((args, kwargs), _is_float_tensor, Tensor.double)
-    device_type = next(model.parameters()).device.type
-    with torch.no_grad(), torch.autocast(device_type, enabled=False):
-        return double(*args, **kwargs)
+def _compare_blocks(model: nn.Module, folded: nn.Module) -> Dict[str, float]:
+    """Hook ``model`` to run each folded module beside its own; returns what a run will fill in.
 
+    That is the relative difference by name, in the order of execution.
+    """
+    differences: Dict[str, float] = {}
+    counterparts = dict(folded.named_modules())
+    outputs = {}
 
-def _first_difference(model: nn.Module, folded: nn.Module, args: tuple, kwargs: dict,
-                      tolerance: float) -> str:
-    names = [name for name in _foldable_names(model) if name in dict(folded.named_modules())]
-    expected, actual = (_record(side, names, args, kwargs) for side in (model, folded))
-    for name, output in expected.items():
-        difference = relative_difference(output, actual[name])
-        if not difference < tolerance:
-            return f'the first module that differs is {name} ({difference:.2e})'
-    return f'none of the {len(names)} folded modules differs by itself'
+    def before(name: str, args: tuple, kwargs: dict) -> None:
+        # A copy, and before the module runs: it may work in place on its input.
+        args, kwargs = apply_to((args, kwargs), _is_float_tensor, Tensor.clone)
+        outputs[name] = counterparts[name](*args, **kwargs)
+
+    def after(name: str, output: Any) -> None:
+        difference = relative_difference(output, outputs.pop(name))
+        # Not max(): it may drop a NaN.
+        if not difference <= differences.setdefault(name, difference):
+            differences[name] = difference
+
+    for name in _foldable_names(model):
+        if name in counterparts:
+            module = model.get_submodule(name)
+            module.register_forward_pre_hook(
+                lambda _, args, kwargs, name=name: before(name, args, kwargs), with_kwargs=True)
+            module.register_forward_hook(
+                lambda _, args, output, name=name: after(name, output))
+    return differences
 
 
 def _foldable_names(model: nn.Module) -> Iterator[str]:
@@ -128,24 +149,6 @@ def _foldable_names(model: nn.Module) -> Iterator[str]:
             blocks += (f'{name}.', )
         if name and (is_block or any(isinstance(c, _BatchNorm) for c in module.children())):
             yield name
-
-
-def _record(model: nn.Module, names: List[str], args: tuple, kwargs: dict) -> Dict[str, Any]:
-    """The first output of each named module, in the order they ran."""
-    outputs: Dict[str, Any] = {}
-
-    def keep(name: str, output: Any) -> None:
-        # A clone: what follows may work in place.
-        outputs.setdefault(name, apply_to(output, _is_float_tensor, Tensor.clone))
-
-    def add_hooks(copied: nn.Module) -> None:
-        modules = dict(copied.named_modules())
-        for name in names:
-            modules[name].register_forward_hook(
-                lambda module, inputs, output, name=name: keep(name, output))
-
-    _double_outputs(model, args, kwargs, add_hooks)
-    return outputs
 
 
 def _is_float_tensor(item: Any) -> bool:

@@ -155,7 +155,7 @@ def randomized(runner, randomize):
 def test_a_wrong_fold_stops_the_run_and_is_named(tmp_path, monkeypatch, randomize):
     zero_a_bias(monkeypatch)
     runner = randomized(build(tmp_path), randomize)
-    with pytest.raises(FoldingError, match=r'first module that differs is backbone\.stage2\.0 '):
+    with pytest.raises(FoldingError, match=r'^backbone\.stage2\.0 is the first'):
         runner.val()
     assert holds_unfolded(runner.model)  # the copy never stood in for the model
 

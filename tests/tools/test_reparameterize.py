@@ -146,5 +146,5 @@ def test_a_failed_verification_writes_nothing(tool, files, monkeypatch):
         return folded
 
     monkeypatch.setattr('mobileone_mm.deploy_files.reparameterize', wrong)
-    fails(tool, 'first module that differs is backbone.stage3.1', '--verify')
+    fails(tool, 'backbone.stage3.1 is the first module', '--verify')
     assert not (files[0] / 'out').exists()
