@@ -13,6 +13,7 @@ over ``i = o + t``: all i for lags 1 and 2, and for lag 0 all but the last (t = 
 Shapes: x (B, C, H, W); moments and gradients as in :mod:`.moments`, K = 9.
 """
 
+from functools import lru_cache
 from typing import Dict, List, Tuple
 
 import torch
@@ -94,12 +95,22 @@ def _second_moments(x: Tensor) -> Tensor:
     return table.flatten(1)[:, CASE_INDEX].view(-1, 9, 9)
 
 
-def _reach(size: int, like: Tensor) -> Tensor:
+@lru_cache(maxsize=256)
+def _reach(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """(9, size): whether ``i = o + u`` for an output o that tap t has inside too, pairs (t, u)."""
-    i = torch.arange(size, device=like.device)
+    i = torch.arange(size, device=device)
     rows = [(i - u >= 0) & (i - u < size) & (i - u + t >= 0) & (i - u + t < size)
             for t in (-1, 0, 1) for u in (-1, 0, 1)]
-    return torch.stack(rows).to(like.dtype)
+    return torch.stack(rows).to(dtype)
+
+
+@lru_cache(maxsize=256)
+def _indicator_moments(height: int, width: int, device: torch.device) -> Tuple[Tensor, Tensor]:
+    """Mean (9,) and covariance (9, 9) over the outputs of a tap being inside."""
+    inside = torch.outer(*(_reach(size, torch.float64, device).sum(1) for size in (height, width)))
+    inside = _pair_axes(inside / (height * width))
+    mean = inside[4]
+    return mean, inside - torch.outer(mean, mean)
 
 
 def _pair_axes(by_axis: Tensor) -> Tensor:
@@ -130,17 +141,15 @@ def depthwise_lag_moments(x: Tensor) -> Moments:
     second = _second_moments(d).div_(count)
 
     image = d.sum(0)
-    reach_y, reach_x = _reach(height, d), _reach(width, d)
+    reach_y, reach_x = (_reach(size, dtype, x.device) for size in (height, width))
     with_indicator = _pair_axes(torch.matmul(reach_y, image @ reach_x.t())).div_(count)
-    inside = torch.outer(reach_y.double().sum(1), reach_x.double().sum(1))
-    inside = _pair_axes(inside / (height * width))
-    mean_d, mean_i = with_indicator[:, 4], inside[4]
+    mean_i, cov_i = _indicator_moments(height, width, x.device)
+    mean_d = with_indicator[:, 4]
 
     cov_d = second - mean_d.unsqueeze(2) * mean_d.unsqueeze(1)
     cov_id = with_indicator - mean_i.to(dtype).unsqueeze(1) * mean_d.unsqueeze(1)
-    cov_i = (inside - torch.outer(mean_i, mean_i)).to(dtype)
     m3 = m.view(-1, 1, 1)
-    cov = cov_d + m3 * (cov_id + cov_id.transpose(1, 2)) + m3.square() * cov_i
+    cov = cov_d + m3 * (cov_id + cov_id.transpose(1, 2)) + m3.square() * cov_i.to(dtype)
     mean = m.double().unsqueeze(1) * mean_i + mean_d.double()
     return Moments(mean, cov, count)
 

@@ -20,7 +20,7 @@ from typing import List, NamedTuple, Optional
 import torch
 from torch import Tensor
 
-__all__ = ['Kernels', 'DenseKernels', 'DepthwiseKernels', 'FoldGrads', 'fold_bias',
+__all__ = ['Kernels', 'DenseKernels', 'DepthwiseKernels', 'TapKernels', 'FoldState', 'FoldGrads', 'fold_bias',
            'fold_backward']
 
 
@@ -57,6 +57,10 @@ class Kernels:
         """``sum_b W_b^T v_b``, of the shape of the mean."""
         raise NotImplementedError
 
+    def apply(self, quadratic: Tensor, mean: Tensor) -> Tensor:
+        """What :meth:`quadratic` gives times a mean, in the mean's dtype."""
+        raise NotImplementedError
+
 
 class DepthwiseKernels(Kernels):
     """Each channel reads itself only; the identity is one more kernel.
@@ -89,6 +93,25 @@ class DepthwiseKernels(Kernels):
 
     def adjoint(self, vector: Tensor) -> Tensor:  # noqa: D102
         return (self.weight * vector.unsqueeze(2)).sum(0)
+
+    def apply(self, quadratic: Tensor, mean: Tensor) -> Tensor:  # noqa: D102
+        return (quadratic * mean.unsqueeze(1)).sum(2)
+
+
+class TapKernels(DepthwiseKernels):
+    """Depthwise kernels whose branches read one tap each: covariances between taps do not matter.
+
+    ``cov`` and what :meth:`quadratic` gives are diagonals, (C, K).
+    """
+
+    def times(self, cov: Tensor) -> Tensor:  # noqa: D102
+        return self.weight * cov
+
+    def quadratic(self, scale: Tensor) -> Tensor:  # noqa: D102
+        return (self.weight.square() * scale.unsqueeze(2)).sum(0)
+
+    def apply(self, quadratic: Tensor, mean: Tensor) -> Tensor:  # noqa: D102
+        return quadratic * mean
 
 
 class DenseKernels(Kernels):
@@ -147,6 +170,9 @@ class DenseKernels(Kernels):
             result[self.identity] += vector[own]
         return result
 
+    def apply(self, quadratic: Tensor, mean: Tensor) -> Tensor:  # noqa: D102
+        return quadratic.to(mean.dtype) @ mean
+
 
 def fold_bias(kernel: Tensor, mean: Tensor, beta: Tensor, scale: Tensor,
               shift: Optional[Tensor]) -> Tensor:
@@ -193,14 +219,14 @@ class FoldState(NamedTuple):
 
     ``mean`` float64 (K,) or (C, K); ``products`` ``W_b S`` (b', C, K); ``scale`` a and ``inv``
     ``1 / sqrt(var + eps)`` (b, C); ``shift`` as in :func:`fold_bias`; ``batch`` (b, 1): 1 for norms
-    with batch statistics, 0 for frozen ones.
+    with batch statistics, 0 for frozen ones, ``None`` without frozen ones.
     """
 
     mean: Tensor
     products: Tensor
     scale: Tensor
     inv: Tensor
-    batch: Tensor
+    batch: Optional[Tensor]
     shift: Optional[Tensor]
 
 
@@ -233,14 +259,16 @@ def fold_backward(kernels: Kernels, state: FoldState, grad_kernel: Tensor, grad_
     if state.shift is not None:
         d_scale = d_scale + grad_bias * state.shift.to(dtype)
     d_gamma = d_scale * inv
-    d_var = d_gamma * (scale * inv * -0.5) * state.batch
-    d_mean = -scale * grad_bias * state.batch
+    d_var = d_gamma * scale * inv * -0.5
+    d_mean = -scale * grad_bias
+    if state.batch is not None:
+        d_var, d_mean = d_var * state.batch, d_mean * state.batch
     total = count
     if reduce is not None:
         (d_var, d_mean), total = reduce(torch.stack([d_var, d_mean]))
     ratio = count / total
     own = len(state.products)
-    d_weight = state.products * (2 * ratio * d_var[:own]).unsqueeze(2)
+    d_weight = state.products * (d_var[:own] * (2 * ratio)).unsqueeze(2)
     d_weight.addcmul_(scale[:own].unsqueeze(2), grad_kernel)
     per_mean = d_mean
     if state.shift is not None:
@@ -248,9 +276,5 @@ def fold_backward(kernels: Kernels, state: FoldState, grad_kernel: Tensor, grad_
         along_mean = (scale * grad_bias + ratio * per_mean)[:own]
         d_weight += along_mean.unsqueeze(2) * state.mean.to(dtype)
     quadratic = kernels.quadratic(d_var * (2 / total))
-    linear = kernels.adjoint(per_mean / total).double()
-    if state.mean.dim() == 1:
-        linear -= quadratic.double() @ state.mean
-    else:
-        linear -= (quadratic.double() @ state.mean.unsqueeze(2)).squeeze(2)
+    linear = kernels.adjoint(per_mean / total) - kernels.apply(quadratic, state.mean)
     return FoldGrads(d_weight, d_gamma, grad_bias.expand_as(scale), quadratic, linear.to(dtype))

@@ -83,14 +83,14 @@ class Rows:
         """Matrix -> (C,), summed over images and positions, in float64 across rows."""
         if not self.by_channel:
             return matrix.sum(0).double()
-        return matrix.sum(1).view(self.batch, self.channels).double().sum(0)
+        return matrix.sum(1).view(self.batch, self.channels).sum(0, dtype=torch.float64)
 
     def sum_squares(self, matrix: Tensor) -> Tensor:
         """As :meth:`sum`, of squares."""
         if not self.by_channel:
             return torch.linalg.vector_norm(matrix, dim=0).double().square()
-        norms = torch.linalg.vector_norm(matrix, dim=1).double()
-        return norms.square_().view(self.batch, self.channels).sum(0)
+        norms = torch.linalg.vector_norm(matrix, dim=1).square_()
+        return norms.view(self.batch, self.channels).sum(0, dtype=torch.float64)
 
 
 def channel_moments(x: Tensor) -> Moments:
@@ -100,23 +100,21 @@ def channel_moments(x: Tensor) -> Moments:
     CPU.
 
     Returns:
-        Depthwise moments of a one-tap patch: mean (C, 1), cov (C, 1, 1).
+        Moments of one tap a channel: mean (C, 1), cov (C, 1), the variance.
     """
     dtype = accumulation_dtype(x.dtype)
     count = x.numel() // x.shape[1]
     rows = Rows(x)
     shift = (rows.sum(rows.view(x).to(dtype)) / count).to(dtype)
-    rest = torch.zeros_like(shift, dtype=torch.float64)
-    var = torch.zeros_like(rest)
+    sums = []
     for piece in _cache_sized(x):
         rows = Rows(piece)
         centred = rows.view(piece).to(dtype) - rows.spread(shift, dtype)
-        rest += rows.sum(centred)
-        var += rows.sum_squares(centred)
-    rest /= count
+        sums.append((rows.sum(centred), rows.sum_squares(centred)))
+    rest, var = sums[0] if len(sums) == 1 else map(sum, zip(*sums))
+    rest = rest / count
     var = (var / count - rest.square()).clamp_min_(0)
-    mean = shift.double() + rest
-    return Moments(mean.unsqueeze(1), var.to(dtype).view(-1, 1, 1), count)
+    return Moments((shift + rest).unsqueeze(1), var.to(dtype).unsqueeze(1), count)
 
 
 def _cache_sized(x: Tensor) -> Sequence[Tensor]:
@@ -124,11 +122,31 @@ def _cache_sized(x: Tensor) -> Sequence[Tensor]:
     return x.split(1) if x[0].numel() > SPLIT_ELEMENTS else (x, )
 
 
-def _tap_slices(shape: ConvShape, size: int) -> Iterator[slice]:
-    """Where in the padded axis tap t of all outputs lies."""
-    for tap in range(shape.kernel_size):
-        start = tap * shape.dilation
-        yield slice(start, start + shape.stride * (shape.out_size(size) - 1) + 1, shape.stride)
+class _Phases:
+    """The padded image split by position modulo the stride, so that taps are dense slices."""
+
+    def __init__(self, size: Tuple[int, int], shape: ConvShape) -> None:
+        self.shape = shape
+        self.out = (shape.out_size(size[0]), shape.out_size(size[1]))
+        starts = [tap * shape.dilation for tap in range(shape.kernel_size)]
+        self.taps = [(y, x) for y in starts for x in starts]
+
+    def phases(self) -> Sequence[Tuple[int, int]]:
+        """Those that some tap reads."""
+        stride = self.shape.stride
+        return sorted({(y % stride, x % stride) for y, x in self.taps})
+
+    def taps_of(self, phase: Tuple[int, int]) -> Iterator[Tuple[int, slice, slice]]:
+        """Index of each tap that reads this phase, and where in it."""
+        stride = self.shape.stride
+        for i, (y, x) in enumerate(self.taps):
+            if (y % stride, x % stride) == phase:
+                yield (i, slice(y // stride, y // stride + self.out[0]),
+                       slice(x // stride, x // stride + self.out[1]))
+
+    def cut(self, padded: Tensor, phase: Tuple[int, int]) -> Tensor:
+        """This phase of a padded image, a view."""
+        return padded[..., phase[0]::self.shape.stride, phase[1]::self.shape.stride]
 
 
 def patches(x: Tensor, shape: ConvShape) -> Tensor:
@@ -141,14 +159,13 @@ def patches(x: Tensor, shape: ConvShape) -> Tensor:
     Returns:
         (B, C, K, H_out * W_out), zero where the kernel reaches outside.
     """
-    batch, channels, height, width = x.shape
-    out = (shape.out_size(height), shape.out_size(width))
+    layout = _Phases(x.shape[2:], shape)
     padded = F.pad(x, [shape.padding] * 4) if shape.padding else x
-    p = x.new_empty(batch, channels, shape.kernel_size**2, *out)
-    columns = list(_tap_slices(shape, width))
-    for i, row in enumerate(_tap_slices(shape, height)):
-        for j, column in enumerate(columns):
-            p[:, :, i * shape.kernel_size + j] = padded[:, :, row, column]
+    p = x.new_empty(*x.shape[:2], shape.kernel_size**2, *layout.out)
+    for phase in layout.phases():
+        image = layout.cut(padded, phase).contiguous()
+        for i, rows, columns in layout.taps_of(phase):
+            p[:, :, i] = image[:, :, rows, columns]
     return p.flatten(3)
 
 
@@ -163,33 +180,28 @@ def fold_patches(p: Tensor, size: Tuple[int, int], shape: ConvShape) -> Tensor:
     Returns:
         (B, C, H, W).
     """
-    batch, channels = p.shape[:2]
-    height, width = size
-    out = (shape.out_size(height), shape.out_size(width))
+    layout = _Phases(size, shape)
     pad = shape.padding
-    padded = p.new_zeros(batch, channels, height + 2 * pad, width + 2 * pad)
-    columns = list(_tap_slices(shape, width))
-    for i, row in enumerate(_tap_slices(shape, height)):
-        for j, column in enumerate(columns):
-            tap = p[:, :, i * shape.kernel_size + j].view(batch, channels, *out)
-            padded[:, :, row, column] += tap
-    return padded[:, :, pad:pad + height, pad:pad + width]
+    p = p.unflatten(3, layout.out)
+    padded = p.new_zeros(*p.shape[:2], size[0] + 2 * pad, size[1] + 2 * pad)
+    for phase in layout.phases():
+        view = layout.cut(padded, phase)
+        image = torch.zeros_like(view, memory_format=torch.contiguous_format)
+        for i, rows, columns in layout.taps_of(phase):
+            image[:, :, rows, columns] += p[:, :, i]
+        view.copy_(image)
+    return padded[:, :, pad:pad + size[0], pad:pad + size[1]]
 
 
 def _patch_mean(x: Tensor, shape: ConvShape, dtype: torch.dtype) -> Tensor:
-    """``mean[c, t] = sum_o x[c, o + t] / n`` without building patches. (C, K)."""
-    batch, _, height, width = x.shape
-    count = batch * shape.out_size(height) * shape.out_size(width)
-    image = x.sum(0, dtype=torch.float64)
-    image = F.pad(image, [shape.padding] * 4)
-    columns = list(_tap_slices(shape, width))
-    taps = [image[:, row, column].sum((1, 2))
-            for row in _tap_slices(shape, height) for column in columns]
-    return torch.stack(taps, 1).div_(count).to(dtype)
+    """``mean[c, t] = sum_o x[c, o + t] / n``: (C, K)."""
+    image = x.sum(0, keepdim=True, dtype=torch.float64)
+    p = patches(image, shape)[0]
+    return p.sum(2).div_(x.shape[0] * p.shape[2]).to(dtype)
 
 
 # Above this size, images are taken one by one.
-SPLIT_ELEMENTS = 1 << 16
+SPLIT_ELEMENTS = 1 << 17
 # What one chunk of patches may hold: larger ones leave the cache, smaller ones cost calls.
 CHUNK_ELEMENTS = 1 << 18
 

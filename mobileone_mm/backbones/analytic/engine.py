@@ -1,6 +1,6 @@
 """Choose, per block and call, how the sum of the branches is computed."""
 
-from typing import List, Optional, Type
+from typing import List, NamedTuple, Optional, Type
 
 import torch
 import torch.nn.functional as F
@@ -35,6 +35,13 @@ def check_branch_engine(name: str) -> str:
     return name
 
 
+class _Branches(NamedTuple):
+    """A block's convolutions and, in the same order with the identity's last, its norms."""
+
+    convs: List[nn.Conv2d]
+    norms: List[_BatchNorm]
+
+
 def analytic_forward(block: nn.Module, x: Tensor) -> Optional[Tensor]:
     """The output of a :class:`~mobileone_mm.backbones.MobileOneBlock`, if this engine applies.
 
@@ -44,74 +51,73 @@ def analytic_forward(block: nn.Module, x: Tensor) -> Optional[Tensor]:
 
     Returns:
         The same numbers as from the branches one by one, up to rounding; ``None`` where those are
-        to be used: see :func:`_applies`, and with ``'auto'`` also where they are faster.
+        to be used: see :func:`_collect` and :func:`_accepts`, and with ``'auto'`` also where they
+        are faster.
     """
-    if not _applies(block, x):
+    branches = _collect(block)
+    if branches is None or not _accepts(branches, x):
         return None
-    if not any(uses_batch(norm) for norm in _norms(block)):
+    if not any(uses_batch(norm) for norm in branches.norms):
+        if torch.compiler.is_compiling():
+            return None
         return block.activation(block.se(_running_fold(block, x)))
     function = _choose(block, x)
     if function is None:
         return None
-    y = _apply(function, block, x)
-    return y if _fuses_relu(block) else block.activation(block.se(y))
+    relu = type(block.activation) is nn.ReLU and isinstance(block.se, nn.Identity)
+    y = _apply(function, block, branches, x, relu)
+    return y if relu else block.activation(block.se(y))
 
 
-def _norms(block: nn.Module) -> List[nn.Module]:
-    return [branch.bn if isinstance(branch, nn.Sequential) else branch
-            for branch in block.branches()]
+def _collect(block: nn.Module) -> Optional[_Branches]:
+    """The branches, if they are what the mathematics assumes and nobody watches them.
 
-
-def _convs(block: nn.Module) -> List[nn.Conv2d]:
-    return [branch.conv for branch in block.branches() if isinstance(branch, nn.Sequential)]
-
-
-def _shape(block: nn.Module) -> ConvShape:
-    return ConvShape(*(block.conv_kwargs[key]
-                       for key in ('kernel_size', 'stride', 'padding', 'dilation')))
+    Not so: other norms than batch norm, wrapped or replaced convolutions, grouped ones that are
+    not depthwise, hooks on submodules, norms synchronised over different processes.
+    """
+    found = _Branches([], [])
+    for branch in block.branches():
+        parts = [branch]
+        if isinstance(branch, nn.Sequential):
+            conv, norm = branch
+            parts += [conv, norm]
+            if type(conv).forward not in PLAIN_CONVS or conv.bias is not None:
+                return None
+            found.convs.append(conv)
+        else:
+            norm = branch
+        if not is_plain_norm(norm) or any(_is_watched(part) for part in parts):
+            return None
+        found.norms.append(norm)
+    if not found.convs or any(_is_watched(m) for m in (block.rbr_conv, block.activation, block.se)):
+        return None
+    cfg = block.conv_kwargs
+    grouped = cfg['groups'] > 1 and not cfg['groups'] == cfg['in_channels'] == cfg['out_channels']
+    return None if grouped or len(sync_groups(found.norms)) > 1 else found
 
 
 def _is_watched(module: nn.Module) -> bool:
     """Whether someone hooked into this module or replaced its forward."""
-    return 'forward' in vars(module) or any(getattr(module, name) for name in HOOKS)
+    own = vars(module)
+    return 'forward' in own or any(own[name] for name in HOOKS)
 
 
-def _fuses_relu(block: nn.Module) -> bool:
-    """Whether ReLU follows the sum directly."""
-    return type(block.activation) is nn.ReLU and isinstance(block.se, nn.Identity)
+def _accepts(branches: _Branches, x: Tensor) -> bool:
+    """Whether this input can be taken.
 
-
-def _applies(block: nn.Module, x: Tensor) -> bool:
-    """Whether the branches are what the mathematics assumes, and nobody watches them.
-
-    Not so, and left to the branches themselves: other norms than batch norm, wrapped or replaced
-    convolutions, grouped ones that are not depthwise, hooks on submodules, mixed dtypes, tracing,
-    ``torch.func`` transforms and forward-mode differentiation; and all that they would refuse, so
-    that it is they who raise.
+    Not so: what the branches would refuse, so that it is they who raise; tracing, ``torch.func``
+    transforms and forward-mode differentiation.
     """
-    convs, norms = _convs(block), _norms(block)
-    if torch.jit.is_tracing() or torch._C._functorch.peek_interpreter_stack() is not None:
+    if (torch.jit.is_tracing() or torch._C._functorch.peek_interpreter_stack() is not None
+            or torch.autograd.forward_ad._current_level >= 0):
         return False
-    if torch.autograd.forward_ad._current_level >= 0:
+    conv = branches.convs[0]
+    if x.dim() != 4 or x.shape[1] != conv.in_channels or x.dtype not in FLOAT_DTYPES:
         return False
-    if not block.training and torch.compiler.is_compiling():
+    expected = conv.weight.dtype
+    if x.dtype != expected and not torch.is_autocast_enabled(x.device.type):
         return False
-    if any(_is_watched(module) for module in block.modules() if module is not block):
-        return False
-    if not convs or not all(type(conv).forward in PLAIN_CONVS and conv.bias is None
-                            for conv in convs):
-        return False
-    if not all(is_plain_norm(norm) for norm in norms) or len(sync_groups(norms)) > 1:
-        return False
-    channels, groups = convs[0].in_channels, convs[0].groups
-    if groups not in (1, channels) or convs[0].out_channels < groups:
-        return False
-    if x.is_meta or x.dim() != 4 or x.shape[1] != channels or x.dtype not in FLOAT_DTYPES:
-        return False
-    expected = convs[0].weight.dtype
-    if not torch.is_autocast_enabled(x.device.type) and expected != x.dtype:
-        return False
-    return all(p.dtype == expected for conv in convs for p in conv.parameters())
+    return all(conv.weight.dtype == expected for conv in branches.convs)
 
 
 def _running_fold(block: nn.Module, x: Tensor) -> Tensor:
@@ -122,14 +128,18 @@ def _running_fold(block: nn.Module, x: Tensor) -> Tensor:
                     cfg['dilation'], cfg['groups'])
 
 
+def _shape(block: nn.Module) -> ConvShape:
+    cfg = block.conv_kwargs
+    return ConvShape(cfg['kernel_size'], cfg['stride'], cfg['padding'], cfg['dilation'])
+
+
 def _choose(block: nn.Module, x: Tensor) -> Optional[Type[Function]]:
     """Which function computes this block on this input, ``None`` for its branches one by one."""
     shape, depthwise = _shape(block), block.conv_kwargs['groups'] > 1
     count = x.shape[0] * shape.out_size(x.shape[2]) * shape.out_size(x.shape[3])
     if count < 2:
         return None
-    pointwise = shape.kernel_size == 1
-    if len(block.rbr_conv) == 1 and (depthwise or pointwise):
+    if len(block.rbr_conv) == 1 and (depthwise or shape.kernel_size == 1):
         return FusedBranches
     taps = x.shape[1] * shape.kernel_size**2
     if block.branch_engine == 'auto' and not depthwise and taps > MAX_TAPS_PER_POSITION * count:
@@ -138,16 +148,17 @@ def _choose(block: nn.Module, x: Tensor) -> Optional[Type[Function]]:
 
 
 @torch.compiler.disable
-def _apply(function: Type[Function], block: nn.Module, x: Tensor) -> Tensor:
+def _apply(function: Type[Function], block: nn.Module, branches: _Branches, x: Tensor,
+           relu: bool) -> Tensor:
     """Call ``function``; ``torch.compile`` breaks its graph here instead of tracing into it."""
-    convs, norms = _convs(block), _norms(block)
+    convs, norms = branches
     plan = BranchPlan(
         shape=_shape(block),
         depthwise=block.conv_kwargs['groups'] > 1,
         has_scale=block.rbr_scale is not None,
         has_skip=block.rbr_skip is not None,
         norms=norms,
-        relu=_fuses_relu(block))
+        relu=relu)
     tensors = ([conv.weight for conv in convs] + [norm.weight for norm in norms]
                + [norm.bias for norm in norms])
     device = x.device.type

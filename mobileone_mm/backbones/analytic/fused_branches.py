@@ -23,8 +23,7 @@ class FusedBranches(Function):
 
     y and x at the outputs' positions are the two taps of a depthwise fold
     (:mod:`mobileone_mm.reparam.moment_fold`): the kernel of the convolution's branch is (1, 0), that
-    of the 1x1 branch (0, w), that of the identity (0, 1). No branch reads both, so the taps'
-    covariance with each other is not needed and taken as zero.
+    of the 1x1 branch (0, w), that of the identity (0, 1).
     """
 
     @staticmethod
@@ -73,7 +72,7 @@ class FusedBranches(Function):
         kernels = _tap_kernels(weights, plan, dtype)
         state = fold.FoldState(mean, products, scale, inv, batch, shift)
         grads = fold.fold_backward(kernels, state, slope_grads, grad_bias, ctx.count, ctx.reduce)
-        taps = [add_scaled_(channel_affine(source.to(dtype), grads.quadratic[:, i, i],
+        taps = [add_scaled_(channel_affine(source.to(dtype), grads.quadratic[:, i],
                                            grads.linear[:, i]), g, slopes[:, i])
                 for i, source in enumerate(sources)]
         grad_x, grad_w = _input_and_weight_grad(ctx, x, weights[0], taps)
@@ -118,13 +117,15 @@ def _input_and_weight_grad(ctx, x: Tensor, weight: Tensor,
 
 
 def _stack_moments(parts: List[mo.Moments]) -> mo.Moments:
-    """One-tap moments to those of a patch of all taps, with a diagonal covariance."""
-    cov = torch.diag_embed(torch.cat([part.cov.flatten(1) for part in parts], 1))
-    return mo.Moments(torch.cat([part.mean for part in parts], 1), cov, parts[0].count)
+    """Moments of all taps."""
+    if len(parts) == 1:
+        return parts[0]
+    return mo.Moments(torch.cat([part.mean for part in parts], 1),
+                      torch.cat([part.cov for part in parts], 1), parts[0].count)
 
 
 def _tap_kernels(weights: Sequence[Tensor], plan: BranchPlan,
-                 dtype: torch.dtype) -> fold.DepthwiseKernels:
+                 dtype: torch.dtype) -> fold.TapKernels:
     """(b, C, taps): see :class:`FusedBranches`."""
     b = len(plan.norms)
     kernels = weights[0].new_zeros(b, weights[0].shape[0], min(b, 2), dtype=dtype)
@@ -133,4 +134,4 @@ def _tap_kernels(weights: Sequence[Tensor], plan: BranchPlan,
         kernels[1, :, 1] = weights[1].flatten()
     if plan.has_skip:
         kernels[-1, :, 1] = 1
-    return fold.DepthwiseKernels(kernels)
+    return fold.TapKernels(kernels)

@@ -15,12 +15,12 @@ class BranchStatistics(NamedTuple):
     """What the norms of a block make of the moments of their inputs, (b, C) each.
 
     ``scale`` is a, ``inv`` is ``1 / sqrt(var + eps)``, ``batch`` (b, 1) is 1 for norms that use the
-    batch; ``shift`` is this batch's mean less the mean in use, ``None`` where all are zero.
+    batch and 0 for others, ``None`` where all do; ``shift`` is this batch's mean less the mean in use, ``None`` where all are zero.
     """
 
     scale: Tensor
     inv: Tensor
-    batch: Tensor
+    batch: Optional[Tensor]
     shift: Optional[Tensor]
 
 
@@ -97,28 +97,32 @@ def normalise(norms: Sequence[_BatchNorm], gamma: Tensor, mean: Tensor, var: Ten
     if groups:
         batch_mean, batch_var, total = _gather_moments(mean, var, count, groups[0])
     batch = [uses_batch(norm) for norm in norms]
-    used_mean, used_var = batch_mean, batch_var
+    used_mean, used_var, mask = batch_mean, batch_var, None
     if not all(batch):
         used_mean, used_var = batch_mean.clone(), batch_var.clone()
         for i, norm in enumerate(norms):
             if not batch[i]:
                 used_mean[i], used_var[i] = norm.running_mean, norm.running_var
-    for i, norm in enumerate(norms):
-        if norm.training and norm.track_running_stats:
-            _update_running(norm, batch_mean[i], batch_var[i], total)
-    eps = used_var.new_tensor([norm.eps for norm in norms]).unsqueeze(1)
-    inv = torch.rsqrt(used_var + eps).to(gamma.dtype)
-    shift = mean - used_mean if groups or not all(batch) else None
-    mask = gamma.new_tensor(batch).unsqueeze(1)
+        mask = gamma.new_tensor(batch).unsqueeze(1)
+    _update_running(norms, batch_mean, batch_var, total)
+    eps = [norm.eps for norm in norms]
+    if min(eps) < max(eps):
+        eps = [used_var.new_tensor(eps).unsqueeze(1)]
+    inv = torch.rsqrt(used_var + eps[0]).to(gamma.dtype)
+    shift = mean - used_mean if groups or mask is not None else None
     return BranchStatistics(gamma * inv, inv, mask, shift)
 
 
-def _update_running(norm: _BatchNorm, mean: Tensor, var: Tensor, count: int) -> None:
-    if norm.num_batches_tracked is not None:
-        norm.num_batches_tracked.add_(1)
-    momentum = norm.momentum
-    if momentum is None:
-        momentum = 1.0 / float(norm.num_batches_tracked)
-    unbiased = var * (count / (count - 1))
-    norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), momentum)
-    norm.running_var.lerp_(unbiased.to(norm.running_var.dtype), momentum)
+def _update_running(norms: Sequence[_BatchNorm], mean: Tensor, var: Tensor, count: int) -> None:
+    tracked = [i for i, norm in enumerate(norms) if norm.training and norm.track_running_stats]
+    if not tracked:
+        return
+    counters = [norms[i].num_batches_tracked for i in tracked]
+    torch._foreach_add_([counter for counter in counters if counter is not None], 1)
+    momenta = [1. / float(norms[i].num_batches_tracked) if norms[i].momentum is None
+               else norms[i].momentum for i in tracked]
+    running = [norms[i].running_mean for i in tracked] + [norms[i].running_var for i in tracked]
+    dtype = running[0].dtype
+    means, variances = mean.to(dtype), (var * (count / (count - 1))).to(dtype)
+    batch = [means[i] for i in tracked] + [variances[i] for i in tracked]
+    torch._foreach_lerp_(running, batch, momenta * 2)
