@@ -1,0 +1,48 @@
+"""Time this package's NMS beside mmcv's compiled op, in turns, in one process.
+
+Needs compiled ops: .venv-compiled/bin/python tools/benchmark/nms.py
+"""
+
+import argparse
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import torch
+from mmcv.utils import ext_loader
+
+from mobileone_mm.ops import install_ops_fallback, nms
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / 'tests'))
+from box_samples import clustered  # noqa: E402
+
+# name: (number of centres, side of the image in pixels); None is one centre for each box
+LAYOUTS = {'clustered': (50, 320), 'spread': (None, 320), 'hardly touching': (None, 3000)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--boxes', type=int, default=5000)
+    parser.add_argument('--repeats', type=int, default=21)
+    parser.add_argument('--iou-threshold', type=float, default=0.5)
+    args = parser.parse_args()
+    if install_ops_fallback():
+        sys.exit('mmcv has no compiled ops here to compare with: make test-compiled builds them')
+    compiled = ext_loader.load_ext('_ext', ['nms']).nms
+    for name, (centres, size) in LAYOUTS.items():
+        boxes, scores = clustered(args.boxes, centres or args.boxes, size)
+        times = {nms.nms: [], compiled: []}
+        for _ in range(args.repeats):
+            for op, seconds in times.items():
+                start = time.perf_counter()
+                kept = op(boxes, scores, iou_threshold=args.iou_threshold, offset=0)
+                seconds.append(time.perf_counter() - start)
+        ratio = statistics.median(a / b for a, b in zip(times[nms.nms], times[compiled]))
+        ours, theirs = (1e3 * statistics.median(seconds) for seconds in times.values())
+        print(f'{name:16} {args.boxes} boxes, {len(kept)} kept: {ours:6.1f} ms, compiled '
+              f'{theirs:6.1f} ms, median ratio {ratio:.2f} (torch {torch.__version__})')
+
+
+if __name__ == '__main__':
+    main()
