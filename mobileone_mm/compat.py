@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.logging.history_buffer import HistoryBuffer
-from mmengine.utils.dl_utils import TORCH_VERSION
 from mmengine.utils import digit_version
+from mmengine.utils.dl_utils import TORCH_VERSION
 
 
 def allow_mmengine_checkpoints() -> None:
