@@ -51,7 +51,7 @@ def test_a_difference_outside_of_the_folded_modules(models):
 
 def test_nan_is_a_difference(models):
     models[1].backbone.stage0.reparam_conv.weight.data[0] = float('nan')
-    with pytest.raises(FoldingError, match='nan'):
+    with pytest.raises(FoldingError, match='^backbone.stage0 .* nan'):
         verify_folding(*models, IMAGE)
 
 
