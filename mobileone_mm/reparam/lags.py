@@ -14,7 +14,7 @@ Shapes: x (B, C, H, W); moments and gradients as in :mod:`.moments`, K = 9.
 """
 
 from functools import lru_cache
-from typing import Dict, List, Tuple
+from typing import List, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -64,35 +64,48 @@ def _shifted_correlation(x: Tensor, step: int) -> Tensor:
         [False, True, False])[1].squeeze(1)
 
 
-def _line_cases(lines: Tensor) -> Dict[object, Tensor]:
-    """The sums of :data:`CASES` along the last axis of (B, C, L, N) lines: (C, L) each."""
-    size = lines.shape[3]
-    squares = lines.square().sum(0)
-    total = squares.sum(2)
-    cases = {'all': total, 'all but last': total - squares[..., -1],
-             'all but first': total - squares[..., 0]}
-    for lag in (1, 2):
-        product = lines[..., :max(size - lag, 0)] * lines[..., lag:]
-        cases[lag] = cases[-lag] = product.sum((0, 3))
-    return cases
+def _line_lags(lines: Tensor) -> Tensor:
+    """``sum_i x[i] x[i + lag]`` along the last axis of (B, C, L, N) lines, lags 0 ... 2: (C, L, 3)."""
+    shifted = F.pad(lines, (0, 2)).unfold(3, lines.shape[3], 1)
+    return (shifted * lines.unsqueeze(3)).sum((0, 4))
+
+
+# Parts of the sums that _second_moments measures: lags to the lower right and lower left, lags along
+# the first and last row and the last column, squares of the corners.
+PARTS = (9, 9, 6, 3, 4)
 
 
 def _second_moments(x: Tensor) -> Tensor:
     """``sum_o p_t(o) p_u(o)``: (C, 9, 9)."""
-    right, left = _shifted_correlation(x, 1), _shifted_correlation(x, -1)
-    # Rows: lag 0 without the last line, lag 1, lag 2.
+    rows = x[:, :, ::x.shape[2] - 1]
+    corners = rows[..., ::x.shape[3] - 1].square().sum(0)
+    parts = [_shifted_correlation(x, 1), _shifted_correlation(x, -1), _line_lags(rows),
+             _line_lags(x[:, :, None, :, -1]), corners]
+    parts = torch.cat([part.flatten(1) for part in parts], 1)
+    return (parts @ _assembly(parts.dtype, parts.device)).view(-1, 9, 9)
+
+
+@lru_cache(maxsize=8)
+def _assembly(dtype: torch.dtype, device: torch.device) -> Tensor:
+    """The matrix of zeros and signs that makes second moments of their parts."""
+    parts = torch.eye(sum(PARTS), dtype=dtype, device=device).split(PARTS, 1)
+    right, left, rows, column, corners = (
+        part.view(-1, *shape) for part, shape in
+        zip(parts, ((3, 3), (3, 3), (2, 3), (3, ), (2, 2))))
+    # Axis 1 of the table: lag 0 without the last row, then lags 1 and 2; later all of CASES.
+    column = torch.cat([column[:, :1] - corners[:, 1, 1:], column[:, 1:]], 1)
     columns = {-2: left[:, :, 0], -1: left[:, :, 1], 'all but first': left[:, :, 2],
                'all but last': right[:, :, 0], 1: right[:, :, 1], 2: right[:, :, 2]}
-    last_column = _line_cases(x[:, :, :, -1:].transpose(2, 3))
-    columns['all'] = columns['all but last'] + torch.cat(
-        [last_column[case] for case in ('all but last', 1, 2)], 1)
+    columns['all'] = columns['all but last'] + column
     table = torch.stack([columns[case] for case in COLUMN_CASES], 2)
-    borders = _line_cases(x[:, :, [0, -1]])
+    borders = {'all': rows[:, :, 0], 1: rows[:, :, 1], 2: rows[:, :, 2],
+               -1: rows[:, :, 1], -2: rows[:, :, 2]}
+    borders['all but last'] = borders['all'] - corners[:, :, 1]
+    borders['all but first'] = borders['all'] - corners[:, :, 0]
     borders = torch.stack([borders[case] for case in COLUMN_CASES], 2)
-    but_last, lags = table[:, :1], table[:, 1:]
-    every = but_last + borders[:, 1:]
-    table = torch.cat([but_last, every, every - borders[:, :1], lags], 1)
-    return table.flatten(1)[:, CASE_INDEX].view(-1, 9, 9)
+    every = table[:, :1] + borders[:, 1:]
+    table = torch.cat([table[:, :1], every, every - borders[:, :1], table[:, 1:]], 1)
+    return table.flatten(1)[:, CASE_INDEX]
 
 
 @lru_cache(maxsize=256)
@@ -162,7 +175,7 @@ def depthwise_lag_input_grad(x: Tensor, quadratic: Tensor, linear: Tensor) -> Te
     those that tap -1 or 1 reaches from there, at the corners those taken back twice.
 
     Args:
-        x: (B, C, H, W), in the dtype of ``quadratic``.
+        x: (B, C, H, W), in the dtype of ``quadratic``; H and W at least 2.
         quadratic: (C, 9, 9).
         linear: (C, 9).
 
@@ -170,29 +183,48 @@ def depthwise_lag_input_grad(x: Tensor, quadratic: Tensor, linear: Tensor) -> Te
         (B, C, H, W).
     """
     channels = x.shape[1]
-    index = torch.tensor(LAG_INDEX, device=x.device)
-    kernel = quadratic.new_zeros(channels, 25).index_add_(1, index, quadratic.flatten(1))
-    dx = F.conv2d(x, kernel.view(-1, 1, 5, 5), linear.sum(1), padding=2, groups=channels)
-    taps = quadratic.view(-1, 3, 3, 3, 3)
-    offsets = linear.view(-1, 3, 3)
-    for axis in (2, 3):
+    sums, ones = _border_sums(x.dtype, x.device)
+    inner, top, bottom, first, last, corners = (quadratic.flatten(1) @ sums).split(SUMS, 1)
+    offsets = linear @ ones
+    dx = F.conv2d(x, inner.reshape(-1, 1, 5, 5), offsets[:, 0], padding=2, groups=channels)
+    for axis, kernels, offset in ((2, (top, bottom), offsets[:, 1:3]),
+                                  (3, (first, last), offsets[:, 3:5])):
         lines = torch.cat([x.select(axis, 0), x.select(axis, -1)], 1)
-        if axis == 2:
-            pairs = [(taps[:, e, :, e], offsets[:, e]) for e in (2, 0)]
-        else:
-            pairs = [(taps[:, :, e, :, e], offsets[:, :, e]) for e in (2, 0)]
-        outside = _line_grad(lines, *zip(*pairs))
-        dx.select(axis, 0).sub_(outside[:, :channels])
-        dx.select(axis, -1).sub_(outside[:, channels:])
-    for y, t in ((0, 2), (-1, 0)):
-        for z, u in ((0, 2), (-1, 0)):
-            dx[:, :, y, z] += taps[:, t, u, t, u] * x[:, :, y, z] + offsets[:, t, u]
+        outside = F.conv1d(lines, torch.cat(kernels).unsqueeze(1), offset.t().flatten(),
+                           padding=2, groups=2 * channels)
+        dx.select(axis, 0).add_(outside[:, :channels])
+        dx.select(axis, -1).add_(outside[:, channels:])
+    step = (slice(None, None, x.shape[2] - 1), slice(None, None, x.shape[3] - 1))
+    at = (slice(None), slice(None), *step)
+    twice = dx[at]
+    twice.addcmul_(x[at], corners.view(-1, 2, 2)).add_(offsets[:, 5:].view(-1, 2, 2))
     return dx
 
 
-def _line_grad(lines: Tensor, taps: Tuple[Tensor, ...], offsets: Tuple[Tensor, ...]) -> Tensor:
-    """The one-dimensional :func:`depthwise_lag_input_grad`, borders aside: (B, C', N)."""
-    taps, offsets = torch.cat(taps), torch.cat(offsets)
-    index = torch.tensor([u - t + 2 for t in range(3) for u in range(3)], device=lines.device)
-    kernel = taps.new_zeros(len(taps), 5).index_add_(1, index, taps.flatten(1))
-    return F.conv1d(lines, kernel.unsqueeze(1), offsets.sum(1), padding=2, groups=len(taps))
+SUMS = (25, 5, 5, 5, 5, 4)
+
+
+@lru_cache(maxsize=8)
+def _border_sums(dtype: torch.dtype, device: torch.device) -> Tuple[Tensor, Tensor]:
+    """Which pairs of taps, and which taps, make up each kernel and offset: (81, 49) and (9, 9).
+
+    Columns: the 5x5 kernel, the four sides' kernels of 5 and the four corners; offsets likewise.
+    """
+    pairs = torch.zeros(81, sum(SUMS), dtype=dtype, device=device)
+    taps = torch.zeros(9, 9, dtype=dtype, device=device)
+    sides = [(0, 1), (0, -1), (1, 1), (1, -1)]
+    corners = [(y, x) for y in (1, -1) for x in (1, -1)]
+    for i, t in enumerate(TAPS):
+        taps[i, 0] = 1
+        for side, (axis, tap) in enumerate(sides):
+            taps[i, 1 + side] = -float(t[axis] == tap)
+        for j, u in enumerate(TAPS):
+            pair = pairs[9 * i + j]
+            pair[LAG_INDEX[9 * i + j]] = 1
+            for side, (axis, tap) in enumerate(sides):
+                if t[axis] == u[axis] == tap:
+                    pair[25 + 5 * side + u[1 - axis] - t[1 - axis] + 2] = -1
+        if t in corners:
+            taps[i, 5 + corners.index(t)] = 1
+            pairs[10 * i, 45 + corners.index(t)] = 1
+    return pairs, taps

@@ -76,21 +76,21 @@ class Rows:
 
     def spread(self, per_channel: Tensor, dtype: torch.dtype) -> Tensor:
         """(C,) -> what broadcasts against the matrix."""
-        v = per_channel.to(dtype)
-        return v.repeat(self.batch).unsqueeze(1) if self.by_channel else v.unsqueeze(0)
+        v = per_channel.to(dtype).unsqueeze(0)
+        return v.expand(self.batch, -1).reshape(-1, 1) if self.by_channel else v
 
     def sum(self, matrix: Tensor) -> Tensor:
-        """Matrix -> (C,), summed over images and positions, in float64 across rows."""
+        """Matrix -> (C,), summed over images and positions."""
         if not self.by_channel:
-            return matrix.sum(0).double()
-        return matrix.sum(1).view(self.batch, self.channels).sum(0, dtype=torch.float64)
+            return matrix.sum(0)
+        return matrix.sum(1).view(self.batch, self.channels).sum(0)
 
     def sum_squares(self, matrix: Tensor) -> Tensor:
         """As :meth:`sum`, of squares."""
         if not self.by_channel:
-            return torch.linalg.vector_norm(matrix, dim=0).double().square()
+            return torch.linalg.vector_norm(matrix, dim=0).square_()
         norms = torch.linalg.vector_norm(matrix, dim=1).square_()
-        return norms.view(self.batch, self.channels).sum(0, dtype=torch.float64)
+        return norms.view(self.batch, self.channels).sum(0)
 
 
 def channel_moments(x: Tensor) -> Moments:
@@ -105,7 +105,7 @@ def channel_moments(x: Tensor) -> Moments:
     dtype = accumulation_dtype(x.dtype)
     count = x.numel() // x.shape[1]
     rows = Rows(x)
-    shift = (rows.sum(rows.view(x).to(dtype)) / count).to(dtype)
+    shift = rows.sum(rows.view(x).to(dtype)) / count
     sums = []
     for piece in _cache_sized(x):
         rows = Rows(piece)
@@ -114,7 +114,7 @@ def channel_moments(x: Tensor) -> Moments:
     rest, var = sums[0] if len(sums) == 1 else map(sum, zip(*sums))
     rest = rest / count
     var = (var / count - rest.square()).clamp_min_(0)
-    return Moments((shift + rest).unsqueeze(1), var.to(dtype).unsqueeze(1), count)
+    return Moments((shift.double() + rest).unsqueeze(1), var.unsqueeze(1), count)
 
 
 def _cache_sized(x: Tensor) -> Sequence[Tensor]:

@@ -122,10 +122,14 @@ class FoldedConv(Function):
         return (grad_x, None, *weight_grads, *gamma_grads, *beta_grads)
 
 
+def _by_lags(x: Tensor, plan: BranchPlan) -> bool:
+    return plan.depthwise and plan.shape == LAG_SHAPE and min(x.shape[2:]) > 1
+
+
 def _moments(x: Tensor, plan: BranchPlan) -> mo.Moments:
     if not plan.depthwise:
         return mo.dense_moments(x, plan.shape)
-    if plan.shape == LAG_SHAPE:
+    if _by_lags(x, plan):
         return depthwise_lag_moments(x)
     return mo.depthwise_patch_moments(x, plan.shape)
 
@@ -134,7 +138,7 @@ def _backward(ctx, x: Tensor, grad: Tensor, kernel: Tensor, kernels: fold.Kernel
               state: fold.FoldState) -> Tuple[Optional[Tensor], fold.FoldGrads]:
     """Gradients of the input and of all branches."""
     plan, shape, dtype = ctx.plan, ctx.plan.shape, state.products.dtype
-    by_lags = plan.depthwise and shape == LAG_SHAPE
+    by_lags = _by_lags(x, plan)
     x, grad, kernel = x.to(dtype), grad.to(dtype), kernel.to(dtype)
     rows = mo.Rows(grad)
     grad_bias = rows.sum(rows.view(grad)).to(dtype)

@@ -1,6 +1,6 @@
 """One convolution with batch norm, scale and identity branches, fused (k = 1)."""
 
-from typing import List, Optional, Sequence, Tuple
+from typing import List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -72,10 +72,13 @@ class FusedBranches(Function):
         kernels = _tap_kernels(weights, plan, dtype)
         state = fold.FoldState(mean, products, scale, inv, batch, shift)
         grads = fold.fold_backward(kernels, state, slope_grads, grad_bias, ctx.count, ctx.reduce)
-        taps = [add_scaled_(channel_affine(source.to(dtype), grads.quadratic[:, i],
-                                           grads.linear[:, i]), g, slopes[:, i])
-                for i, source in enumerate(sources)]
-        grad_x, grad_w = _input_and_weight_grad(ctx, x, weights[0], taps)
+        grad_y = add_scaled_(
+            channel_affine(y.to(dtype), grads.quadratic[:, 0], grads.linear[:, 0]), g, slopes[:, 0])
+        own = None
+        if b > 1:
+            own = _OwnGrad(sources[1].to(dtype), grads.quadratic[:, 1], grads.linear[:, 1], g,
+                           slopes[:, 1])
+        grad_x, grad_w = _input_and_weight_grad(ctx, x, weights[0], grad_y.to(x.dtype), own)
         weight_grads = [grad_w] + [grads.weight[1][:, 1].reshape(w.shape).to(w.dtype)
                                    for w in weights[1:]]
         gamma_grads = [None if p is None else v.to(p.dtype) for p, v in zip(gammas, grads.gamma)]
@@ -95,24 +98,51 @@ def _convolve(x: Tensor, weight: Tensor, plan: BranchPlan) -> Tensor:
     return y if y.is_contiguous() else y.contiguous(memory_format=torch.channels_last)
 
 
-def _input_and_weight_grad(ctx, x: Tensor, weight: Tensor,
-                           taps: Sequence[Tensor]) -> Tuple[Optional[Tensor], Tensor]:
-    """Through the convolution of the first tap, plus what x gets directly as the second."""
+class _OwnGrad(NamedTuple):
+    """``slope g_o + quadratic x_o + linear``: what x gets as the second tap."""
+
+    x: Tensor
+    quadratic: Tensor
+    linear: Tensor
+    g: Tensor
+    slope: Tensor
+
+    def tensor(self) -> Tensor:
+        return add_scaled_(channel_affine(self.x, self.quadratic, self.linear), self.g, self.slope)
+
+    def add_all_but_linear_(self, out: Tensor) -> Tensor:
+        return add_scaled_(add_scaled_(out, self.x, self.quadratic), self.g, self.slope)
+
+
+def _input_and_weight_grad(ctx, x: Tensor, weight: Tensor, grad: Tensor,
+                           own: Optional[_OwnGrad]) -> Tuple[Optional[Tensor], Tensor]:
+    """Through the convolution of the first tap, plus what x gets as the second."""
     shape, depthwise = ctx.plan.shape, ctx.plan.depthwise
-    needs_x = ctx.needs_input_grad[0]
-    if not depthwise and shape == mo.ConvShape() and x.dtype == taps[0].dtype:
-        w = weight.to(x.dtype).flatten(1)
-        grad_w = pointwise_kernel_grad(x, like_format(taps[0], x)).view_as(weight)
+    w = weight.to(x.dtype)
+    groups = x.shape[1] if depthwise else 1
+    needs_x, same_dtype = ctx.needs_input_grad[0], own is None or own.x.dtype == x.dtype
+
+    def convolution_backward(mask: List[bool]) -> Tuple[Tensor, Tensor]:
+        return torch.ops.aten.convolution_backward(
+            grad, x, w, None, [shape.stride] * 2, [shape.padding] * 2, [shape.dilation] * 2, False,
+            [0, 0], groups, mask)[:2]
+
+    if shape == mo.ConvShape() and not depthwise and same_dtype:
+        grad = like_format(grad, x)
+        grad_w = pointwise_kernel_grad(x, grad).view_as(weight)
         if not needs_x:
             return None, grad_w
-        into = taps[1] if len(taps) > 1 else torch.zeros_like(x)
-        return pointwise_input_grad_(into, w, like_format(taps[0], x)), grad_w
-    grad_x, grad_w, _ = torch.ops.aten.convolution_backward(
-        taps[0].to(x.dtype), x, weight.to(x.dtype), None, [shape.stride] * 2, [shape.padding] * 2,
-        [shape.dilation] * 2, False, [0, 0], x.shape[1] if depthwise else 1,
-        [needs_x, True, False])
-    if len(taps) > 1 and needs_x:
-        grad_x[:, :, ::shape.stride, ::shape.stride] += taps[1]
+        into = torch.zeros_like(x) if own is None else like_format(own.tensor(), x)
+        return pointwise_input_grad_(into, w.flatten(1), grad), grad_w
+    same_size = shape.stride == 1 and 2 * shape.padding == shape.dilation * (shape.kernel_size - 1)
+    if own is not None and needs_x and depthwise and same_size and same_dtype:
+        # The gradient of the input as a forward convolution takes the constant along for nothing.
+        grad_x = F.conv2d(grad, w.flip(2, 3), own.linear, 1, shape.padding, shape.dilation, groups)
+        grad_w = convolution_backward([False, True, False])[1]
+        return own.add_all_but_linear_(like_format(grad_x, grad)), grad_w
+    grad_x, grad_w = convolution_backward([needs_x, True, False])
+    if own is not None and needs_x:
+        grad_x[:, :, ::shape.stride, ::shape.stride] += own.tensor()
     return grad_x if needs_x else None, grad_w.to(weight.dtype)
 
 
