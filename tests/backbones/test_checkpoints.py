@@ -232,12 +232,13 @@ def test_the_other_libraries_agree(library, arch, tmp_path, randomize):
     """Their own nets, their own weights: the same features. Needs the library (and torchvision)."""
     if library == 'timm':
         timm = pytest.importorskip('timm', exc_type=ImportError)
-        other = timm.create_model(f'mobileone_{arch}', features_only=False).eval()
+        other = timm.create_model(f'mobileone_{arch}')
         features = other.forward_features
     else:
         backbones = pytest.importorskip('mmpretrain.models.backbones', exc_type=ImportError)
-        other = backbones.MobileOne(arch).eval()
+        other = backbones.MobileOne(arch)
         features = lambda x: other(x)[0]  # noqa: E731
+    other.eval()  # mmpretrain's returns None
     randomize(other)
     torch.save(other.state_dict(), tmp_path / 'file.pth')
     model = load(tmp_path / 'file.pth', arch=arch)
