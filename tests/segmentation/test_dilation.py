@@ -16,23 +16,14 @@ SMALL = dict(
     num_conv_branches=(2, 2, 2, 2))
 
 
-def randomize_(model: nn.Module) -> nn.Module:
-    """Batch norms as after training: fresh ones (mean 0, variance 1) would hide errors."""
-    torch.manual_seed(0)
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.normal_(module.bias, std=0.3)
-            nn.init.normal_(module.running_mean, std=0.3)
-            nn.init.uniform_(module.running_var, 0.5, 1.5)
-    return model
-
-
-def strided_and_dilated(arch, output_stride):
-    strided = randomize_(MobileOne(arch)).double().eval()
-    dilated = MobileOne(arch, output_stride=output_stride).double().eval()
-    dilated.load_state_dict(strided.state_dict())
-    return strided, dilated
+@pytest.fixture
+def strided_and_dilated(randomize):
+    def build(arch, output_stride, **kwargs):
+        strided = randomize(MobileOne(arch, **kwargs)).double().eval()
+        dilated = MobileOne(arch, output_stride=output_stride, **kwargs).double().eval()
+        dilated.load_state_dict(strided.state_dict())
+        return strided, dilated
+    return build
 
 
 def receptive_radius(backbone: MobileOne) -> int:
@@ -70,23 +61,28 @@ def assert_interleaves(strided, dilated, output_stride, shifts):
 
 
 @torch.no_grad()
+@pytest.mark.parametrize('engine', ['textbook', 'auto'])
 @pytest.mark.parametrize('output_stride', [8, 16])
-def test_dilated_network_interleaves_the_strided_one(output_stride):
-    assert_interleaves(*strided_and_dilated(SMALL, output_stride), output_stride, shifts=None)
+def test_dilated_network_interleaves_the_strided_one(strided_and_dilated, output_stride, engine):
+    networks = strided_and_dilated(SMALL, output_stride, branch_engine=engine)
+    assert_interleaves(*networks, output_stride, shifts=None)
 
 
 @torch.no_grad()
-def test_interleaving_notices_a_dilated_strided_kernel():
+def test_interleaving_notices_a_dilated_strided_kernel(strided_and_dilated):
     """The mistake of smp#183: also dilating the kernel of the block that loses its stride."""
     strided, dilated = strided_and_dilated(SMALL, 16)
-    for branch in dilated.stage4[0].rbr_conv:
-        branch.conv.dilation = branch.conv.padding = (2, 2)
+    strided.switch_to_deploy()
+    dilated.switch_to_deploy()
+    conv = dilated.stage4[0].reparam_conv
+    assert conv.dilation == conv.padding == (1, 1)
+    conv.dilation = conv.padding = (2, 2)
     with pytest.raises(AssertionError, match='relative difference'):
         assert_interleaves(strided, dilated, 16, shifts=[(0, 1)])
 
 
 @torch.no_grad()
-def test_dilated_s0_interleaves_the_strided_one():
+def test_dilated_s0_interleaves_the_strided_one(strided_and_dilated):
     """The real S0, folded to be affordable, at the hardest stride and two of 16 shifts."""
     strided, dilated = strided_and_dilated('s0', 8)
     strided.switch_to_deploy()
@@ -111,8 +107,9 @@ def test_only_kernels_behind_a_lost_stride_are_dilated(arch, output_stride):
 
 @torch.no_grad()
 @pytest.mark.parametrize('output_stride', [8, 16])
-def test_folding_is_exact_with_dilation(output_stride):
-    backbone = randomize_(MobileOne(SMALL, output_stride=output_stride)).double().eval()
+def test_folding_is_exact_with_dilation(output_stride, randomize):
+    backbone = MobileOne(SMALL, output_stride=output_stride, branch_engine='textbook')
+    randomize(backbone).double().eval()
     image = torch.randn(1, 3, 97, 64, dtype=torch.float64)
     before, = backbone(image)
     backbone.switch_to_deploy()
@@ -123,9 +120,9 @@ def test_folding_is_exact_with_dilation(output_stride):
 
 
 @pytest.mark.parametrize('arch, use_se', [('s0', None), ('s4', False)])
-def test_imagenet_weights_load_unchanged(arch, use_se, tmp_path):
+def test_imagenet_weights_load_unchanged(arch, use_se, tmp_path, randomize):
     """A file in the layout of the released ones, classifier included, S4's with its gates."""
-    classifier = randomize_(MobileOne(arch))
+    classifier = randomize(MobileOne(arch))
     released = dict(classifier.state_dict())
     released['linear.weight'] = torch.zeros(1000, classifier.out_channels[-1])
     released['linear.bias'] = torch.zeros(1000)

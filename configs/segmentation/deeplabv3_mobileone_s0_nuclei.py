@@ -1,0 +1,66 @@
+"""S0 from scratch on 2-class nuclei images (Data Science Bowl 2018), small enough for two CPU cores.
+
+Not a recipe of the paper: it shows that training works where there are neither GPUs nor pre-trained
+weights. Every value is our choice. Data: `data/nuclei` with img_dir/{train,val}/*.jpg and
+ann_dir/{train,val}/*.png, whose labels are 0 (background) and 1 (nucleus).
+"""
+_base_ = './_base_/deeplabv3.py'
+
+model = dict(
+    data_preprocessor=dict(size=(256, 256)),
+    backbone=dict(output_stride=8, init_cfg=None),  # a nucleus is often under 16 pixels wide
+    decode_head=dict(num_classes=2, channels=128, dilations=(1, 6, 12, 18)),
+    auxiliary_head=dict(num_classes=2, channels=64))
+
+train_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations'),
+    dict(type='RandomCrop', crop_size=(256, 256)),
+    dict(type='RandomFlip', prob=[0.25, 0.25, 0.25],
+         direction=['horizontal', 'vertical', 'diagonal']),
+    dict(type='PackSegInputs')
+]
+test_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations'),
+    dict(type='PackSegInputs')
+]
+dataset = dict(
+    type='BaseSegDataset',
+    data_root='data/nuclei',
+    metainfo=dict(classes=('background', 'nucleus'), palette=[[0, 0, 0], [220, 20, 60]]))
+train_dataloader = dict(
+    batch_size=8,
+    num_workers=1,
+    persistent_workers=True,
+    drop_last=True,
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    dataset=dict(
+        data_prefix=dict(img_path='img_dir/train', seg_map_path='ann_dir/train'),
+        pipeline=train_pipeline,
+        **dataset))
+val_dataloader = dict(
+    batch_size=4,
+    num_workers=1,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        data_prefix=dict(img_path='img_dir/val', seg_map_path='ann_dir/val'),
+        pipeline=test_pipeline,
+        **dataset))
+test_dataloader = val_dataloader
+val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
+test_evaluator = val_evaluator
+
+optim_wrapper = dict(
+    _delete_=True,
+    type='OptimWrapper',
+    optimizer=dict(type='AdamW', lr=2e-3, weight_decay=0.01))
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=50),
+    dict(type='CosineAnnealingLR', eta_min=1e-5, by_epoch=True, begin=0,
+         convert_to_iter_based=True)
+]
+train_cfg = dict(max_epochs=20, val_interval=2)
+custom_hooks = []  # no EMA: a few hundred iterations are too few for its momentum
+default_hooks = dict(logger=dict(interval=6))

@@ -1,0 +1,190 @@
+"""Every segmentation config: builds, fits together, trains, predicts."""
+
+import copy
+import functools
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config, DictAction
+from mmengine.registry import init_default_scope
+from mmengine.structures import PixelData
+from mobileone_mm.archs import ARCHS
+from mobileone_mm.backbones.squeeze_excite import SqueezeExcite
+from torch import nn
+
+mmseg = pytest.importorskip('mmseg', reason='mmsegmentation is not installed')
+
+CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'segmentation'
+NAMES = sorted(path.stem for path in CONFIGS.glob('*.py'))
+PUBLISHED = {f'deeplabv3_mobileone_{arch}_{data}': arch
+             for arch in ARCHS for data in ('voc12aug', 'ade20k')}
+SLIDE = dict(mode='slide', crop_size=(64, 64), stride=(42, 42))
+
+
+@pytest.fixture(scope='module')
+def config():
+    """A function from a config's name to a fresh copy of it, without pre-trained weights."""
+    files = {name: Config.fromfile(CONFIGS / f'{name}.py') for name in NAMES}
+
+    def fresh(name):
+        cfg = copy.deepcopy(files[name])
+        cfg.model.backbone.init_cfg = None
+        return cfg
+    return fresh
+
+
+@pytest.fixture(scope='module')
+def meta_model(config):
+    """A function from a config's name to its model on torch's meta device: shapes, no numbers."""
+    @functools.lru_cache(maxsize=None)
+    def built(name):
+        with torch.device('meta'):
+            return build(config(name))
+    return built
+
+
+def build(cfg):
+    from mmseg.registry import MODELS
+    init_default_scope('mmseg')
+    return MODELS.build(cfg.model)
+
+
+def tiny(cfg):
+    """The same model with few channels in its heads."""
+    cfg.model.decode_head.channels = cfg.model.auxiliary_head.channels = 8
+    return cfg
+
+
+def batch(*sizes, num_classes, labels=True):
+    """A batch as a data loader gives it: uint8 images of the (H, W) ``sizes`` and their labels."""
+    from mmseg.structures import SegDataSample
+    data = dict(inputs=[], data_samples=[])
+    for height, width in sizes:
+        data['inputs'].append(torch.randint(0, 256, (3, height, width), dtype=torch.uint8))
+        sample = SegDataSample(metainfo=dict(
+            img_shape=(height, width), ori_shape=(height, width), img_path='x.jpg'))
+        label = torch.randint(0, num_classes, (1, height, width))
+        label[:, :2] = 255
+        sample.gt_sem_seg = PixelData(data=label)
+        data['data_samples'].append(sample)
+    return data
+
+
+def test_all_variants_are_there():
+    assert set(PUBLISHED) <= set(NAMES)
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_heads_fit_the_backbone(config, meta_model, name):
+    cfg, model = config(name), meta_model(name)
+    backbone = model.backbone
+    for head in (model.decode_head, model.auxiliary_head):
+        index = backbone.out_indices.index(head.in_index)
+        assert head.in_channels == backbone.out_channels[index]
+        assert head.num_classes == model.decode_head.num_classes
+    assert model.auxiliary_head.in_index == 2 and model.decode_head.in_index == 3
+    stride = cfg.model.backbone.output_stride
+    assert backbone.out_strides == tuple(min(s, stride) for s in (4, 8, 16, 32))
+    logits = model.train()(torch.empty(2, 3, 65, 96, device='meta'))
+    assert logits.shape == (2, head.num_classes, -(-65 // stride), 96 // stride)
+    # mmengine converts under distributed training; a literal SyncBN would fail elsewhere
+    assert 'SyncBN' not in cfg.pretty_text and cfg.sync_bn == 'torch'
+    assert not any(isinstance(m, nn.SyncBatchNorm) for m in model.modules())
+
+
+@pytest.mark.parametrize('name', PUBLISHED)
+def test_what_the_paper_and_cvnets_publish(meta_model, name):
+    cfg, model = Config.fromfile(CONFIGS / f'{name}.py'), meta_model(name)
+    arch = PUBLISHED[name]
+    assert cfg.model.backbone.arch == arch
+    assert cfg.model.backbone.init_cfg.checkpoint.endswith(f'mobileone_{arch}_unfused.pth.tar')
+    assert not any(isinstance(m, SqueezeExcite) for m in model.modules()), 'Table 11b, dagger'
+    assert cfg.train_cfg.max_epochs == 50
+    assert cfg.optim_wrapper.optimizer.lr == 9e-4 and cfg.optim_wrapper.optimizer.type == 'AdamW'
+    assert cfg.train_dataloader.batch_size * 4 == cfg.auto_scale_lr.base_batch_size == 64
+    assert model.auxiliary_head.channels == max(model.auxiliary_head.in_channels // 4, 128)
+
+
+@pytest.mark.parametrize('stride, rates', [(8, (1, 12, 24, 36)), (32, (1, 3, 6, 9))])
+def test_output_stride_on_the_command_line_equals_the_file(config, stride, rates):
+    cfg = config('deeplabv3_mobileone_s1_voc12aug')
+    options = {'model.backbone.output_stride': str(stride),
+               'model.decode_head.dilations': ','.join(map(str, rates))}
+    cfg.merge_from_dict({k: DictAction._parse_iterable(v) for k, v in options.items()})
+    cfg.model.decode_head.dilations = tuple(cfg.model.decode_head.dilations)
+    file = config(f'deeplabv3_mobileone_s1-os{stride}_voc12aug')
+    assert cfg.model.to_dict() == file.model.to_dict()
+
+
+@pytest.mark.parametrize('name', ['deeplabv3_mobileone_s0_voc12aug',
+                                  'deeplabv3_mobileone_s4_ade20k',
+                                  'deeplabv3_mobileone_s1-os8_voc12aug'])
+def test_loss_reaches_every_parameter(config, name):
+    cfg = tiny(config(name))
+    model = build(cfg).train()
+    cfg = cfg.model.decode_head
+    data = model.data_preprocessor(batch((48, 64), (64, 33), num_classes=cfg.num_classes), True)
+    assert data['inputs'].shape == (2, 3, 512, 512)
+    inputs, samples = data['inputs'][..., :64, :64], data['data_samples']
+    for sample in samples:  # 512 x 512 would be slow
+        sample.gt_sem_seg = PixelData(data=sample.gt_sem_seg.data[..., :64, :64])
+    losses = model(inputs, samples, mode='loss')
+    total = losses['decode.loss_ce'] + losses['aux.loss_ce']
+    assert torch.isfinite(total)
+    total.backward()
+    assert [n for n, p in model.named_parameters() if p.grad is None] == []
+
+
+@pytest.mark.parametrize('test_cfg', [dict(mode='whole'), SLIDE], ids=['whole', 'slide'])
+@torch.no_grad()
+def test_images_of_different_sizes_in_one_batch(config, test_cfg):
+    cfg = tiny(config('deeplabv3_mobileone_s1_voc12aug'))
+    cfg.model.test_cfg = test_cfg
+    model = build(cfg).eval()
+    sizes = [(70, 96), (40, 50), (33, 97)]
+    data = batch(*sizes, num_classes=21)
+    model.data_preprocessor.padding = dict(size_divisor=1)
+    results = model.test_step(data)
+    assert [tuple(r.pred_sem_seg.shape) for r in results] == sizes
+    assert [tuple(r.gt_sem_seg.shape) for r in results] == sizes
+
+    # Independent of the preprocessor: normalize and pad by hand, crop by hand.
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in
+                 ([123.675, 116.28, 103.53], [58.395, 57.12, 57.375]))
+    images = torch.zeros(3, 3, 70, 97)
+    for padded, image in zip(images, data['inputs']):
+        padded[:, :image.shape[1], :image.shape[2]] = (image.flip(0) - mean) / std
+    meta = [dict(ori_shape=(70, 97), img_shape=(70, 97))] * 3
+    expected = model.inference(images, meta)
+    for result, logits, (height, width) in zip(results, expected, sizes):
+        assert torch.allclose(result.seg_logits.data, logits[:, :height, :width], atol=1e-5)
+
+
+@torch.no_grad()
+def test_size_divisor_and_equal_sizes(config):
+    cfg = tiny(config('deeplabv3_mobileone_s1_voc12aug'))
+    cfg.model.data_preprocessor.test_cfg = dict(size_divisor=32)
+    model = build(cfg).eval()
+    data = batch((40, 50), (33, 64), num_classes=21)
+    assert model.data_preprocessor(data)['inputs'].shape == (2, 3, 64, 64)
+    assert [tuple(r.pred_sem_seg.shape) for r in model.test_step(data)] == [(40, 50), (33, 64)]
+
+    stock_cfg = dict(config('deeplabv3_mobileone_s1_voc12aug').model.data_preprocessor)
+    from mmseg.models import SegDataPreProcessor
+    stock = SegDataPreProcessor(**{k: v for k, v in stock_cfg.items() if k != 'type'})
+    data = batch((40, 50), (40, 50), num_classes=21)
+    model.data_preprocessor.padding = dict(size_divisor=1)
+    assert torch.equal(model.data_preprocessor(data)['inputs'], stock(data)['inputs'])
+
+
+@torch.no_grad()
+def test_slide_equals_whole_where_one_window_covers_the_image(config):
+    cfg = tiny(config('deeplabv3_mobileone_s1_voc12aug'))
+    model = build(cfg).eval()
+    data = batch((60, 64), num_classes=21)
+    whole = model.test_step(data)[0].seg_logits.data
+    cfg.merge_from_dict({'model.test_cfg.mode': 'slide', 'model.test_cfg.crop_size': [64, 64],
+                         'model.test_cfg.stride': [42, 42]})  # as --cfg-options gives them
+    model.test_cfg = cfg.model.test_cfg
+    assert torch.equal(model.test_step(data)[0].seg_logits.data, whole)
