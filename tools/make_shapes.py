@@ -1,0 +1,31 @@
+"""Make the embedded data set of drawn shapes, for example with ``--layout all``."""
+import argparse
+import sys
+
+from mobileone_mm.datasets.layouts import LAYOUTS
+from mobileone_mm.datasets.shapes import make_shapes
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument('--out', default='data/shapes', help='output directory')
+    parser.add_argument('--layout', default='coco', choices=[*LAYOUTS, 'all'])
+    parser.add_argument('--num-train', type=int, default=800, help='number of training images')
+    parser.add_argument('--num-val', type=int, default=80, help='number of validation images')
+    parser.add_argument('--seed', type=int, default=0)
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    for layout in LAYOUTS if args.layout == 'all' else [args.layout]:
+        try:
+            root = make_shapes(args.out, layout, args.num_train, args.num_val, args.seed)
+        except (ValueError, OSError) as error:
+            sys.exit(f'make_shapes: {error}')
+        print(f'{layout}: {root}')
+
+
+if __name__ == '__main__':
+    main()
