@@ -40,15 +40,24 @@ test_pipeline = [
     dict(type='PackSegInputs')
 ]
 data_root = 'data/shapes/VOCdevkit/VOC2012'
-dataset_train = dict(data_root=data_root, metainfo=metainfo, pipeline=train_pipeline)
-dataset_aug = dict(data_root=data_root, metainfo=metainfo, pipeline=train_pipeline)
+dataset_train = dict(
+    type='PascalVOCDataset',
+    data_root=data_root,
+    metainfo=metainfo,
+    data_prefix=dict(img_path='JPEGImages', seg_map_path='SegmentationClass'),
+    ann_file='ImageSets/Segmentation/train.txt',
+    pipeline=train_pipeline)
+dataset_aug = dict(
+    type='PascalVOCDataset',
+    data_root=data_root,
+    metainfo=metainfo,
+    data_prefix=dict(img_path='JPEGImages', seg_map_path='SegmentationClassAug'),
+    ann_file='ImageSets/Segmentation/aug.txt',
+    pipeline=train_pipeline)
 train_dataloader = dict(
     batch_size=8,  # many small steps
     num_workers=1,  # the cores are for the network
-    dataset=dict(datasets=[
-        dict({{_base_.dataset_train}}, **dataset_train),
-        dict({{_base_.dataset_aug}}, **dataset_aug)
-    ]))
+    dataset=dict(datasets=[dataset_train, dataset_aug]))
 val_dataloader = dict(
     num_workers=1, dataset=dict(data_root=data_root, metainfo=metainfo, pipeline=test_pipeline))
 test_dataloader = val_dataloader
