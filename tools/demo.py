@@ -1,0 +1,35 @@
+"""Draw a small data set, train MobileOne-S0 on it from scratch, fold it, and picture the result.
+
+Run again after an interruption, it goes on from the last checkpoint in the work directory.
+"""
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from mobileone_mm.demo import TASKS, run_demo
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--task', default='detection', choices=TASKS)
+    parser.add_argument('--work-dir', help='default: work_dirs/demo_<task>')
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    start = time.monotonic()
+    report = run_demo(args.task, Path(__file__).resolve().parents[1],
+                      args.work_dir or f'work_dirs/demo_{args.task}')
+    print(f'\n{report.metric} on the validation part, {(time.monotonic() - start) / 60:.1f} min:\n'
+          f'  trained model {report.trained:.3f}\n'
+          f'  folded model  {report.folded:.3f}\n'
+          f'ground truth and predictions: {report.picture}')
+    problems = report.problems()
+    if problems:
+        sys.exit('demo: ' + '; '.join(problems))
+
+
+if __name__ == '__main__':
+    main()
