@@ -11,7 +11,7 @@ from torch import Tensor
 
 @MODELS.register_module()
 class SSDLiteHead(SSDHead):
-    """SSD's head with depthwise separable convolutions (MobileNetV2, arXiv 1801.04381, section 6.2).
+    """SSD's head with depthwise separable convolutions (MobileNetV2, arXiv 1801.04381).
 
     It is mmdet's ``SSDHead(use_depthwise=True)``, which in mmdet 3.3.0 trains but cannot predict,
     made to predict; in training it also leaves out boxes without an area, whose regression target

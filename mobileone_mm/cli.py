@@ -1,0 +1,160 @@
+"""What tools/train.py and tools/test.py do, for detection and segmentation alike."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import Any, Callable, List, Optional
+
+import torch
+from mmengine.config import Config, DictAction
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+from .engine import find_checkpoint, is_whole, make_resumable
+from .preflight import PreflightError, check_data, check_library
+from .testing import enable_tta, save_predictions, show_predictions
+
+__all__ = ['main', 'test', 'train']
+
+
+def main(command: Callable[[Optional[List[str]]], Any]) -> int:
+    """Run a command; what the user can mend is told in one message, without a traceback."""
+    try:
+        command(None)
+    except (PreflightError, FileNotFoundError) as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 1
+    return 0
+
+
+def train(argv: Optional[List[str]] = None) -> None:
+    """Train (and validate) what a config describes."""
+    parser = _parser('Train a detector or a segmentor')
+    parser.add_argument('--amp', action='store_true', help='mixed precision; needs a GPU')
+    parser.add_argument('--auto-scale-lr', action='store_true',
+                        help='scale lr by batch size / auto_scale_lr.base_batch_size')
+    parser.add_argument('--resume', nargs='?', const='auto', metavar='CHECKPOINT',
+                        help='go on from a checkpoint, by default from the last whole one in the '
+                             'work directory')
+    args = parser.parse_args(argv)
+    cfg = load_config(args)
+    if args.amp:
+        _enable_amp(cfg)
+    if args.auto_scale_lr:
+        if 'base_batch_size' not in (cfg.get('auto_scale_lr') or {}):
+            raise PreflightError('--auto-scale-lr needs auto_scale_lr.base_batch_size in config')
+        cfg.auto_scale_lr.enable = True
+    _resume(cfg, args.resume)
+    make_resumable(cfg)
+    if _is_first_process():
+        check_data(cfg, ('train', 'val'))
+    _build_runner(cfg).train()
+
+
+def test(argv: Optional[List[str]] = None) -> None:
+    """Evaluate a checkpoint on the test set of a config."""
+    parser = _parser('Test a detector or a segmentor')
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('--out', help='keep the predictions: detection in this .pkl file, '
+                                      'segmentation as images in this directory')
+    parser.add_argument('--show', action='store_true', help='show the predictions in a window')
+    parser.add_argument('--show-dir', help='directory for images of the predictions; detection '
+                                           'puts it into WORK_DIR/TIMESTAMP')
+    parser.add_argument('--wait-time', type=float, default=2, help='seconds between images')
+    parser.add_argument('--tta', action='store_true', help='test-time augmentation')
+    args = parser.parse_args(argv)
+    cfg = load_config(args)
+    if '://' not in args.checkpoint and not Path(args.checkpoint).is_file():
+        raise PreflightError(f'the checkpoint {args.checkpoint} does not exist')
+    cfg.load_from = args.checkpoint
+    if args.show or args.show_dir:
+        show_predictions(cfg, args.show, args.show_dir, args.wait_time)
+    if args.out:
+        save_predictions(cfg, args.out)
+    if _is_first_process():
+        check_data(cfg, ('test', ))
+    if args.tta:
+        enable_tta(cfg)
+    _build_runner(cfg).test()
+
+
+def load_config(args: argparse.Namespace) -> Config:
+    """Read the config, apply the options and settle the work directory."""
+    try:
+        cfg = Config.fromfile(args.config)
+    except (ImportError, LookupError) as error:  # also mmengine's PackageNotFoundError
+        for scope in ('mmdet', 'mmseg'):
+            if scope in str(error):
+                check_library(scope)
+        raise
+    options = dict(args.cfg_options or {})
+    if 'data_root' in options and cfg.get('data_root'):
+        _move_data(cfg, cfg.data_root, options['data_root'])
+    cfg.merge_from_dict(options)
+    check_library(cfg.get('default_scope'))
+    cfg.launcher = args.launcher
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    if args.work_dir is not None:
+        cfg.work_dir = args.work_dir
+    elif cfg.get('work_dir') is None:
+        cfg.work_dir = str(Path('work_dirs', Path(args.config).stem))
+    return cfg
+
+
+def _parser(description: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument('config', help='config file')
+    parser.add_argument('--work-dir', help='for logs and checkpoints; work_dirs/CONFIG by default')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
+                        help='override settings of the config; data_root=DIR moves every path '
+                             "below the config's data_root")
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
+    # torch.distributed.launch passes it; torchrun sets LOCAL_RANK instead
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0,
+                        help=argparse.SUPPRESS)
+    return parser
+
+
+def _move_data(node: Any, old: str, new: str) -> None:
+    """Replace the start of every path below the old data root."""
+    old, new = old.rstrip('/'), new.rstrip('/')
+    items = node.items() if isinstance(node, (dict, Config)) else enumerate(node)
+    for key, value in list(items):
+        if isinstance(value, str) and (value.rstrip('/') == old or value.startswith(old + '/')):
+            node[key] = new + value[len(old):]
+        elif isinstance(value, (dict, list)):
+            _move_data(value, old, new)
+
+
+def _enable_amp(cfg: Config) -> None:
+    kind = cfg.optim_wrapper.get('type', 'OptimWrapper')
+    if kind not in ('OptimWrapper', 'AmpOptimWrapper'):
+        raise PreflightError(f'--amp works with optim_wrapper.type OptimWrapper, not with {kind}')
+    if not torch.cuda.is_available():
+        raise PreflightError('--amp needs a GPU: mmengine has no mixed precision on CPUs')
+    cfg.optim_wrapper.type = 'AmpOptimWrapper'
+    cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+
+
+def _resume(cfg: Config, resume: Optional[str]) -> None:
+    if resume is None:
+        return
+    path = find_checkpoint(cfg.work_dir if resume == 'auto' else Path(resume).parent)
+    if resume != 'auto':
+        if not is_whole(resume):
+            raise PreflightError(f'{resume} is no whole checkpoint' + (
+                f'; the last whole one beside it is {path}' if path else ''))
+        path = Path(resume)
+    cfg.resume = path is not None
+    cfg.load_from = str(path) if path else None
+    print(f'resuming {path}' if path else f'no checkpoint in {cfg.work_dir}: starting anew')
+
+
+def _is_first_process() -> bool:
+    return int(os.environ.get('LOCAL_RANK', 0)) == 0
+
+
+def _build_runner(cfg: Config) -> Runner:
+    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+

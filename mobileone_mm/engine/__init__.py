@@ -1,0 +1,8 @@
+"""How training runs: resumable to the iteration, by whatever it was stopped."""
+
+from .resumable_loop import ResumableEpochLoop
+from .resume import find_checkpoint, is_whole, make_resumable
+from .seeded_dataset import DatasetError, SeededDataset
+
+__all__ = ['DatasetError', 'ResumableEpochLoop', 'SeededDataset', 'find_checkpoint', 'is_whole',
+           'make_resumable']

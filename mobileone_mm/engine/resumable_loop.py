@@ -1,0 +1,93 @@
+"""An epoch-based loop that can be resumed in the middle of an epoch."""
+
+from typing import Any, Iterable, Union
+
+from mmengine.registry import LOOPS
+from mmengine.runner import EpochBasedTrainLoop, Runner
+from torch import nn
+from torch.utils.data import DataLoader
+
+# What the checkpoints keep, through mmengine's message hub.
+_ITERS_KEY, _VALIDATED_KEY = 'iters_per_epoch', 'epoch_validated'
+
+
+@LOOPS.register_module()
+class ResumableEpochLoop(EpochBasedTrainLoop):
+    """mmengine's loop, which also resumes a checkpoint that was saved within an epoch.
+
+    mmengine would start that epoch anew and count its iterations twice. This goes on with the next
+    batch; the earlier ones are not loaded again. A validation that was due at the checkpoint but
+    that it does not know of, because the run was stopped in it, is made up for.
+
+    The order of the batches must depend on (seed, epoch) alone, as DefaultSampler's does; the data
+    set is wrapped in a :class:`SeededDataset`, whose samples do so too.
+
+    Args:
+        runner: The runner.
+        dataloader: Built, or its config.
+        **kwargs: As of :class:`mmengine.runner.EpochBasedTrainLoop`.
+    """
+
+    def __init__(self, runner: Runner, dataloader: Union[DataLoader, dict], **kwargs: Any) -> None:
+        if isinstance(dataloader, dict):
+            dataloader = dict(dataloader)
+            dataloader['dataset'] = dict(type='SeededDataset', dataset=dataloader['dataset'])
+        super().__init__(runner, dataloader, **kwargs)
+
+    def run(self) -> nn.Module:
+        """Launch training."""
+        self.runner.call_hook('before_train')
+        self._check_position()
+        if self._iter:
+            self._validate_if_due()
+        while self._epoch < self._max_epochs and not self.stop_training:
+            self.run_epoch()
+            self._validate_if_due()
+        self.runner.call_hook('after_train')
+        return self.runner.model
+
+    def run_epoch(self) -> None:
+        """Iterate one epoch, or what is left of it."""
+        self.runner.call_hook('before_train_epoch')
+        self.runner.model.train()
+        done = self._iter - self._epoch * len(self.dataloader)
+        for idx, data_batch in enumerate(self._batches(done), start=done):
+            self.run_iter(idx, data_batch)
+        self.runner.call_hook('after_train_epoch')
+        self._epoch += 1
+
+    def _batches(self, done: int) -> Iterable[Any]:
+        loader = self.dataloader
+        if not done:
+            return loader
+        return DataLoader(
+            loader.dataset,
+            batch_sampler=list(loader.batch_sampler)[done:],
+            num_workers=loader.num_workers,
+            collate_fn=loader.collate_fn,
+            pin_memory=loader.pin_memory,
+            timeout=loader.timeout,
+            worker_init_fn=loader.worker_init_fn,
+            multiprocessing_context=loader.multiprocessing_context)
+
+    def _check_position(self) -> None:
+        hub, length = self.runner.message_hub, len(self.dataloader)
+        before = hub.runtime_info.get(_ITERS_KEY, length)
+        hub.update_info(_ITERS_KEY, length)
+        start = self._epoch * length
+        if before != length or not start <= self._iter <= start + length:
+            self.runner.logger.warning(
+                f'an epoch has {length} iterations, but had {before} in the checkpoint (another '
+                f'batch size, data set or number of GPUs?): epoch {self._epoch + 1} starts anew')
+            self._iter = start
+
+    def _validate_if_due(self) -> None:
+        hub, epoch = self.runner.message_hub, self._epoch
+        self._decide_current_val_interval()
+        complete = self._iter == epoch * len(self.dataloader)
+        if (self.runner.val_loop is None or not complete or epoch < self.val_begin
+                or hub.runtime_info.get(_VALIDATED_KEY) == epoch):
+            return
+        if epoch % self.val_interval == 0 or epoch == self._max_epochs:
+            self.runner.val_loop.run()
+            hub.update_info(_VALIDATED_KEY, epoch)

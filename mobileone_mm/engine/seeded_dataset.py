@@ -1,0 +1,76 @@
+"""Random augmentation that depends on nothing but (seed, epoch, index)."""
+
+import random
+from contextlib import contextmanager
+from typing import Any, Iterator, Union
+
+import numpy as np
+import torch
+from mmengine.dataset import BaseDataset, RepeatDataset
+from mmengine.registry import DATASETS
+
+__all__ = ['DatasetError', 'SeededDataset', 'seed_everything']
+
+
+class DatasetError(RuntimeError):
+    """A sample could not be made; the message names its file."""
+
+
+@DATASETS.register_module()
+class SeededDataset(RepeatDataset):
+    """A data set whose every sample draws its random numbers from (seed, epoch, index).
+
+    Samples then depend neither on the number of workers, nor on what was loaded before, so that a
+    run that stops in the middle of an epoch can be resumed there with the very same samples. An
+    error in loading or augmenting a sample names its file.
+
+    Args:
+        dataset: The data set to wrap.
+        times: As of RepeatDataset. Defaults to 1.
+        lazy_init: As of RepeatDataset. Defaults to False.
+    """
+
+    def __init__(self,
+                 dataset: Union[BaseDataset, dict],
+                 times: int = 1,
+                 lazy_init: bool = False) -> None:
+        super().__init__(dataset, times, lazy_init)
+        # Seed and epoch, in shared memory, so that workers that live on see them change.
+        self._state = torch.zeros(2, dtype=torch.int64).share_memory_()
+
+    def set_state(self, seed: int, epoch: int) -> None:
+        """Set what, beside the index, the random numbers depend on; also for running workers."""
+        self._state[0], self._state[1] = seed, epoch
+
+    def __getitem__(self, idx: int) -> Any:
+        """Make a sample, leaving the caller's random number generators as they were."""
+        with _random_state_kept():
+            seed_everything(*self._state.tolist(), idx)
+            try:
+                return super().__getitem__(idx)
+            except Exception as error:
+                raise DatasetError(f'cannot load sample {idx} ({self._describe(idx)}): '
+                                   f'{type(error).__name__}: {error}') from error
+
+    def _describe(self, idx: int) -> str:
+        info = self.get_data_info(idx)
+        return ', '.join(str(info[key]) for key in ('img_path', 'seg_map_path') if info.get(key))
+
+
+def seed_everything(*entropy: int) -> None:
+    """Seed the generators of Python, numpy and torch from several numbers."""
+    seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+@contextmanager
+def _random_state_kept() -> Iterator[None]:
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])

@@ -1,0 +1,94 @@
+"""What one data set's config says about files and classes."""
+
+import inspect
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Tuple
+
+from mmengine.registry import DATASETS
+
+# Data set class -> its name for tools/prepare_data.py
+PREPARED = {'CocoDataset': 'coco', 'PascalVOCDataset': 'voc12aug', 'ADE20KDataset': 'ade20k'}
+DOWNLOADS = {
+    'coco': 'COCO 2017 is http://images.cocodataset.org/zips/train2017.zip, .../val2017.zip and '
+            'http://images.cocodataset.org/annotations/annotations_trainval2017.zip; unpacked, '
+            'data/coco holds train2017, val2017 and annotations.',
+    'voc12aug': 'Pascal VOC 2012 and SBD go to data/VOCdevkit.',
+    'ade20k': 'ADEChallengeData2016 goes to data/ade.',
+}
+
+
+class Source:
+    """The files and classes of one data set's config.
+
+    Args:
+        cfg: The config of a data set that is no wrapper.
+        scope: The config's ``default_scope``.
+
+    Attributes:
+        root: The ``data_root``.
+        ann_file: The annotation file, or None.
+        folders: ``data_prefix`` key -> folder.
+        classes: The class names, or None where they are not known without loading the data.
+    """
+
+    def __init__(self, cfg: Dict[str, Any], scope: Optional[str]) -> None:
+        self._cfg = cfg
+        self.type: str = cfg['type'] if isinstance(cfg['type'], str) else cfg['type'].__name__
+        self._class = _find_class(cfg['type'], scope)
+        self.root = Path(cfg.get('data_root') or '')
+        ann_file = cfg.get('ann_file')
+        self.ann_file = self.root / ann_file if ann_file else None
+        self.folders = {key: self.root / folder
+                        for key, folder in (self.option('data_prefix') or {}).items()
+                        if isinstance(folder, str)}
+        self.classes: Optional[Tuple[str, ...]] = self._find_classes()
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether the files lie elsewhere than on a local disk."""
+        return '://' in str(self._cfg.get('data_root') or '') or bool(self._cfg.get('backend_args'))
+
+    @property
+    def images(self) -> Optional[Path]:
+        """The folder of the images."""
+        return self.folders.get('img', self.folders.get('img_path'))
+
+    def option(self, name: str) -> Any:
+        """An option of the data set: from its config, else its class's default."""
+        if name in self._cfg or self._class is None:
+            return self._cfg.get(name)
+        for cls in self._class.__mro__:  # a subclass often passes the rest on as **kwargs
+            parameter = inspect.signature(cls.__init__).parameters.get(name)
+            if parameter is not None and parameter.default is not inspect.Parameter.empty:
+                return parameter.default
+        return None
+
+    def missing(self) -> List[Path]:
+        """Files and folders that the config names and that are not there."""
+        paths = [self.root, *([self.ann_file] if self.ann_file else []), *self.folders.values()]
+        return [path for path in dict.fromkeys(paths) if not path.exists()]
+
+    def advice(self) -> str:
+        """Where the data come from and how to point the config at them."""
+        name = PREPARED.get(self.type)
+        how = '' if name is None else (
+            f'  {DOWNLOADS[name]}\n  python tools/prepare_data.py {name} --check-only\n'
+            '  tells what to download and where to put it; without --check-only it unpacks.\n')
+        return how + ('  If the data are elsewhere: --cfg-options data_root=DIR moves all paths '
+                      "below the config's data_root.")
+
+    def _find_classes(self) -> Optional[Tuple[str, ...]]:
+        for meta in (self._cfg.get('metainfo'), getattr(self._class, 'METAINFO', None)):
+            classes = (meta or {}).get('classes') if isinstance(meta, (dict, type(None))) else None
+            if isinstance(classes, str):
+                raise ValueError(f'metainfo.classes is the string {classes!r}: expected a tuple of '
+                                 f'names, such as ({classes!r}, )')
+            if classes:
+                return tuple(classes)
+        return None
+
+
+def _find_class(kind: Any, scope: Optional[str]) -> Optional[type]:
+    if not isinstance(kind, str):
+        return kind
+    return DATASETS.get(f'{scope}.{kind}' if scope and '.' not in kind else kind)

@@ -1,0 +1,58 @@
+"""The options of tools/test.py, by mmdet's and mmseg's habits."""
+
+from copy import deepcopy
+
+from mmengine.config import Config, ConfigDict
+
+from .preflight import PreflightError
+
+__all__ = ['enable_tta', 'save_predictions', 'show_predictions']
+
+
+def show_predictions(cfg: Config, show: bool, show_dir: str, wait_time: float) -> None:
+    """Draw the predictions, in a window, to a directory, or both."""
+    hook = cfg.get('default_hooks', {}).get('visualization')
+    if hook is None:
+        raise PreflightError('--show and --show-dir need default_hooks.visualization in the config')
+    hook.update(draw=True, show=show, wait_time=wait_time)
+    if show_dir and cfg.default_scope == 'mmdet':
+        hook.test_out_dir = show_dir
+    elif show_dir:
+        cfg.visualizer.save_dir = show_dir
+
+
+def save_predictions(cfg: Config, out: str) -> None:
+    """Keep the predictions for offline evaluation."""
+    if cfg.default_scope == 'mmseg':
+        cfg.test_evaluator.update(output_dir=out, keep_results=True)
+        return
+    if not out.endswith(('.pkl', '.pickle')):
+        raise PreflightError(f'--out {out}: detections are saved to a .pkl file')
+    evaluators = cfg.test_evaluator
+    if not isinstance(evaluators, list):
+        evaluators = [evaluators]
+    cfg.test_evaluator = evaluators + [ConfigDict(type='DumpDetResults', out_file_path=out)]
+
+
+def enable_tta(cfg: Config) -> None:
+    """Wrap the model and the test pipeline for test-time augmentation."""
+    if cfg.default_scope == 'mmdet':
+        cfg.setdefault('tta_model', ConfigDict(
+            type='DetTTAModel',
+            tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100)))
+        if 'tta_pipeline' not in cfg:
+            cfg.tta_pipeline = _flip_pipeline(cfg.test_dataloader.dataset.pipeline)
+    missing = [name for name in ('tta_model', 'tta_pipeline') if name not in cfg]
+    if missing:
+        raise PreflightError(f'--tta needs {" and ".join(missing)} in the config')
+    cfg.model = ConfigDict(cfg.tta_model, module=cfg.model)
+    cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
+
+
+def _flip_pipeline(pipeline: list) -> list:
+    """mmdet's default: each image as it is and mirrored."""
+    pack = deepcopy(pipeline[-1])
+    pack.meta_keys = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'flip',
+                      'flip_direction')
+    flips = [dict(type='RandomFlip', prob=1.), dict(type='RandomFlip', prob=0.)]
+    return [*deepcopy(pipeline[:-1]), dict(type='TestTimeAug', transforms=[flips, [pack]])]
