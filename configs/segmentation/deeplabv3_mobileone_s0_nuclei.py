@@ -1,4 +1,4 @@
-"""S0 from scratch on 2-class nuclei images (Data Science Bowl 2018), small enough for two CPU cores.
+"""S0 from scratch on nuclei images of 2 classes (Data Science Bowl 2018), for two CPU cores.
 
 Not a recipe of the paper: it shows that training works where there are neither GPUs nor pre-trained
 weights. Every value is our choice. Data: `data/nuclei` with img_dir/{train,val}/*.jpg and

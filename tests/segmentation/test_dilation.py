@@ -4,9 +4,9 @@ import itertools
 
 import pytest
 import torch
+
 from mobileone_mm import MobileOne, MobileOneBlock
 from mobileone_mm.archs import ARCHS
-from torch import nn
 
 # Two blocks in each of the last stages (S0 to S4 have one in the last), so that all kinds are met:
 # blocks whose stride goes, and blocks behind one.

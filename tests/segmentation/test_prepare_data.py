@@ -10,9 +10,10 @@ from zipfile import ZipFile
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from mobileone_mm.datasets.prepare import DATASETS, Archive, ArchiveError, DatasetSpec, prepare
 from mobileone_mm.datasets.prepare.voc_aug import convert_sbd, read_sbd_labels
-from PIL import Image
 
 TOOL = Path(__file__).resolve().parents[2] / 'tools' / 'prepare_data.py'
 PALETTE = [7, 8, 9] + [0] * 765

@@ -1,6 +1,6 @@
 """The mIoU of predicting everywhere the class that most training pixels have.
 
-    python tools/benchmark/majority_baseline.py configs/segmentation/deeplabv3_mobileone_s0_nuclei.py
+    python tools/benchmark/majority_baseline.py CONFIG
 
 A trained model's mIoU means something only above this.
 """
@@ -12,8 +12,9 @@ import rich.progress
 import torch
 from mmengine.config import Config, DictAction
 from mmengine.registry import init_default_scope
-from mobileone_mm import segmentation  # noqa: F401  (registers what the configs name)
 from mmseg.registry import DATASETS, METRICS
+
+from mobileone_mm import segmentation  # noqa: F401  (registers what the configs name)
 
 
 def labels(dataset: torch.utils.data.Dataset) -> list:

@@ -10,10 +10,11 @@ import argparse
 import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
-from mobileone_mm import segmentation  # noqa: F401  (registers what the configs name)
 from mmseg.registry import MODELS
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
+
+from mobileone_mm import segmentation  # noqa: F401  (registers what the configs name)
 
 
 def count_macs(module: nn.Module, *inputs: object) -> float:
@@ -45,8 +46,8 @@ def main() -> None:
         rows[stride] = (features[-1].shape[-1], backbone, head, backbone + head)
     for stride in (8, 16, 32):
         size, *macs = rows[stride]
-        print(f'{stride:13} | {size:4}x{size:<3} | {macs[0]:13.2f} | {macs[1]:14.2f} | {macs[2]:8.2f}'
-              f' | {macs[2] / rows[16][3]:.2f}')
+        print(f'{stride:13} | {size:4}x{size:<3} | {macs[0]:13.2f} | {macs[1]:14.2f} | '
+              f'{macs[2]:8.2f} | {macs[2] / rows[16][3]:.2f}')
 
 
 if __name__ == '__main__':
