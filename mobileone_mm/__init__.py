@@ -13,7 +13,8 @@ install_ops_fallback()
 allow_mmengine_checkpoints()
 
 from .backbones import MobileOne, MobileOneBlock  # noqa: E402
+from .engine import ResumableEpochLoop  # noqa: E402
 from .hooks import ReparameterizeHook  # noqa: E402
 from .version import __version__  # noqa: E402
 
-__all__ = ['MobileOne', 'MobileOneBlock', 'ReparameterizeHook', '__version__']
+__all__ = ['MobileOne', 'MobileOneBlock', 'ReparameterizeHook', 'ResumableEpochLoop', '__version__']

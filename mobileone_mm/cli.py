@@ -11,6 +11,8 @@ from mmengine.config import Config, DictAction
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from .checkpoints import CheckpointError
+from .deploy_files import load_weights
 from .engine import find_checkpoint, is_whole, make_resumable
 from .preflight import PreflightError, check_data, check_library
 from .testing import enable_tta, save_predictions, show_predictions
@@ -22,7 +24,7 @@ def main(command: Callable[[Optional[List[str]]], Any]) -> int:
     """Run a command; what the user can mend is told in one message, without a traceback."""
     try:
         command(None)
-    except (PreflightError, FileNotFoundError) as error:
+    except (CheckpointError, PreflightError, FileNotFoundError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 1
     return 0
@@ -67,7 +69,6 @@ def test(argv: Optional[List[str]] = None) -> None:
     cfg = load_config(args)
     if '://' not in args.checkpoint and not Path(args.checkpoint).is_file():
         raise PreflightError(f'the checkpoint {args.checkpoint} does not exist')
-    cfg.load_from = args.checkpoint
     if args.show or args.show_dir:
         show_predictions(cfg, args.show, args.show_dir, args.wait_time)
     if args.out:
@@ -76,7 +77,12 @@ def test(argv: Optional[List[str]] = None) -> None:
         check_data(cfg, ('test', ))
     if args.tta:
         enable_tta(cfg)
-    _build_runner(cfg).test()
+    runner = _build_runner(cfg)
+    model = runner.model
+    while not hasattr(model, 'backbone') and hasattr(model, 'module'):  # of DDP or TTA
+        model = model.module
+    load_weights(model, args.checkpoint)
+    runner.test()
 
 
 def load_config(args: argparse.Namespace) -> Config:

@@ -7,11 +7,12 @@ from typing import Dict, List, Union
 import torch
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import Runner
 
 from .datasets.scenes import CLASSES
 from .datasets.shapes import make_shapes
 from .deploy import reparameterize
+from .engine import find_checkpoint, make_resumable
 from .pictures import draw_detections, draw_segmentations
 
 DATA = 'data/shapes'  # as in the configs
@@ -78,7 +79,9 @@ def run_demo(name: str, root: Union[str, Path], work_dir: Union[str, Path]) -> R
     make_shapes(DATA, task.layout)
     cfg = Config.fromfile(Path(root) / task.config)
     cfg.work_dir = str(work_dir)
-    cfg.resume = True  # from the last checkpoint in work_dir, if there is one
+    make_resumable(cfg)
+    checkpoint = find_checkpoint(work_dir)
+    cfg.resume, cfg.load_from = checkpoint is not None, checkpoint and str(checkpoint)
     Runner.from_cfg(cfg).train()
 
     runner = _evaluation_runner(cfg)
@@ -93,7 +96,7 @@ def run_demo(name: str, root: Union[str, Path], work_dir: Union[str, Path]) -> R
 def _evaluation_runner(cfg: Config) -> Runner:
     """A runner with the last checkpoint, and without the hook that tests a folded copy instead."""
     cfg = Config(cfg.to_dict())
-    cfg.load_from, cfg.resume = find_latest_checkpoint(cfg.work_dir), False
+    cfg.load_from, cfg.resume = str(find_checkpoint(cfg.work_dir)), False
     cfg.default_hooks = {
         name: hook for name, hook in cfg.default_hooks.items()
         if hook['type'] != 'ReparameterizeHook'}

@@ -94,7 +94,7 @@ def write_deployed(model: nn.Module,
     out = Path(out)
     _check_out(out, checkpoint, cfg.filename)
     config = deploy_config(cfg, fuse_conv_bn).pretty_text
-    meta = _load(model, checkpoint)
+    meta = load_weights(model, checkpoint)
     model.eval()
     folded = reparameterize(model, fuse_conv_bn=fuse_conv_bn)
     if verify is not None:
@@ -144,14 +144,19 @@ def _check_out(out: Path, *inputs: Any) -> None:
             raise ValueError(f'{out} would overwrite the input {path}: choose another name')
 
 
-def _load(model: nn.Module, checkpoint: Union[str, Path]) -> Dict[str, Any]:
-    """Load the weights, all of them or none; return the checkpoint's ``meta``."""
+def load_weights(model: nn.Module, checkpoint: Union[str, Path]) -> Dict[str, Any]:
+    """Load the weights, all of them or none; return the checkpoint's ``meta``.
+
+    Raises:
+        CheckpointError: The file is unreadable, or not of this model.
+        FileNotFoundError: There is no such file.
+    """
     content = read_checkpoint(checkpoint)
     weights = {re.sub(r'^module\.', '', k): v for k, v in unwrap(content, str(checkpoint)).items()}
-    if is_folded(weights):
+    own = model.state_dict()
+    if is_folded(weights) and not is_folded(own):
         raise CheckpointError(f'{checkpoint} is folded already: test it as it is, with the config '
                               'that was written beside it')
-    own = model.state_dict()
     problems = {
         'missing': [k for k in own if k not in weights and 'num_batches_tracked' not in k],
         'unknown': [k for k in weights if k not in own],

@@ -1,9 +1,9 @@
 """An epoch-based loop that can be resumed in the middle of an epoch."""
 
-from typing import Any, Iterable, Union
+from typing import Any, Iterable
 
 from mmengine.registry import LOOPS
-from mmengine.runner import EpochBasedTrainLoop, Runner
+from mmengine.runner import EpochBasedTrainLoop
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -19,20 +19,8 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
     batch; the earlier ones are not loaded again. A validation that was due at the checkpoint but
     that it does not know of, because the run was stopped in it, is made up for.
 
-    The order of the batches must depend on (seed, epoch) alone, as DefaultSampler's does; the data
-    set is wrapped in a :class:`SeededDataset`, whose samples do so too.
-
-    Args:
-        runner: The runner.
-        dataloader: Built, or its config.
-        **kwargs: As of :class:`mmengine.runner.EpochBasedTrainLoop`.
+    The order of the batches must depend on (seed, epoch) alone, as DefaultSampler's does.
     """
-
-    def __init__(self, runner: Runner, dataloader: Union[DataLoader, dict], **kwargs: Any) -> None:
-        if isinstance(dataloader, dict):
-            dataloader = dict(dataloader)
-            dataloader['dataset'] = dict(type='SeededDataset', dataset=dataloader['dataset'])
-        super().__init__(runner, dataloader, **kwargs)
 
     def run(self) -> nn.Module:
         """Launch training."""

@@ -1,5 +1,6 @@
 """Find the checkpoint to resume, and turn a config into one that can be resumed exactly."""
 
+import logging
 import re
 import zipfile
 import zlib
@@ -33,7 +34,7 @@ def find_checkpoint(work_dir: Union[str, Path]) -> Optional[Path]:
         if is_whole(path):
             return path
         print_log(f'{path} is truncated or damaged: trying the checkpoint before it',
-                  logger='current', level='WARNING')
+                  logger='current', level=logging.WARNING)
     return None
 
 

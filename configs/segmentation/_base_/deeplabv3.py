@@ -84,8 +84,7 @@ param_scheduler = [
         begin=0,
         convert_to_iter_based=True)
 ]
-# [paper], [cvnets]: 50 epochs; the loop, [ours], resumes within an epoch
-train_cfg = dict(type='ResumableEpochLoop', max_epochs=50, val_interval=1)
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=50, val_interval=1)  # [paper], [cvnets]
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 auto_scale_lr = dict(enable=False, base_batch_size=64)  # [cvnets]: 4 GPUs x 16
@@ -103,9 +102,7 @@ default_hooks = dict(
     logger=dict(type='LoggerHook', interval=50),
     param_scheduler=dict(type='ParamSchedulerHook'),
     # [cvnets] keeps the best by IoU
-    checkpoint=dict(type='AtomicCheckpointHook', interval=1, max_keep_ckpts=3, save_best='mIoU'),
-    seed=dict(type='IterationSeedHook'),  # what makes a resumed run the run it was
-    stop=dict(type='StopSignalHook'),  # Ctrl-C and SIGTERM save first
+    checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=3, save_best='mIoU'),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='SegVisualizationHook'),
     # Validate and deploy the folded model; here, where a variant's custom_hooks do not replace it
