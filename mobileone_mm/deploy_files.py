@@ -93,6 +93,9 @@ def write_deployed(model: nn.Module,
     """
     out = Path(out)
     _check_out(out, checkpoint, cfg.filename)
+    if is_folded(model.state_dict()):
+        raise ValueError('the config builds a folded model (deploy=True): give the config that the '
+                         'checkpoint was trained with')
     config = deploy_config(cfg, fuse_conv_bn).pretty_text
     meta = load_weights(model, checkpoint)
     model.eval()
