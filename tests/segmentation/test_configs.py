@@ -40,8 +40,10 @@ def meta_model(config):
     """A function from a config's name to its model on torch's meta device: shapes, no numbers."""
     @functools.cache
     def built(name):
+        cfg = config(name)
+        cfg.model.backbone.branch_engine = 'textbook'  # autocast does not know the meta device
         with torch.device('meta'):
-            return build(config(name))
+            return build(cfg)
     return built
 
 
