@@ -1,6 +1,7 @@
 """Stop cleanly on Ctrl-C and SIGTERM."""
 
 import signal
+import time
 from typing import Any, Optional
 
 import torch
@@ -19,7 +20,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class StopSignalHook(Hook):
     """On SIGINT or SIGTERM finish the iteration, save ``interrupted.pth`` and exit.
 
-    ``--resume`` goes on with the next iteration. The second signal ends the process at once. In a
+    ``--resume`` goes on with the next iteration. A signal more than a second later ends the process at once. In a
     validation nothing is saved, since the checkpoint of the epoch's end is there already.
 
     Args:
@@ -31,6 +32,7 @@ class StopSignalHook(Hook):
     def __init__(self, sync_interval: int = 10) -> None:
         self.sync_interval = sync_interval
         self._signal: Optional[int] = None
+        self._since = 0.0
         self._previous: dict = {}
 
     def before_train(self, runner: Runner) -> None:
@@ -63,8 +65,12 @@ class StopSignalHook(Hook):
             self._leave(runner, 'the validation was not finished and will be repeated')
 
     def _remember(self, number: int, frame: Any) -> None:
-        self._signal = number
-        self._restore()  # the next signal does what it always did
+        now = time.monotonic()
+        if self._signal is None:
+            self._signal, self._since = number, now
+        elif now - self._since > 1:  # not one stop sent twice, to the process and to its group
+            self._restore()
+            signal.raise_signal(number)
 
     def _restore(self) -> None:
         for number, handler in self._previous.items():
