@@ -204,7 +204,7 @@ class FoldGrads(NamedTuple):
     """What :func:`fold_backward` gives.
 
     ``weight`` (b', C, K) of the branches with a kernel of their own, ``gamma`` and ``beta`` (b, C);
-    the patches get ``dp_o = kernel g_o + quadratic p_o + linear``.
+    the patches get ``dp_o = kernel g_o + quadratic p_o + linear``, the latter in float64.
     """
 
     weight: Tensor
@@ -276,5 +276,5 @@ def fold_backward(kernels: Kernels, state: FoldState, grad_kernel: Tensor, grad_
         along_mean = (scale * grad_bias + ratio * per_mean)[:own]
         d_weight += along_mean.unsqueeze(2) * state.mean.to(dtype)
     quadratic = kernels.quadratic(d_var * (2 / total))
-    linear = kernels.adjoint(per_mean / total) - kernels.apply(quadratic, state.mean)
-    return FoldGrads(d_weight, d_gamma, grad_bias.expand_as(scale), quadratic, linear.to(dtype))
+    linear = kernels.adjoint(per_mean / total).double() - kernels.apply(quadratic, state.mean)
+    return FoldGrads(d_weight, d_gamma, grad_bias.expand_as(scale), quadratic, linear)

@@ -14,7 +14,7 @@ from ...reparam import moment_fold as fold
 from ...reparam import moments as mo
 from ...reparam.lags import LAG_SHAPE, depthwise_lag_input_grad, depthwise_lag_moments
 from .kernels import like_format, pointwise_kernel_grad
-from .norms import normalise, reduce_over, stack_affine, sync_groups
+from .norms import BranchStatistics, normalise, reduce_over, stack_affine, sync_groups
 
 __all__ = ['BranchPlan', 'FoldedConv']
 
@@ -96,6 +96,7 @@ class FoldedConv(Function):
         if plan.relu:
             y.relu_()
         ctx.plan, ctx.count = plan, moments.count
+        ctx.ill_conditioned = plan.shape != mo.ConvShape() and _is_ill_conditioned(mean, stats)
         ctx.reduce = None
         for group in sync_groups(norms):
             ctx.reduce = reduce_over(group, moments.count)
@@ -134,34 +135,47 @@ def _moments(x: Tensor, plan: BranchPlan) -> mo.Moments:
     return mo.depthwise_patch_moments(x, plan.shape)
 
 
+# Where a branch's mean is this many times its deviation, gradients are taken in float64.
+MAX_MEAN_TO_DEVIATION = 30.
+
+
+def _is_ill_conditioned(mean: Tensor, stats: BranchStatistics) -> bool:
+    """Whether sums over patches cancel in float32, their mean being large."""
+    return bool(((mean * stats.inv).abs() > MAX_MEAN_TO_DEVIATION).any())
+
+
 def _backward(ctx, x: Tensor, grad: Tensor, kernel: Tensor, kernels: fold.Kernels,
               state: fold.FoldState) -> Tuple[Optional[Tensor], fold.FoldGrads]:
     """Gradients of the input and of all branches."""
     plan, shape, dtype = ctx.plan, ctx.plan.shape, state.products.dtype
+    exact = torch.float64 if ctx.ill_conditioned else dtype
     by_lags = _by_lags(x, plan)
-    x, grad, kernel = x.to(dtype), grad.to(dtype), kernel.to(dtype)
+    x, kernel, grad = x.to(exact), kernel.to(exact), grad.to(exact)
     rows = mo.Rows(grad)
-    grad_bias = rows.sum(rows.view(grad)).to(dtype)
+    grad_bias = rows.sum(rows.view(grad))
+    # Centred, it gives the kernel's gradient against the centred patches, without cancellation.
+    mean_grad = grad_bias / ctx.count
+    grad = rows.unview(rows.view(grad) - rows.spread(mean_grad, exact), grad.shape)
     size = [shape.kernel_size] * 2
-    grad_x = None
+    needs_x, grad_x = ctx.needs_input_grad[0], None
     if plan.depthwise or shape != mo.ConvShape():
         grad_x, grad_kernel, _ = torch.ops.aten.convolution_backward(
             grad, x, kernel.view(len(kernel), -1, *size), None, [shape.stride] * 2,
             [shape.padding] * 2, [shape.dilation] * 2, False, [0, 0],
-            x.shape[1] if plan.depthwise else 1,
-            [by_lags and ctx.needs_input_grad[0], True, False])
+            x.shape[1] if plan.depthwise else 1, [by_lags and needs_x, True, False])
         grad_kernel = grad_kernel.flatten(1)
     else:
         grad_kernel = pointwise_kernel_grad(x, like_format(grad, x))
-    grad_kernel -= grad_bias.unsqueeze(1) * state.mean.to(dtype)
-    grads = fold.fold_backward(kernels, state, grad_kernel, grad_bias, ctx.count, ctx.reduce)
-    if not ctx.needs_input_grad[0]:
+    grads = fold.fold_backward(kernels, state, grad_kernel.to(dtype), grad_bias.to(dtype),
+                               ctx.count, ctx.reduce)
+    if not needs_x:
         return None, grads
+    back = kernel * mean_grad.unsqueeze(1) if plan.depthwise else mean_grad @ kernel
+    quadratic, linear = grads.quadratic.to(exact), (grads.linear + back).to(exact)
     if by_lags:
-        grad_x += depthwise_lag_input_grad(x, grads.quadratic, grads.linear)
+        grad_x = grad_x + depthwise_lag_input_grad(x, quadratic, linear)
     elif plan.depthwise:
-        grad_x = mo.depthwise_patch_input_grad(x, shape, grads.quadratic, grads.linear, grad,
-                                               kernel)
+        grad_x = mo.depthwise_patch_input_grad(x, shape, quadratic, linear, grad, kernel)
     else:
-        grad_x = mo.dense_input_grad(x, shape, grads.quadratic, grads.linear, grad, kernel)
+        grad_x = mo.dense_input_grad(x, shape, quadratic, linear, grad, kernel)
     return grad_x, grads

@@ -72,11 +72,12 @@ class FusedBranches(Function):
         kernels = _tap_kernels(weights, plan, dtype)
         state = fold.FoldState(mean, products, scale, inv, batch, shift)
         grads = fold.fold_backward(kernels, state, slope_grads, grad_bias, ctx.count, ctx.reduce)
+        linear = grads.linear.to(dtype)
         grad_y = add_scaled_(
-            channel_affine(y.to(dtype), grads.quadratic[:, 0], grads.linear[:, 0]), g, slopes[:, 0])
+            channel_affine(y.to(dtype), grads.quadratic[:, 0], linear[:, 0]), g, slopes[:, 0])
         own = None
         if b > 1:
-            own = _OwnGrad(sources[1].to(dtype), grads.quadratic[:, 1], grads.linear[:, 1], g,
+            own = _OwnGrad(sources[1].to(dtype), grads.quadratic[:, 1], linear[:, 1], g,
                            slopes[:, 1])
         grad_x, grad_w = _input_and_weight_grad(ctx, x, weights[0], grad_y.to(x.dtype), own)
         weight_grads = [grad_w] + [grads.weight[1][:, 1].reshape(w.shape).to(w.dtype)
