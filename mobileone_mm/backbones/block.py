@@ -7,8 +7,14 @@ import torch
 from mmcv.cnn import build_activation_layer, build_norm_layer
 from torch import Tensor, nn
 
-from ..reparam import (KernelBias, bn_scale_shift, fold_conv_bn, identity_kernel, pad_kernel,
-                       sum_branches)
+from ..reparam import (
+    KernelBias,
+    bn_scale_shift,
+    fold_conv_bn,
+    identity_kernel,
+    pad_kernel,
+    sum_branches,
+)
 from .analytic import analytic_forward, check_branch_engine
 from .squeeze_excite import SqueezeExcite
 from .subsampled_conv import SubsampledPointwiseConv2d

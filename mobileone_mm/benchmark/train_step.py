@@ -59,7 +59,7 @@ class _Last(nn.Module):
 
 
 def saved_bytes(net: nn.Module, x: Tensor) -> int:
-    """What autograd keeps for the backward pass, each storage once; parameters and x not counted."""
+    """What autograd keeps for the backward pass, each storage once, without parameters and x."""
     held = {t.untyped_storage().data_ptr() for t in (x, *net.parameters())}
     kept: Dict[int, int] = {}
 
@@ -147,8 +147,8 @@ def format_table(rows: List[dict], header: bool = True) -> str:
     """One line a net."""
     lines = []
     if header:
-        lines.append(f'{"arch":5}{"net":12}{"threads":>8}{"CPU ms":>9}{"x first":>9}{"saved MB":>10}'
-                     f'{"x first":>9}{"peak MB":>9}')
+        lines.append(f'{"arch":5}{"net":12}{"threads":>8}{"CPU ms":>9}{"x first":>9}'
+                     f'{"saved MB":>10}{"x first":>9}{"peak MB":>9}')
     for row in rows:
         peak = f'{row["peak_mb"]:9.0f}' if 'peak_mb' in row else f'{"-":>9}'
         lines.append(f'{row["arch"]:5}{row["net"]:12}{row["threads"]:8}{row["cpu_ms"]:9.0f}'

@@ -1,7 +1,13 @@
 """The mathematics of reparameterization: pure functions, torch only."""
 
-from .fold import (KernelBias, bn_scale_shift, fold_conv_bn, identity_kernel, pad_kernel,
-                   sum_branches)
+from .fold import (
+                   KernelBias,
+                   bn_scale_shift,
+                   fold_conv_bn,
+                   identity_kernel,
+                   pad_kernel,
+                   sum_branches,
+)
 
 __all__ = [
     'KernelBias', 'bn_scale_shift', 'fold_conv_bn', 'identity_kernel', 'pad_kernel', 'sum_branches',

@@ -65,13 +65,13 @@ def _shifted_correlation(x: Tensor, step: int) -> Tensor:
 
 
 def _line_lags(lines: Tensor) -> Tensor:
-    """``sum_i x[i] x[i + lag]`` along the last axis of (B, C, L, N) lines, lags 0 ... 2: (C, L, 3)."""
+    """``sum_i x[i] x[i + lag]`` along (B, C, L, N) lines for lags 0 ... 2: (C, L, 3)."""
     shifted = F.pad(lines, (0, 2)).unfold(3, lines.shape[3], 1)
     return (shifted * lines.unsqueeze(3)).sum((0, 4))
 
 
-# Parts of the sums that _second_moments measures: lags to the lower right and lower left, lags along
-# the first and last row and the last column, squares of the corners.
+# Parts of the sums that _second_moments measures: lags to the lower right and lower left, lags
+# along the first and last row and the last column, squares of the corners.
 PARTS = (9, 9, 6, 3, 4)
 
 

@@ -15,13 +15,15 @@ Shapes: b branches, C output channels, K taps (see :mod:`.moments`).
     vectors of one value a branch and channel: (b, C)
 """
 
-from typing import List, NamedTuple, Optional
+from typing import NamedTuple, Optional
 
 import torch
 from torch import Tensor
 
-__all__ = ['Kernels', 'DenseKernels', 'DepthwiseKernels', 'TapKernels', 'FoldState', 'FoldGrads', 'fold_bias',
-           'fold_backward']
+__all__ = [
+    'Kernels', 'DenseKernels', 'DepthwiseKernels', 'TapKernels', 'FoldState', 'FoldGrads',
+    'fold_bias', 'fold_backward',
+]
 
 
 class Kernels:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 __all__ = [
     'ConvShape', 'Moments', 'accumulation_dtype', 'channel_moments', 'dense_moments',
-    'depthwise_patch_moments', 'dense_input_grad', 'depthwise_patch_input_grad', 'kernel_grad', 'Rows',
+    'depthwise_patch_moments', 'dense_input_grad', 'depthwise_patch_input_grad', 'Rows',
 ]
 
 
@@ -268,27 +268,6 @@ def depthwise_patch_input_grad(x: Tensor, shape: ConvShape, quadratic: Tensor, l
     return dx
 
 
-def kernel_grad(x: Tensor, shape: ConvShape, grad: Tensor, depthwise: bool) -> Tensor:
-    """``sum_o g_o p_o^T``, the gradient of a convolution's kernel.
-
-    Args:
-        x: (B, C, H, W).
-        shape: Of the convolution.
-        grad: (B, C_out, H_out, W_out).
-        depthwise: Whether it is a depthwise convolution.
-
-    Returns:
-        (C_out, K) in :func:`accumulation_dtype`.
-    """
-    dtype = accumulation_dtype(x.dtype)
-    size = [shape.kernel_size] * 2
-    weight = x.new_empty(grad.shape[1], 1 if depthwise else x.shape[1], *size, dtype=dtype)
-    return torch.ops.aten.convolution_backward(
-        grad.to(dtype), x.to(dtype), weight, None, [shape.stride] * 2, [shape.padding] * 2,
-        [shape.dilation] * 2, False, [0, 0], x.shape[1] if depthwise else 1,
-        [False, True, False])[1].flatten(1)
-
-
 def _dense_patches(x: Tensor, shape: ConvShape, image: int, dtype: torch.dtype) -> Tensor:
     """(C * kh * kw, positions) of one image, in the order of a convolution's weight."""
     one = x[image:image + 1].to(dtype)
@@ -297,7 +276,7 @@ def _dense_patches(x: Tensor, shape: ConvShape, image: int, dtype: torch.dtype) 
     return patches(one, shape)[0].flatten(0, 1)
 
 
-def dense_moments(x: Tensor, shape: ConvShape = ConvShape()) -> Moments:
+def dense_moments(x: Tensor, shape: ConvShape) -> Moments:
     """Moments over all channels of a patch: the centred Gram matrix.
 
     ``cov = (P - mean)(P - mean)^T / n``, P the (K, n) patches; K = C for a pointwise convolution.

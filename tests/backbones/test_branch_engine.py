@@ -5,14 +5,13 @@ import pickle
 
 import pytest
 import torch
+from engine_utils import assert_same, both, randomise, relative_error, run, set_engine
 from mmengine.model import ExponentialMovingAverage
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from mobileone_mm.backbones import MobileOne, MobileOneBlock
 from mobileone_mm.backbones.analytic import analytic_forward
-
-from engine_utils import assert_same, both, randomise, relative_error, run, set_engine
 
 TOLERANCE = 1e-9
 POINTWISE = dict(in_channels=6, out_channels=6, kernel_size=1)

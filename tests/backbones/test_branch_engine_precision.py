@@ -6,7 +6,7 @@ import sys
 
 import pytest
 import torch
-from engine_utils import assert_same, both, randomise, relative_error, run, set_engine
+from engine_utils import randomise, run, set_engine
 
 from mobileone_mm.backbones import MobileOneBlock
 
@@ -57,7 +57,7 @@ def test_float32_error(name, k, offset):
 @pytest.mark.parametrize('k', [1, 4])
 @pytest.mark.parametrize('name', BLOCKS)
 def test_autocast_error(name, k, dtype):
-    """Finite, and the output at least as accurate as the textbook's (5 % for the luck of the draw)."""
+    """Finite, and the output at least as accurate as the textbook's (5 % for luck)."""
     x = torch.randn(4, BLOCKS[name]['in_channels'], 12, 12) + 1
     x = x.to(dtype)  # as every block but the stem gets it
     found = errors(name, k, x, lambda: torch.autocast('cpu', dtype))

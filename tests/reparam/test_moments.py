@@ -70,10 +70,10 @@ def test_channel_moments():
 def test_centred_gram_keeps_precision(offset):
     """In float32, against the raw Gram matrix, which cancels."""
     x = torch.randn(8, 16, 20, 20) + offset
-    exact = mo.dense_moments(x.double()).cov
+    exact = mo.dense_moments(x.double(), mo.ConvShape()).cov
     weight = torch.randn(32, 16)
     variance = ((weight.double() @ exact) * weight).sum(1)
-    found = ((weight @ mo.dense_moments(x).cov) * weight).sum(1).double()
+    found = ((weight @ mo.dense_moments(x, mo.ConvShape()).cov) * weight).sum(1).double()
     assert ((found - variance).abs() / variance).max() < 2e-6
     flat = x.transpose(0, 1).flatten(1)
     raw = flat @ flat.t() / flat.shape[1] - torch.outer(flat.mean(1), flat.mean(1))

@@ -1,8 +1,8 @@
 """Time and memory of a training step: textbook branches, the analytic engine, a plain net.
 
-All nets live in one process and take turns, so that a busy machine slows all of them; times are CPU
-times of the process by default, and ratios are to the plain conv + BN + ReLU net of the same widths,
-the lower bound of what training can cost. Example::
+All nets live in one process and take turns, so that a busy machine slows all of them. Times are CPU
+times of the process; ratios are to the first net given, by default the plain conv + BN + ReLU net
+of the same widths, which is what training can hardly undercut. Example::
 
     python tools/benchmark/train_step.py --arch s0 s1 --rounds 9 --json train_step.json
 """
@@ -17,8 +17,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--arch', nargs='+', default=['s0', 's1', 's2', 's3', 's4'])
     parser.add_argument('--nets', nargs='+', default=['plain', 'auto', 'textbook'],
-                        help='plain, textbook, analytic, auto, timm, mmpretrain; the last two where '
-                        'installed')
+                        help='plain, textbook, analytic, auto; timm, mmpretrain if installed')
     parser.add_argument('--batch-size', type=int, default=8)
     parser.add_argument('--image-size', type=int, default=224)
     parser.add_argument('--threads', type=int, nargs='+', default=[1])

@@ -113,6 +113,8 @@ class FoldedConv(Function):
         weights, gammas, betas = tensors[:-2 * b], tensors[-2 * b:-b], tensors[-b:]
         if y is not None:
             grad = torch.ops.aten.threshold_backward(grad, y, 0)
+        else:
+            grad = like_format(grad, x).clone()
         state = fold.FoldState(mean, products, scale, inv, batch, shift)
         kernels = plan.kernels(weights, products.dtype)
         grad_x, grads = _backward(ctx, x, grad, kernel, kernels, state)
@@ -155,7 +157,7 @@ def _backward(ctx, x: Tensor, grad: Tensor, kernel: Tensor, kernels: fold.Kernel
     grad_bias = rows.sum(rows.view(grad))
     # Centred, it gives the kernel's gradient against the centred patches, without cancellation.
     mean_grad = grad_bias / ctx.count
-    grad = rows.unview(rows.view(grad) - rows.spread(mean_grad, exact), grad.shape)
+    rows.view(grad).sub_(rows.spread(mean_grad, exact))
     size = [shape.kernel_size] * 2
     needs_x, grad_x = ctx.needs_input_grad[0], None
     if plan.depthwise or shape != mo.ConvShape():

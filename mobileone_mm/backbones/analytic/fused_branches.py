@@ -11,19 +11,29 @@ from torch.autograd.function import once_differentiable
 from ...reparam import moment_fold as fold
 from ...reparam import moments as mo
 from .folded_conv import BranchPlan
-from .kernels import (add_scaled_, channel_affine, channel_dots, like_format,
-                      pointwise_input_grad_, pointwise_kernel_grad)
+from .kernels import (
+    add_scaled_,
+    channel_affine,
+    channel_dots,
+    like_format,
+    pointwise_input_grad_,
+    pointwise_kernel_grad,
+)
 from .norms import normalise, reduce_over, stack_affine, sync_groups
 
 __all__ = ['FusedBranches']
 
+# From this map size on, a depthwise convolution is done again in the backward pass instead of kept:
+# the large maps hold most of the memory, and depthwise convolutions take little of the time.
+RECOMPUTE_PIXELS = 28 * 28
+
 
 class FusedBranches(Function):
-    """``relu(a_1 y + a_2 x + c)`` with ``y = W x``; keeps x, y and the output.
+    """``relu(a_1 y + a_2 x + c)`` with ``y = W x``; keeps x, the output and maybe y.
 
     y and x at the outputs' positions are the two taps of a depthwise fold
-    (:mod:`mobileone_mm.reparam.moment_fold`): the kernel of the convolution's branch is (1, 0), that
-    of the 1x1 branch (0, w), that of the identity (0, 1).
+    (:mod:`mobileone_mm.reparam.moment_fold`): the kernel of the convolution's branch is (1, 0),
+    that of the 1x1 branch (0, w), that of the identity (0, 1).
     """
 
     @staticmethod
@@ -51,8 +61,9 @@ class FusedBranches(Function):
         ctx.plan, ctx.count, ctx.reduce = plan, moments.count, None
         for group in sync_groups(plan.norms):
             ctx.reduce = reduce_over(group, moments.count)
-        ctx.save_for_backward(x, y, out if plan.relu else None, slopes, moments.mean, products,
-                              *stats, *tensors)
+        keep_y = not plan.depthwise or y.shape[2] * y.shape[3] < RECOMPUTE_PIXELS
+        ctx.save_for_backward(x, y if keep_y else None, out if plan.relu else None, slopes,
+                              moments.mean, products, *stats, *tensors)
         return out
 
     @staticmethod
@@ -62,6 +73,8 @@ class FusedBranches(Function):
         plan, dtype = ctx.plan, slopes.dtype
         b = len(plan.norms)
         weights, gammas, betas = tensors[:-2 * b], tensors[-2 * b:-b], tensors[-b:]
+        if y is None:
+            y = _convolve(x, weights[0], plan)
         if out is not None:
             grad = torch.ops.aten.threshold_backward(grad, out, 0)
         g = like_format(grad, y).to(dtype)
@@ -88,7 +101,7 @@ class FusedBranches(Function):
 
 
 def _at_outputs(x: Tensor, y: Tensor, stride: int) -> Tensor:
-    """x at the positions of y, in y's memory format."""
+    """X at the positions of y, in y's memory format."""
     return like_format(x[:, :, ::stride, ::stride] if stride > 1 else x, y)
 
 

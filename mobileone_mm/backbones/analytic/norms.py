@@ -15,7 +15,8 @@ class BranchStatistics(NamedTuple):
     """What the norms of a block make of the moments of their inputs, (b, C) each.
 
     ``scale`` is a, ``inv`` is ``1 / sqrt(var + eps)``, ``batch`` (b, 1) is 1 for norms that use the
-    batch and 0 for others, ``None`` where all do; ``shift`` is this batch's mean less the mean in use, ``None`` where all are zero.
+    batch and 0 for others, ``None`` where all do; ``shift`` is this batch's mean less the mean in
+    use, ``None`` where all are zero.
     """
 
     scale: Tensor
