@@ -10,27 +10,29 @@ custom_imports = dict(
 norm_cfg = dict(type='BN', momentum=0.1)  # a few hundred iterations are too few for 0.03
 model = dict(
     backbone=dict(
+        out_indices=(1, 2, 3),  # from stride 8 on: at 128 pixels the objects are 10 to 80 wide
         init_cfg=[  # nothing is downloaded
             dict(type='Kaiming', layer='Conv2d'),
             dict(type='Constant', val=1, layer='_BatchNorm'),
             dict(type='SkipInit')  # shallow at first: it learns from the first iterations
         ]),
-    neck=dict(  # two extra maps, not four: at 128 pixels they are 2 and 1 cells wide
-        out_channels=(256, 1024, 512, 256),
-        level_strides=(2, 2),
-        level_paddings=(1, 1),
+    neck=dict(  # one extra map, of 2x2 cells
+        in_channels=(128, 256, 1024),
+        out_channels=(128, 256, 1024, 256),
+        level_strides=(2, ),
+        level_paddings=(1, ),
         norm_cfg=norm_cfg),
     bbox_head=dict(
         num_classes=6,
-        in_channels=(256, 1024, 512, 256),
+        in_channels=(128, 256, 1024, 256),
         norm_cfg=norm_cfg,
         # With 0.001 the first hundred iterations would go into the size of the outputs.
         init_cfg=dict(type='Normal', layer='Conv2d', std=0.01),
-        anchor_generator=dict(  # for objects of 10 to 100 pixels, the range of the shapes
-            strides=[16, 32, 64, 128],
-            ratios=[[2], [2], [2], [2]],  # no shape is longer than that
-            min_sizes=[16, 32, 56, 80],
-            max_sizes=[32, 56, 80, 112])),
+        anchor_generator=dict(  # two to four strides wide, so that several anchors fit an object
+            strides=[8, 16, 32, 64],
+            ratios=[[], [], [], []],  # the shapes are about as wide as high
+            min_sizes=[14, 28, 48, 72],
+            max_sizes=[28, 48, 72, 110])),
     # Anchors that nearly fit are neither objects nor background: an easier start.
     train_cfg=dict(assigner=dict(neg_iou_thr=0.4)))
 
@@ -65,7 +67,7 @@ test_dataloader = val_dataloader
 val_evaluator = dict(ann_file=data_root + 'annotations/instances_val2017.json')
 test_evaluator = val_evaluator
 
-train_cfg = dict(max_epochs=5, val_interval=5)
+train_cfg = dict(max_epochs=4, val_interval=2)
 optim_wrapper = dict(
     # faster than SGD in so few iterations
     optimizer=dict(_delete_=True, type='AdamW', lr=5e-3, weight_decay=0.01),
