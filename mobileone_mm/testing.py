@@ -50,7 +50,7 @@ def enable_tta(cfg: Config) -> None:
 
 
 def _flip_pipeline(pipeline: list) -> list:
-    """mmdet's default: each image as it is and mirrored."""
+    """Each image as it is and mirrored: mmdet's default."""
     pack = deepcopy(pipeline[-1])
     pack.meta_keys = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'flip',
                       'flip_direction')

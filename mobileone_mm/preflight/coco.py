@@ -28,7 +28,7 @@ def coco_problems(source: Source) -> List[str]:
 
 
 def _class_problems(source: Source, content: Dict[str, Any]) -> List[str]:
-    """mmdet numbers the labels in the file's order and skips names that the file has not."""
+    """Labels take the file's order in mmdet, which skips names that the file has not."""
     names = [category['name'] for category in content['categories']]
     if source.classes is None:
         return []

@@ -70,8 +70,9 @@ def test_damaged_data_name_the_file(tmp_path, damage, expected):
 
 
 def test_an_unreadable_image_names_the_file_in_training(tmp_path):
-    import mobileone_mm.detection  # noqa: F401
     from mmengine.registry import init_default_scope
+
+    import mobileone_mm.detection  # noqa: F401
     cfg = _coco(tmp_path)
     (tmp_path / 'img' / 'a.jpg').write_bytes(b'no image')
     init_default_scope('mmdet')
