@@ -136,12 +136,13 @@ def patches(x: Tensor, shape: ConvShape) -> Tensor:
     padded = F.pad(x, [shape.padding] * 4).contiguous()
     lead, (row, column) = padded.stride()[:2], padded.stride()[2:]
     taps = [shape.kernel_size] * 2
-    # One strided copy: several times faster than torch's unfold.
+    # One strided copy (always a copy: taps share memory) is faster than torch's unfold.
     view = padded.as_strided(
         (*x.shape[:2], *taps, *out),
         (*lead, row * shape.dilation, column * shape.dilation, row * shape.stride,
          column * shape.stride))
-    return view.reshape(*x.shape[:2], shape.kernel_size**2, out[0] * out[1])
+    p = x.new_empty(view.shape).copy_(view)
+    return p.view(*x.shape[:2], shape.kernel_size**2, out[0] * out[1])
 
 
 def fold_patches(p: Tensor, size: Tuple[int, int], shape: ConvShape) -> Tensor:
