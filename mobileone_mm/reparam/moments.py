@@ -163,9 +163,9 @@ def fold_patches(p: Tensor, size: Tuple[int, int], shape: ConvShape) -> Tensor:
 
 def _patch_mean(x: Tensor, shape: ConvShape, dtype: torch.dtype) -> Tensor:
     """``mean[c, t] = sum_o x[c, o + t] / n``: (C, K)."""
-    image = x.sum(0, keepdim=True, dtype=torch.float64)
+    image = x.to(dtype).sum(0, keepdim=True)
     p = patches(image, shape)[0]
-    return p.sum(2).div_(x.shape[0] * p.shape[2]).to(dtype)
+    return p.sum(2).div_(x.shape[0] * p.shape[2])
 
 
 # Above this size, images are taken one by one.
