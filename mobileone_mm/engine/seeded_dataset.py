@@ -9,7 +9,7 @@ import torch
 from mmengine.dataset import BaseDataset, RepeatDataset
 from mmengine.registry import DATASETS
 
-__all__ = ['DatasetError', 'SeededDataset', 'seed_everything']
+__all__ = ['DatasetError', 'SeededDataset', 'seed_everything', 'seeded_datasets']
 
 
 class DatasetError(RuntimeError):
@@ -39,7 +39,7 @@ class SeededDataset(RepeatDataset):
         self._state = torch.zeros(2, dtype=torch.int64).share_memory_()
 
     def set_state(self, seed: int, epoch: int) -> None:
-        """Set what, beside the index, the random numbers depend on; also for running workers."""
+        """Set what, beside the index, the random numbers depend on; also in running workers."""
         self._state[0], self._state[1] = seed, epoch
 
     def __getitem__(self, idx: int) -> Any:
@@ -55,6 +55,17 @@ class SeededDataset(RepeatDataset):
     def _describe(self, idx: int) -> str:
         info = self.get_data_info(idx)
         return ', '.join(str(info[key]) for key in ('img_path', 'seg_map_path') if info.get(key))
+
+
+def seeded_datasets(dataset: Any) -> Iterator[SeededDataset]:
+    """Every SeededDataset in a data set, however wrapped: one left out would repeat its epochs."""
+    if isinstance(dataset, SeededDataset):
+        yield dataset
+    inner = getattr(dataset, '__dict__', {})
+    # wrappers of mmengine and mmdet; the last, what num_batch_per_epoch makes
+    for part in (inner.get('dataset'), *inner.get('datasets', ()), inner.get('_dataset')):
+        if part is not None:
+            yield from seeded_datasets(part)
 
 
 def seed_everything(*entropy: int) -> None:

@@ -7,7 +7,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
-from ..engine.seeded_dataset import SeededDataset, seed_everything
+from ..engine.seeded_dataset import seed_everything, seeded_datasets
 
 
 @HOOKS.register_module()
@@ -30,8 +30,7 @@ class IterationSeedHook(Hook):
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Tell the data set the epoch."""
-        dataset = runner.train_loop.dataloader.dataset
-        if isinstance(dataset, SeededDataset):
+        for dataset in seeded_datasets(runner.train_loop.dataloader.dataset):
             dataset.set_state(runner.seed, runner.epoch)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:

@@ -5,11 +5,13 @@ import time
 from typing import Any, Optional
 
 import torch
+from mmengine.device import get_device
 from mmengine.dist import all_reduce, get_world_size
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
+from ..engine.worker_signals import shield_workers
 from .atomic_checkpoint_hook import BACKEND
 
 FILENAME = 'interrupted.pth'
@@ -20,8 +22,9 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class StopSignalHook(Hook):
     """On SIGINT or SIGTERM finish the iteration, save ``interrupted.pth`` and exit.
 
-    ``--resume`` goes on with the next iteration. A signal more than a second later ends the process at once. In a
-    validation nothing is saved, since the checkpoint of the epoch's end is there already.
+    ``--resume`` goes on with the next iteration. A signal more than a second later ends the process
+    at once. In a validation nothing is saved, since the checkpoint of the epoch's end is there
+    already. Data loaders' workers ignore both signals.
 
     Args:
         sync_interval: With several processes, how often, in iterations, they agree on stopping.
@@ -36,7 +39,10 @@ class StopSignalHook(Hook):
         self._previous: dict = {}
 
     def before_train(self, runner: Runner) -> None:
-        """Listen; before the loaders' workers are forked, so that Ctrl-C does not kill them."""
+        """Listen, in the main process alone."""
+        for loop in (runner.train_loop, runner.val_loop):
+            if loop is not None:
+                shield_workers(loop.dataloader)
         try:
             for number in SIGNALS:
                 self._previous[number] = signal.signal(number, self._remember)
@@ -82,12 +88,13 @@ class StopSignalHook(Hook):
             return self._signal is not None
         if iteration % self.sync_interval:
             return False
-        stop = torch.tensor(self._signal or 0)
+        stop = torch.tensor(self._signal or 0, device=get_device())
         all_reduce(stop, 'max')
         self._signal = int(stop) or None
         return self._signal is not None
 
     def _leave(self, runner: Runner, what: str) -> None:
+        self._restore()
         name = signal.Signals(self._signal).name
         runner.logger.warning(f'Stopped by {name}: {what}. The same command with --resume goes on.')
         raise SystemExit(128 + self._signal)

@@ -1,0 +1,40 @@
+"""Data loaders' workers that leave it to the main process how a run is stopped."""
+
+import os
+import signal
+import threading
+from functools import partial
+from typing import Callable, Optional
+
+from torch.utils.data import DataLoader
+
+__all__ = ['shield_workers']
+
+
+def shield_workers(loader: DataLoader) -> None:
+    """Keep SIGINT and SIGTERM from ending the workers that a loader will start.
+
+    Ctrl-C, ``timeout`` and cluster schedulers signal the whole process group. Workers that died of
+    it would end the main process with an error before it could save a checkpoint.
+
+    Args:
+        loader: Changed in place; it must not have been iterated yet.
+    """
+    if not isinstance(loader.worker_init_fn, partial) or loader.worker_init_fn.func is not _start:
+        loader.worker_init_fn = partial(_start, loader.worker_init_fn)
+
+
+def _start(then: Optional[Callable[[int], None]], worker_id: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, 'sigwaitinfo'):  # not on macOS and Windows
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_obey_parent, args=(os.getppid(), ), daemon=True).start()
+    if then is not None:
+        then(worker_id)
+
+
+def _obey_parent(parent: int) -> None:
+    """End when the main process says so, as multiprocessing does when it exits."""
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid not in (parent, os.getpid()):
+        pass
+    os._exit(0)
