@@ -1,6 +1,5 @@
 """Time, saved bytes and peak memory of one training step of a backbone."""
 
-import resource
 import statistics
 import subprocess
 import sys
@@ -124,7 +123,10 @@ def measure(arch: str, nets: Sequence[str], batch_size: int = 8, image_size: int
 
 def peak_memory(arch: str, net: str, batch_size: int, image_size: int, threads: int,
                 channels_last: bool = False) -> float:
-    """Peak resident memory of two steps over that before them, in MB, in a process of its own."""
+    """Peak resident memory of two steps over that before them, in MB, in a process of its own.
+
+    Reads /proc, hence Linux only.
+    """
     args = [arch, net, batch_size, image_size, threads, int(channels_last)]
     done = subprocess.run([sys.executable, '-m', __name__, *map(str, args)], check=True,
                           stdout=subprocess.PIPE, text=True)
@@ -137,10 +139,16 @@ def _peak_of_this_process(arch: str, net: str, *numbers: str) -> float:
     layout = torch.channels_last if channels_last else torch.contiguous_format
     model = build(arch, net).to(memory_format=layout)
     x = torch.randn(batch_size, 3, image_size, image_size).to(memory_format=layout)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = _peak_resident_kb()
     for _ in range(2):
         _step(model, x)
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    return (_peak_resident_kb() - before) / 1024
+
+
+def _peak_resident_kb() -> int:
+    """This program's own; what getrusage tells includes the process that started it."""
+    with open('/proc/self/status') as f:
+        return next(int(line.split()[1]) for line in f if line.startswith('VmHWM'))
 
 
 def format_table(rows: List[dict], header: bool = True) -> str:
