@@ -3,6 +3,8 @@
 import json
 import multiprocessing
 import os
+import threading
+import time
 from pathlib import Path
 from typing import Dict
 
@@ -63,12 +65,19 @@ def run(config: Path, work_dir: Path, *arguments: str, **options) -> int:
 def fork(*arguments, **options) -> multiprocessing.Process:
     """Train in a process that leads its own process group."""
     def work() -> None:
+        threading.Thread(target=_end_with, args=(os.getppid(), ), daemon=True).start()
         os.setsid()
         torch.set_num_threads(1)  # the pool of threads does not survive a fork
         raise SystemExit(run(*arguments, **options))
     process = multiprocessing.get_context('fork').Process(target=work)
     process.start()
     return process
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
 
 
 def losses(work_dir: Path) -> Dict[int, float]:
