@@ -67,7 +67,8 @@ test_dataloader = val_dataloader
 val_evaluator = dict(ann_file=data_root + 'annotations/instances_val2017.json')
 test_evaluator = val_evaluator
 
-train_cfg = dict(max_epochs=6, val_interval=3)
+train_cfg = dict(max_epochs=8, val_interval=4)
+randomness = dict(seed=0)
 optim_wrapper = dict(
     # faster than SGD in so few iterations
     optimizer=dict(_delete_=True, type='AdamW', lr=5e-3, weight_decay=0.01),
