@@ -5,17 +5,23 @@ weights. Every value is our choice. Data: `data/nuclei` with img_dir/{train,val}
 ann_dir/{train,val}/*.png, whose labels are 0 (background) and 1 (nucleus).
 """
 _base_ = './_base_/deeplabv3.py'
+custom_imports = dict(
+    imports=['mobileone_mm.segmentation', 'mobileone_mm.initializers'], allow_failed_imports=False)
 
 model = dict(
-    data_preprocessor=dict(size=(256, 256)),
-    backbone=dict(init_cfg=None),
+    data_preprocessor=dict(size=(128, 128)),
+    backbone=dict(init_cfg=[
+        dict(type='Kaiming', layer='Conv2d'),
+        dict(type='Constant', val=1, layer='_BatchNorm'),
+        dict(type='SkipInit')  # shallow at first: without it, 200 iterations learned background
+    ]),
     decode_head=dict(num_classes=2, channels=64),  # 512 channels would be most of the work
     auxiliary_head=dict(num_classes=2, channels=64))
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations'),
-    dict(type='RandomCrop', crop_size=(256, 256)),
+    dict(type='RandomCrop', crop_size=(128, 128)),
     dict(type='RandomFlip', prob=[0.25, 0.25, 0.25],
          direction=['horizontal', 'vertical', 'diagonal']),
     dict(type='PackSegInputs')
@@ -61,6 +67,6 @@ param_scheduler = [
     dict(type='CosineAnnealingLR', eta_min=1e-5, by_epoch=True, begin=0,
          convert_to_iter_based=True)
 ]
-train_cfg = dict(max_epochs=12, val_interval=3)
+train_cfg = dict(max_epochs=24, val_interval=8)
 custom_hooks = []  # no EMA: a few hundred iterations are too few for its momentum
 default_hooks = dict(logger=dict(interval=6))
