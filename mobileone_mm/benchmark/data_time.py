@@ -31,7 +31,7 @@ class LoopTimes:
         return statistics.median(self.ratios)
 
 
-def measure_loop(cfg: Config, rounds: int = 5, iterations: int = 5,
+def measure_loop(cfg: Config, rounds: int = 12, iterations: int = 4,
                  batch_size: Optional[int] = None) -> LoopTimes:
     """Train as tools/train.py does, in turns with bare steps of the same model.
 

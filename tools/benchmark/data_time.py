@@ -28,8 +28,8 @@ def main() -> None:
     parser.add_argument('--data-root', help='by default, for the default config, drawn shapes that '
                                             'are made for the occasion; else what the config says')
     parser.add_argument('--batch-size', type=int, help="by default the config's")
-    parser.add_argument('--rounds', type=int, default=5)
-    parser.add_argument('--iterations', type=int, default=5, help='of each kind in a round')
+    parser.add_argument('--rounds', type=int, default=12)
+    parser.add_argument('--iterations', type=int, default=4, help='of each kind in a round')
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         root = args.data_root
