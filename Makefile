@@ -1,13 +1,14 @@
 # make demo    trains, folds and pictures a small detector, from nothing (15 minutes on two cores)
 # make test    runs the tests; both make .venv first, or again when requirements/ has changed
-# Other targets: demo-seg, test-compiled, lint, lock, clean. PYTHON=... picks a Python 3.9 to 3.13.
+# Other targets: demo-seg, test-compiled, test-deploy, lint, lock, clean. PYTHON=... picks a Python
+# from 3.9 to 3.13.
 
 export PYTHON ?= python3
 PYTEST_ARGS ?=
 INSTALL := requirements/install.sh
 PINS := requirements/lock.txt $(INSTALL) setup.cfg
 
-.PHONY: demo demo-seg test test-compiled env env-compiled lint lock clean
+.PHONY: demo demo-seg test test-compiled test-deploy env env-compiled env-deploy lint lock clean
 .DEFAULT_GOAL := test
 
 demo: env
@@ -23,14 +24,22 @@ test: env
 test-compiled: env-compiled
 	.venv-compiled/bin/python -m pytest $(PYTEST_ARGS)
 
+# What needs the runtimes that models are exported to.
+test-deploy: env-deploy
+	.venv-deploy/bin/python -m pytest $(PYTEST_ARGS) tests/export
+
 env: .venv/.installed
 env-compiled: .venv-compiled/.installed
+env-deploy: .venv-deploy/.installed
 
 .venv/.installed: $(PINS)
 	@$(INSTALL) .venv lite
 
 .venv-compiled/.installed: $(PINS)
 	@$(INSTALL) .venv-compiled compiled
+
+.venv-deploy/.installed: $(PINS) requirements/deploy.txt
+	@$(INSTALL) .venv-deploy deploy
 
 lint: env
 	.venv/bin/python -m ruff check .
@@ -39,12 +48,15 @@ lint: env
 lock:
 	$(PYTHON) -m venv --clear .venv-lock
 	.venv-lock/bin/python -m pip install --quiet uv
-	.venv-lock/bin/uv pip compile --universal --python-version 3.9 --upgrade --quiet \
-	    --no-annotate --no-header --no-emit-package opencv-python \
-	    requirements/lock.in --output-file .venv-lock/lock.txt
-	{ echo '# Made by `make lock` from lock.in; do not edit.'; \
-	  grep -vE '^(nvidia-|cuda-|triton)' .venv-lock/lock.txt; } > requirements/lock.txt
+	for name in lock deploy; do \
+	    .venv-lock/bin/uv pip compile --universal --python-version 3.9 --upgrade --quiet \
+	        --no-annotate --no-header --no-emit-package opencv-python \
+	        --overrides requirements/deploy-overrides.in \
+	        requirements/$$name.in --output-file .venv-lock/$$name.txt && \
+	    { echo "# Made by \`make lock\` from $$name.in; do not edit."; \
+	      grep -vE '^(nvidia-|cuda-|triton)' .venv-lock/$$name.txt; } > requirements/$$name.txt \
+	    || exit 1; done
 	rm -r .venv-lock
 
 clean:
-	rm -rf .venv .venv-compiled .venv-lock build dist ./*.egg-info .pytest_cache .ruff_cache
+	rm -rf .venv .venv-compiled .venv-deploy .venv-lock build dist ./*.egg-info .pytest_cache .ruff_cache

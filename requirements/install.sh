@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Makes a virtual environment with the pinned stack: install.sh VENV lite|compiled
+# Makes a virtual environment with the pinned stack: install.sh VENV lite|compiled|deploy
 # PYTHON names the interpreter. `compiled` builds mmcv's C++ ops (about ten minutes, once: pip
-# keeps the wheel) where `lite` takes mmcv-lite, for which mobileone_mm supplies the ops it needs.
+# keeps the wheel) where `lite` takes mmcv-lite, for which mobileone_mm supplies the ops it needs;
+# `deploy` is `lite` with the exporters and runtimes of deploy.txt.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 venv=$1 mmcv=$2 python=${PYTHON:-python3}
@@ -15,13 +16,17 @@ command -v "$python" > /dev/null || fail "no '$python' here; name a Python 3.9 t
     fail "$("$python" --version) found, 3.9 to 3.13 needed; name one: make PYTHON=python3.11"
 "$python" -c 'import ensurepip, venv' 2> /dev/null ||
     fail "'$python' has no venv module; on Debian and Ubuntu: apt-get install python3-venv"
-[ "$mmcv" = lite ] || command -v c++ > /dev/null ||
+[ "$mmcv" != compiled ] || command -v c++ > /dev/null ||
     fail "no C++ compiler (c++), which mmcv's ops need; on Debian and Ubuntu: apt-get install g++"
 
 lock=$(mktemp)
 trap 'rm -f "$lock"' EXIT
-if [ "$mmcv" = lite ]; then cp requirements/lock.txt "$lock"
-else grep -v '^mmcv-lite' requirements/lock.txt > "$lock"; fi
+case $mmcv in
+lite) cp requirements/lock.txt "$lock" ;;
+deploy) cp requirements/deploy.txt "$lock" ;;
+compiled) grep -v '^mmcv-lite' requirements/lock.txt > "$lock" ;;
+*) fail "$mmcv: expected lite, compiled or deploy" ;;
+esac
 
 echo "== $venv: a fresh environment of $("$python" --version)"
 "$python" -m venv --clear "$venv"

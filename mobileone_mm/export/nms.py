@@ -1,0 +1,62 @@
+"""Non-maximum suppression as one ONNX operator."""
+
+import torch
+from torch import Tensor
+
+
+def batched_nms(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float,
+                score_threshold: float, limit: int) -> Tensor:
+    """Which boxes remain, where only boxes of one class suppress each other.
+
+    Classes are moved apart, as mmcv's ``batched_nms`` does, so that one pass serves all of them.
+
+    Args:
+        boxes: (N, M, 4) as x1, y1, x2, y2.
+        scores: (N, M).
+        labels: (N, M), int64.
+        iou_threshold: A box that overlaps a better one by more goes.
+        score_threshold: A box with this score or less goes.
+        limit: Boxes of an image that remain at most.
+
+    Returns:
+        (N, M), 1 for what remains and 0 for the rest.
+    """
+    apart = labels.to(boxes.dtype) * (boxes.amax(dim=(1, 2), keepdim=True).squeeze(-1) + 1)
+    selected = NonMaxSuppression.apply(
+        boxes + apart.unsqueeze(-1), scores.unsqueeze(1), limit, iou_threshold, score_threshold)
+    ones = torch.ones_like(selected[:, 0], dtype=scores.dtype)
+    return torch.zeros_like(scores).index_put((selected[:, 0], selected[:, 2]), ones)
+
+
+class NonMaxSuppression(torch.autograd.Function):
+    """ONNX's operator of that name; in PyTorch, mmcv's ``nms``."""
+
+    @staticmethod
+    def forward(ctx, boxes: Tensor, scores: Tensor, limit: int, iou_threshold: float,
+                score_threshold: float) -> Tensor:
+        """Indices (S, 3), int64: image, class (always 0) and box.
+
+        Args:
+            ctx: Not used.
+            boxes: (N, M, 4).
+            scores: (N, 1, M).
+            limit: Boxes of an image at most.
+            iou_threshold: See :func:`batched_nms`.
+            score_threshold: See :func:`batched_nms`.
+        """
+        from mmcv.ops import nms
+        rows = []
+        for image, (own_boxes, own_scores) in enumerate(zip(boxes, scores[:, 0])):
+            above = (own_scores > score_threshold).nonzero().squeeze(1)
+            if above.numel():
+                keep = above[nms(own_boxes[above], own_scores[above], iou_threshold)[1][:limit]]
+                rows += [(image, 0, int(box)) for box in keep]
+        return torch.tensor(rows, dtype=torch.int64, device=boxes.device).reshape(-1, 3)
+
+    @staticmethod
+    def symbolic(g, boxes, scores, limit, iou_threshold, score_threshold):  # noqa: D102
+        def constant(value, dtype):
+            return g.op('Constant', value_t=torch.tensor([value], dtype=dtype))
+        return g.op('NonMaxSuppression', boxes, scores, constant(limit, torch.int64),
+                    constant(iou_threshold, torch.float32),
+                    constant(score_threshold, torch.float32))

@@ -1,0 +1,26 @@
+"""Our own end-to-end ONNX graph, normalization included (``--backend onnx``)."""
+
+from pathlib import Path
+from typing import Union
+
+from .graphs import DetectorGraph, SegmentorGraph
+from .job import ExportJob, Interface
+from .onnx import export_onnx
+
+INPUT = 'image'
+
+
+def build_graph(job: ExportJob) -> Union[DetectorGraph, SegmentorGraph]:
+    """The end-to-end graph of a job's model."""
+    graph = DetectorGraph if job.task == 'detection' else SegmentorGraph
+    return graph(job.model, half=job.half)
+
+
+def export(job: ExportJob) -> Path:
+    """Write ``job.out``, an .onnx file, and its interface."""
+    graph = build_graph(job)
+    spatial = (1, 2) if job.task == 'segmentation' else ()
+    axes = job.dynamic_axes(INPUT, {name: spatial for name in graph.output_names})
+    export_onnx(graph, (job.image, ), job.out, [INPUT], graph.output_names, axes)
+    Interface.of(job, graph.output_names).write(job.out)
+    return job.out

@@ -1,0 +1,94 @@
+"""One way to run an exported file, whatever runs it: NumPy arrays in, NumPy arrays out."""
+
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Optional, Union
+
+import numpy as np
+
+from .errors import ExportError, MissingPackageError
+
+
+class Runtime:
+    """A loaded graph; call it with one array per input, in the order of ``input_names``.
+
+    Attributes:
+        input_names: Names of the inputs.
+        output_names: Names of the outputs.
+    """
+
+    input_names: List[str]
+    output_names: List[str]
+
+    def __call__(self, *arrays: np.ndarray) -> List[np.ndarray]:
+        """The outputs, in the order of ``output_names``."""
+        raise NotImplementedError
+
+
+class OnnxRuntime(Runtime):
+    """ONNX Runtime on the CPU."""
+
+    def __init__(self, path: Path, threads: Optional[int] = None) -> None:
+        import onnxruntime
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        if threads:
+            options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        self.session = onnxruntime.InferenceSession(
+            str(path), options, providers=['CPUExecutionProvider'])
+        self.input_names = [i.name for i in self.session.get_inputs()]
+        self.output_names = [o.name for o in self.session.get_outputs()]
+
+    def __call__(self, *arrays: np.ndarray) -> List[np.ndarray]:
+        """See :class:`Runtime`."""
+        return self.session.run(None, dict(zip(self.input_names, arrays)))
+
+
+class OpenVINO(Runtime):
+    """OpenVINO on the CPU, computing in float32 whatever the CPU would prefer."""
+
+    def __init__(self, path: Path, threads: Optional[int] = None) -> None:
+        import openvino
+        config: Dict[str, Any] = dict(PERFORMANCE_HINT='LATENCY', INFERENCE_PRECISION_HINT='f32')
+        if threads:
+            config.update(INFERENCE_NUM_THREADS=threads, NUM_STREAMS=1)
+        self.compiled = openvino.Core().compile_model(str(path), 'CPU', config)
+        self.request = self.compiled.create_infer_request()
+        self.input_names = [i.get_any_name() for i in self.compiled.inputs]
+        self.output_names = [o.get_any_name() for o in self.compiled.outputs]
+
+    def __call__(self, *arrays: np.ndarray) -> List[np.ndarray]:
+        """See :class:`Runtime`."""
+        results = self.request.infer(list(arrays))
+        return [np.array(results[output]) for output in self.compiled.outputs]
+
+
+RUNTIMES: Dict[str, Callable[..., Runtime]] = dict(onnxruntime=OnnxRuntime, openvino=OpenVINO)
+SUFFIXES = {'.onnx': 'onnxruntime', '.xml': 'openvino'}
+
+
+def load_runtime(backend: str,
+                 path: Union[str, Path],
+                 threads: Optional[int] = None) -> Runtime:
+    """Load an exported file.
+
+    Args:
+        backend: A key of ``RUNTIMES``.
+        path: The exported file: .onnx for ONNX Runtime and OpenVINO, .xml for OpenVINO.
+        threads: Threads of one inference; by default the runtime's own choice.
+
+    Raises:
+        ExportError: There is no such runtime, no such file, or the runtime cannot read it.
+        MissingPackageError: The runtime is not installed; names the extra.
+    """
+    if backend not in RUNTIMES:
+        raise ExportError(f'there is no runtime {backend!r}: choose one of {", ".join(RUNTIMES)}')
+    if not Path(path).exists():
+        raise ExportError(f'there is no exported model at {path}')
+    try:
+        return RUNTIMES[backend](Path(path), threads)
+    except ImportError as error:
+        extra = 'onnx' if backend == 'onnxruntime' else backend
+        raise MissingPackageError(
+            f"{backend} is not installed: pip install 'mobileone_mm[{extra}]'") from error
+    except Exception as error:  # each runtime has exceptions of its own
+        raise ExportError(f'{backend} cannot load {path}: {error}') from error

@@ -1,0 +1,46 @@
+"""The table of backends: what is asked of it before anything is done."""
+
+import configparser
+import importlib.util
+
+import pytest
+
+from mobileone_mm.export import FORMATS, ExportError, MissingPackageError, check_options, require
+
+
+@pytest.mark.parametrize('arguments, message', [
+    (('tflite', ), 'choose one of onnx, openvino'),
+    (('ncnn', ['batch']), 'fixed batch; dynamic: onnx'),
+    (('onnx', ['depth']), 'expected batch or size'),
+])
+def test_unsupported_options_are_refused(arguments, message):
+    with pytest.raises(ExportError, match=message):
+        check_options(*arguments)
+
+
+def test_supported_options_pass():
+    assert check_options('onnx', ['batch', 'size'], half=True) is FORMATS['onnx']
+
+
+def test_a_missing_package_names_its_extra(monkeypatch):
+    monkeypatch.setattr('mobileone_mm.export.formats.find_spec', lambda name: None)
+    with pytest.raises(MissingPackageError, match=r'needs ncnn, pnnx: pip install .*\[ncnn\]'):
+        require(FORMATS['ncnn'])
+    with pytest.raises(MissingPackageError, match=r'\[mmdeploy\].*--no-deps mmdeploy==1.3.1'):
+        require(FORMATS['onnxruntime'])
+
+
+def test_nothing_is_missing_where_it_is_installed(monkeypatch):
+    monkeypatch.setattr('mobileone_mm.export.formats.find_spec',
+                        lambda name: importlib.util.find_spec('json'))
+    for backend in FORMATS.values():
+        require(backend)
+
+
+def test_every_extra_is_declared(pytestconfig):
+    parser = configparser.ConfigParser(interpolation=configparser.BasicInterpolation())
+    parser.read(pytestconfig.rootpath / 'setup.cfg')
+    extras = parser['options.extras_require']
+    for backend in FORMATS.values():
+        assert set(backend.packages) - {'mmdeploy'} <= set(extras[backend.extra].split())
+        assert set(extras[backend.extra].split('\n')) <= set(extras['deploy'].split('\n'))

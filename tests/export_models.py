@@ -1,0 +1,60 @@
+"""Small models whose weights and statistics are random, but whose answers are far from ties."""
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from mmengine.config import Config
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from mobileone_mm.deploy_files import build_model
+
+CONFIGS = Path(__file__).parents[1] / 'configs'
+DETECTION = CONFIGS / 'detection/ssdlite_mobileone_s0_bccd.py'
+SEGMENTATION = CONFIGS / 'segmentation/deeplabv3_mobileone_s0_nuclei.py'
+
+
+def config(path, size=None):
+    """One of our configs with one branch a block and no weights to start from."""
+    cfg = Config.fromfile(path)
+    cfg.model.backbone.update(num_conv_branches=1, init_cfg=None)
+    if size:
+        for transform in cfg.test_dataloader.dataset.pipeline:
+            if transform.type == 'Resize':
+                transform.scale = size
+    return cfg
+
+
+def images(batch, height, width, seed=1):
+    """Random blots (N, 3, H, W), uint8: noise alone would average out within a few layers."""
+    generator = torch.Generator().manual_seed(seed)
+    blots = torch.rand(batch, 3, height // 8, width // 8, generator=generator)
+    blots = F.interpolate(blots, (height, width), mode='bicubic').clamp(0, 1)
+    return (blots * 255).to(torch.uint8)
+
+
+def model(cfg):
+    """The unfolded model, in eval mode; its statistics are those of :func:`images`.
+
+    Statistics drawn at random would let the signal die out on the way through so many layers.
+    """
+    torch.manual_seed(0)
+    built = build_model(cfg)
+    built.init_weights()
+    norms = [module for module in built.modules() if isinstance(module, _BatchNorm)]
+    with torch.no_grad():
+        for norm in norms:
+            norm.weight.uniform_(0.5, 1.5)
+            norm.bias.normal_(std=0.3)
+            norm.momentum = 1.
+        for branch in getattr(getattr(built, 'bbox_head', None), 'cls_convs', ()):
+            branch[-1].weight.normal_(std=.04)
+        batch = built.data_preprocessor(dict(inputs=list(images(4, 96, 96, seed=0))))
+        built.train()(batch['inputs'], mode='tensor')
+    return built.eval()
+
+
+def save(built, path):
+    """A checkpoint as mmengine writes it."""
+    torch.save(dict(meta={}, state_dict=built.state_dict()), path)
+    return path
