@@ -2,7 +2,10 @@
 
 from .atomic_checkpoint_hook import AtomicCheckpointHook
 from .iteration_seed_hook import IterationSeedHook
+from .progressive_learning_hook import ProgressiveLearningHook
 from .reparameterize_hook import ReparameterizeHook
 from .stop_signal_hook import StopSignalHook
+from .weight_decay_annealing_hook import WeightDecayAnnealingHook
 
-__all__ = ['AtomicCheckpointHook', 'IterationSeedHook', 'ReparameterizeHook', 'StopSignalHook']
+__all__ = ['AtomicCheckpointHook', 'IterationSeedHook', 'ProgressiveLearningHook',
+           'ReparameterizeHook', 'StopSignalHook', 'WeightDecayAnnealingHook']

@@ -1,0 +1,81 @@
+"""Anneal the weight decay beside the learning rate (paper, section 3.4)."""
+
+from typing import Any, Dict, List
+
+from mmengine.hooks import Hook
+from mmengine.optim import CosineAnnealingParamScheduler, OptimWrapper, OptimWrapperDict
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+from torch.optim import Optimizer
+
+_NAME = 'weight_decay'
+
+
+@HOOKS.register_module()
+class WeightDecayAnnealingHook(Hook):
+    """Lower the weight decay by a cosine over the whole run; never decay norms and biases.
+
+    Works in every config by one line, whatever its ``param_scheduler`` and ``paramwise_cfg`` are::
+
+        default_hooks = dict(weight_decay=dict(type='WeightDecayAnnealingHook'))
+
+    Each group of parameters goes from its own weight decay to ``min_ratio`` of it, iteration by
+    iteration, by mmengine's CosineAnnealingParamScheduler. Parameters of at most one dimension
+    (gammas, betas, biases) get no weight decay from the start to the end. (With a common
+    ``eta_min``, as in mmpretrain's schedule, the groups that start at 0 would *rise* to it.)
+
+    Args:
+        min_ratio: Final over initial weight decay. Defaults to 0.1: 1e-4 to 1e-5 in the paper.
+
+    Raises:
+        ValueError: ``min_ratio`` is outside [0, 1]; or, when training starts, the run has several
+            optimizers, no weight decay, or a schedule of it already.
+    """
+
+    def __init__(self, min_ratio: float = 0.1) -> None:
+        if not 0 <= min_ratio <= 1:
+            raise ValueError(f'min_ratio must be within [0, 1], got {min_ratio!r}')
+        self.min_ratio = min_ratio
+
+    def before_run(self, runner: Runner) -> None:
+        """Add the schedule, before a checkpoint restores its state."""
+        wrapper = runner.optim_wrapper
+        if isinstance(wrapper, OptimWrapperDict):
+            raise ValueError('WeightDecayAnnealingHook works with one optimizer, got '
+                             f'{sorted(wrapper.keys())}')
+        if not isinstance(wrapper, OptimWrapper) or hasattr(wrapper, '_weight_decay_annealed'):
+            return  # a test, or the validation after a training
+        schedulers = list(runner.param_schedulers or [])
+        if any(s.param_name == _NAME for s in schedulers):
+            raise ValueError('param_scheduler has a schedule of weight_decay already: remove it, '
+                             'or WeightDecayAnnealingHook')
+        exempt_one_dimensional(wrapper.optimizer, schedulers)
+        if not any(group[_NAME] for group in wrapper.optimizer.param_groups):
+            raise ValueError('WeightDecayAnnealingHook has nothing to anneal: set '
+                             'optim_wrapper.optimizer.weight_decay, for example to 1e-4')
+        schedulers.append(CosineAnnealingParamScheduler(
+            wrapper, _NAME, eta_min_ratio=self.min_ratio, end=runner.max_iters, by_epoch=False))
+        runner.param_schedulers = schedulers
+        wrapper._weight_decay_annealed = True
+
+
+def exempt_one_dimensional(optimizer: Optimizer, schedulers: List[Any]) -> None:
+    """Move the parameters of at most one dimension to groups without weight decay.
+
+    Args:
+        optimizer: Its groups are changed in place, the new ones appended.
+        schedulers: mmengine's schedulers of this optimizer; the new groups get the base values of
+            those they come from.
+    """
+    for index, group in enumerate(list(optimizer.param_groups)):
+        exempt = [p for p in group['params'] if p.ndim <= 1]
+        if not exempt or not group[_NAME]:
+            continue
+        if len(exempt) == len(group['params']):
+            group[_NAME] = 0.
+            continue
+        group['params'] = [p for p in group['params'] if p.ndim > 1]
+        options: Dict[str, Any] = {k: v for k, v in group.items() if k != 'params'}
+        optimizer.add_param_group({**options, 'params': exempt, _NAME: 0.})
+        for scheduler in schedulers:
+            scheduler.base_values.append(scheduler.base_values[index])
