@@ -1,5 +1,6 @@
 """Tiny archives of the published structure: unpacked, converted, counted, resumed."""
 
+import hashlib
 import io
 import runpy
 import sys
@@ -170,6 +171,23 @@ def test_truncated_archive_then_resume(tmp_path, zipped, suffix, mode, monkeypat
                                     for name, data in content.items()}
 
 
+def test_a_damaged_tar_is_refused_before_anything_is_written(tmp_path, zipped):
+    """A tar has no checksums, and tarfile stops before gzip's: without an MD5 sum it passes."""
+    path = tmp_path / 'a.tgz'
+    write_tar(path, {f'top/images/{i}.jpg': np.random.RandomState(i).bytes(20_000) for i in (1, 2)},
+              'w:gz')
+    whole = path.read_bytes()
+    archive = replace(zipped.archives[0], name='a.tgz', md5=hashlib.md5(whole).hexdigest())
+    path.write_bytes(whole[:20_000] + bytes([whole[20_000] ^ 1]) + whole[20_001:])
+    with pytest.raises(ArchiveError, match='damaged, incomplete or another file: its MD5 sum'):
+        prepare('a', tmp_path, spec=DatasetSpec((archive, )))
+    assert list(tmp_path.iterdir()) == [path]
+    assert prepare('a', tmp_path, spec=DatasetSpec((replace(archive, md5=None), )))  # so it passes
+    (tmp_path / 'a').rename(tmp_path / 'damaged')
+    path.write_bytes(whole)
+    assert prepare('a', tmp_path, spec=DatasetSpec((archive, )))
+
+
 def test_damaged_member_is_not_kept(tmp_path, zipped):
     write_zip(tmp_path / 'a.zip', ['top/images/1.jpg', 'top/images/2.jpg'])
     data = (tmp_path / 'a.zip').read_bytes()
@@ -217,9 +235,9 @@ def voc(tmp_path):
     voc, sbd = DATASETS['voc12aug'].archives
     numbers = {'JPEGImages/*.jpg': 5, 'SegmentationClass/*.png': 3}
     small = DatasetSpec(
-        (replace(voc, counts={k: numbers.get(k, {'train': 2, 'val': 1}.get(Path(k).stem))
-                              for k in voc.counts}),
-         replace(sbd, counts=dict(zip(sbd.counts, (4, 2, 2))))),
+        (replace(voc, md5=None, counts={k: numbers.get(k, {'train': 2, 'val': 1}.get(Path(k).stem))
+                                        for k in voc.counts}),
+         replace(sbd, md5=None, counts=dict(zip(sbd.counts, (4, 2, 2))))),
         convert_sbd,
         dict(zip(DATASETS['voc12aug'].converted, (4, 2, 4))))
     return tmp_path, small

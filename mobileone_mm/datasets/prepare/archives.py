@@ -1,5 +1,6 @@
 """Unpack one downloaded archive: safely, with progress, and again from where it stopped."""
 
+import hashlib
 import os
 import shutil
 import tarfile
@@ -31,6 +32,7 @@ class Archive:
         target: What ``top`` becomes, relative to the data root.
         counts: What ``target`` must hold: a pattern and the number of files that match it, or a
             ``.txt`` file and the number of its lines.
+        md5: Of the archive. A tar needs it: unlike a zip, it has no checksums of its members.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Archive:
     top: str
     target: str
     counts: Mapping[str, int]
+    md5: Optional[str] = None
 
     def find(self, root: Path) -> Optional[Path]:
         """The archive on disk, in ``root`` or its folder ``downloads``."""
@@ -74,6 +77,8 @@ def unpack(archive: Archive, root: Path) -> None:
     size, free = path.stat().st_size, shutil.disk_usage(root).free
     if not building.exists() and free < size:
         raise ArchiveError(f'{path} needs at least {size:,} bytes of disk, {free:,} are free')
+    if archive.md5:
+        _check_md5(path, archive.md5)
     try:
         with rich.progress.open(path, 'rb', description=path.name) as stream:
             members = _zip_members if path.suffix == '.zip' else _tar_members
@@ -89,6 +94,16 @@ def unpack(archive: Archive, root: Path) -> None:
         raise ArchiveError(f'{path} is not the published archive, or incomplete: {wrong}. '
                            f'Download it from {archive.url}')
     building.rename(target)
+
+
+def _check_md5(path: Path, expected: str) -> None:
+    digest = hashlib.md5(usedforsecurity=False)
+    with rich.progress.open(path, 'rb', description=f'checking {path.name}') as stream:
+        for chunk in iter(partial(stream.read, 1 << 20), b''):
+            digest.update(chunk)
+    if digest.hexdigest() != expected:
+        raise ArchiveError(f'{path} is damaged, incomplete or another file: its MD5 sum is '
+                           f'{digest.hexdigest()}, published is {expected}. Download it again')
 
 
 def _zip_members(stream: IO[bytes]) -> Iterator[Member]:

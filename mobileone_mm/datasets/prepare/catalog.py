@@ -25,6 +25,7 @@ class DatasetSpec:
     converted: Mapping[str, int] = field(default_factory=dict)
 
 
+# The MD5 sums of the two tars are those that torchvision checks.
 _COCO = 'http://images.cocodataset.org'
 _VOC = 'VOCdevkit/VOC2012'
 
@@ -46,13 +47,15 @@ DATASETS: Dict[str, DatasetSpec] = {
                     _VOC, _VOC,
                     {'JPEGImages/*.jpg': 17125, 'SegmentationClass/*.png': 2913,
                      'ImageSets/Segmentation/train.txt': 1464,
-                     'ImageSets/Segmentation/val.txt': 1449}),
+                     'ImageSets/Segmentation/val.txt': 1449},
+                    md5='6cd6e144f989b92b3379bac3b3de84fd'),
             Archive('benchmark.tgz',
                     'http://www.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/'
                     'semantic_contours/benchmark.tgz',
                     'benchmark_RELEASE', 'VOCdevkit/VOCaug',
                     {'dataset/cls/*.mat': 11355, 'dataset/train.txt': 8498,
-                     'dataset/val.txt': 2857}),
+                     'dataset/val.txt': 2857},
+                    md5='82b4d87ceb2ed10f6038a1cba92111cb'),
         ),
         convert=convert_sbd,
         # 10,582 training images: VOC's 1,464 and SBD's that VOC does not label or validate on
