@@ -31,9 +31,10 @@ test_pipeline = [
     dict(type='LoadAnnotations'),
     dict(type='PackSegInputs')
 ]
+data_root = 'data/nuclei'
 dataset = dict(
     type='BaseSegDataset',
-    data_root='data/nuclei',
+    data_root=data_root,
     metainfo=dict(classes=('background', 'nucleus'), palette=[[0, 0, 0], [220, 20, 60]]))
 train_dataloader = dict(
     batch_size=8,
