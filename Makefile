@@ -1,14 +1,15 @@
 # make demo    trains, folds and pictures a small detector, from nothing (15 minutes on two cores)
 # make test    runs the tests; both make .venv first, or again when requirements/ has changed
-# Other targets: demo-seg, test-compiled, test-deploy, lint, lock, clean. PYTHON=... picks a Python
-# from 3.9 to 3.13.
+# Other targets: demo-seg, test-compiled, test-deploy, test-package, lint, lock, clean. PYTHON=...
+# picks a Python from 3.9 to 3.13.
 
 export PYTHON ?= python3
 PYTEST_ARGS ?=
 INSTALL := requirements/install.sh
 PINS := requirements/lock.txt $(INSTALL) setup.cfg
 
-.PHONY: demo demo-seg test test-compiled test-deploy env env-compiled env-deploy lint lock clean
+.PHONY: demo demo-seg test test-compiled test-deploy test-package env env-compiled env-deploy \
+    env-package lint lock clean
 .DEFAULT_GOAL := test
 
 demo: env
@@ -28,8 +29,16 @@ test-compiled: env-compiled
 test-deploy: env-deploy
 	.venv-deploy/bin/python -m pytest $(PYTEST_ARGS) tests/export
 
+# The wheel and the sdist as users of openmim get them: built, installed and used away from here.
+test-package: env-package
+	rm -rf build dist
+	.venv-package/bin/python -m build --outdir dist .
+	.venv-package/bin/python -m pip install --quiet --no-deps --force-reinstall dist/*.whl
+	.venv-package/bin/python -m pytest -c tests/package/pytest.ini tests/package
+
 env: .venv/.installed
 env-compiled: .venv-compiled/.installed
+env-package: .venv-package/.installed
 env-deploy: .venv-deploy/.installed
 
 .venv/.installed: $(PINS)
@@ -40,6 +49,13 @@ env-deploy: .venv-deploy/.installed
 
 .venv-deploy/.installed: $(PINS) requirements/deploy.txt
 	@$(INSTALL) .venv-deploy deploy
+
+.venv-package/.installed: $(PINS) requirements/package.txt
+	@$(INSTALL) .venv-package lite
+	@rm $@
+	.venv-package/bin/python -m pip uninstall --quiet --yes mobileone_mm
+	.venv-package/bin/python -m pip install --quiet --no-deps -r requirements/package.txt
+	@touch $@
 
 lint: env
 	.venv/bin/python -m ruff check .
@@ -59,4 +75,4 @@ lock:
 	rm -r .venv-lock
 
 clean:
-	rm -rf .venv .venv-compiled .venv-deploy .venv-lock build dist ./*.egg-info .pytest_cache .ruff_cache
+	rm -rf .venv .venv-* build dist ./*.egg-info .pytest_cache .ruff_cache

@@ -7,10 +7,13 @@ from importlib.util import find_spec
 from types import ModuleType
 from typing import Any, NoReturn
 
-from . import nms
+from . import nms, roi_align
 
 _EXT = 'mmcv._ext'
-_SUPPLIED = ('nms', 'nms_match', 'softnms')
+_SUPPLIED = {
+    **{name: getattr(nms, name) for name in ('nms', 'nms_match', 'softnms')},
+    **{name: getattr(roi_align, name) for name in ('roi_align_forward', 'roi_align_backward')}
+}
 _HOW_TO_GET_COMPILED_OPS = (
     "To compile mmcv's own: pip uninstall -y mmcv-lite && pip install 'setuptools<81' wheel ninja "
     '&& MMCV_WITH_OPS=1 pip install --no-build-isolation mmcv==2.1.0 (it needs a C++ compiler and '
@@ -18,7 +21,7 @@ _HOW_TO_GET_COMPILED_OPS = (
 
 
 class _FallbackExt(ModuleType):
-    """The stand-in module: the NMS family, and a clear error for whatever else is called."""
+    """The stand-in module: NMS, RoIAlign, and a clear error for whatever else is called."""
 
     def __getattr__(self, name: str) -> Any:
         # mmcv asks hasattr() for each of its ops at import time, so that every op must seem to be
@@ -32,10 +35,10 @@ def install_ops_fallback() -> bool:
     """Supply ``mmcv._ext`` in pure PyTorch if mmcv is installed without its compiled ops.
 
     ``import mmdet.models`` and ``import mmseg.models`` need ``mmcv._ext``, which mmcv-lite lacks.
-    The stand-in holds ``nms``, ``softnms`` and ``nms_match``, whose results equal the compiled
-    ops'; calling any other op raises NotImplementedError. Nothing is changed where compiled ops
-    are found, where ``mmcv._ext`` is loaded already, or where there is no mmcv. mmcv itself is
-    not imported. Call it as often as you like.
+    The stand-in holds ``nms``, ``softnms``, ``nms_match`` and RoIAlign, whose results equal the
+    compiled ops'; calling any other op raises NotImplementedError. Nothing is changed where
+    compiled ops are found, where ``mmcv._ext`` is loaded already, or where there is no mmcv. mmcv
+    itself is not imported. Call it as often as you like.
 
     Returns:
         Whether this stand-in is the ``mmcv._ext`` in use.
@@ -57,8 +60,8 @@ def _build_fallback() -> ModuleType:
     # mmengine looks the module up with pkgutil.find_loader(), which needs a spec. A spec without a
     # loader tells it the truth: this is no full mmcv (its SyncBatchNorm, for one, is not usable).
     ext.__spec__ = ModuleSpec(_EXT, loader=None)
-    for name in _SUPPLIED:
-        setattr(ext, name, getattr(nms, name))
+    for name, function in _SUPPLIED.items():
+        setattr(ext, name, function)
     # mmcv's environment report calls these two.
     ext.get_compiler_version = ext.get_compiling_cuda_version = _not_available
     return ext

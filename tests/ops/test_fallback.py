@@ -32,9 +32,9 @@ class TestLite:
 
     def test_missing_op_is_named_with_the_remedy(self):
         import torch
-        from mmcv.ops import roi_align
-        with pytest.raises(NotImplementedError, match=r"'roi_align_forward'.*make test-compiled"):
-            roi_align(torch.zeros(1, 1, 4, 4), torch.zeros(1, 5), 2)
+        from mmcv.ops import roi_pool
+        with pytest.raises(NotImplementedError, match=r"'roi_pool_forward'.*make test-compiled"):
+            roi_pool(torch.zeros(1, 1, 4, 4), torch.zeros(1, 5), 2)
 
     def test_module_answers_introspection(self):
         import inspect

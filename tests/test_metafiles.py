@@ -1,0 +1,55 @@
+"""The metafiles list every config once, and keep the paper's numbers apart from ours."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+# arXiv 2206.04040, Table 11, by config; S0 on COCO is not reported.
+PAPER = {
+    'box AP of the paper': {
+        f'ssdlite_mobileone_s{i}_coco': ap for i, ap in enumerate([25.7, 26.6, 27.3, 29.4], 1)},
+    'mIoU of the paper': {
+        **{f'deeplabv3_mobileone_s{i}_voc12aug': miou
+           for i, miou in enumerate([73.7, 77.3, 77.9, 78.8, 80.1])},
+        **{f'deeplabv3_mobileone_s{i}_ade20k': miou
+           for i, miou in enumerate([33.1, 35.1, 35.7, 36.2, 38.2])}},
+}
+
+
+def load(path: str) -> dict:
+    return yaml.safe_load((ROOT / path).read_text())
+
+
+METAFILES = load('model-index.yml')['Import']
+MODELS = [model for path in METAFILES for model in load(path)['Models']]
+
+
+def test_every_config_has_an_entry():
+    listed = sorted(model['Config'] for model in MODELS)
+    assert listed == sorted(str(path.relative_to(ROOT)) for path in ROOT.glob('configs/*/*.py'))
+    assert sorted(METAFILES) == sorted(
+        str(path.relative_to(ROOT)) for path in ROOT.glob('configs/*/metafile.yml'))
+
+
+@pytest.mark.parametrize('path', METAFILES)
+def test_fields(path):
+    metafile = load(path)
+    names = {collection['Name'] for collection in metafile['Collections']}
+    assert all((ROOT / c['README']).is_file() for c in metafile['Collections'])
+    for model in metafile['Models']:
+        assert model['In Collection'] in names
+        assert (ROOT / model['Config']).is_file()
+
+
+def test_numbers_of_the_paper():
+    for metric, expected in PAPER.items():
+        found = {model['Name']: result['Metrics'][metric] for model in MODELS
+                 for result in model.get('Results', []) if metric in result['Metrics']}
+        assert found == expected
+    # On the paper's data sets there is no number of ours.
+    for model in MODELS:
+        for result in model.get('Results', []):
+            if result['Dataset'] in ('COCO', 'Pascal VOC 2012', 'ADE20K'):
+                assert all(metric.endswith('of the paper') for metric in result['Metrics'])
