@@ -57,7 +57,7 @@ FORMATS: Dict[str, Format] = {f.name: f for f in (
     Format('tensorrt', 'mmdeploy_format', '.onnx', '', 'mmdeploy', ('onnx', 'mmdeploy'),
            dynamic=DYNAMIC, half=True, unpinned=MMDEPLOY),
     Format('ncnn', 'ncnn_format', '.param', 'ncnn', 'ncnn', ('ncnn', 'pnnx'), half=True),
-    Format('coreml', 'coreml_format', '.mlpackage', '', 'coreml', ('coremltools', ), half=True),
+    Format('coreml', 'coreml_format', '.mlpackage', 'mil', 'coreml', ('coremltools', ), half=True),
 )}
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Union
 
 import numpy as np
+import torch
 
 from .errors import ExportError, MissingPackageError
 
@@ -62,8 +63,71 @@ class OpenVINO(Runtime):
         return [np.array(results[output]) for output in self.compiled.outputs]
 
 
-RUNTIMES: Dict[str, Callable[..., Runtime]] = dict(onnxruntime=OnnxRuntime, openvino=OpenVINO)
-SUFFIXES = {'.onnx': 'onnxruntime', '.xml': 'openvino'}
+class Ncnn(Runtime):
+    """ncnn on the CPU, computing in float32 whatever the CPU would prefer.
+
+    ncnn has no batches: images run one by one.
+    """
+
+    def __init__(self, path: Path, threads: Optional[int] = None) -> None:
+        import ncnn
+        self.ncnn, self.net = ncnn, ncnn.Net()
+        options = self.net.opt
+        options.use_vulkan_compute = False
+        options.use_fp16_packed = options.use_fp16_storage = options.use_fp16_arithmetic = False
+        options.use_bf16_storage = False
+        if threads:
+            options.num_threads = threads
+        weights = path.with_suffix('.bin')
+        if self.net.load_param(str(path)) or self.net.load_model(str(weights)):
+            raise ExportError(f'it is no pair of {path.name} and {weights.name}')
+        self.input_names, self.output_names = self.net.input_names(), self.net.output_names()
+
+    def __call__(self, *arrays: np.ndarray) -> List[np.ndarray]:
+        """See :class:`Runtime`."""
+        return [np.stack(outputs) for outputs in zip(*map(self._run, arrays[0]))]
+
+    def _run(self, image: np.ndarray) -> List[np.ndarray]:
+        outputs = []
+        with self.net.create_extractor() as extractor:
+            extractor.input(self.input_names[0],
+                            self.ncnn.Mat(np.ascontiguousarray(image, np.float32)))
+            for name in self.output_names:
+                status, output = extractor.extract(name)
+                if status:
+                    raise ExportError(f'ncnn cannot compute its output {name}')
+                outputs.append(np.array(output))  # a copy: ncnn reuses its memory
+        return outputs
+
+
+class MilProgram(Runtime):
+    """An .mlpackage's network in PyTorch, see :mod:`mobileone_mm.export.mil`: not Apple's runtime.
+
+    Takes BGR images like the others and gives them the package's channel order. A detector's
+    suppression stage is left out.
+    """
+
+    def __init__(self, path: Path, threads: Optional[int] = None) -> None:
+        from . import mil
+        self.run_program = mil.run_program
+        spec, self.program = mil.read_network(path)
+        image = spec.description.input[0]
+        self.rgb = mil.takes_rgb(image)
+        self.input_names = [image.name]
+        self.output_names = [output.name for output in self.program.functions['main'].outputs]
+
+    def __call__(self, *arrays: np.ndarray) -> List[np.ndarray]:
+        """See :class:`Runtime`."""
+        images = torch.from_numpy(arrays[0])
+        images = images.flip(1) if self.rgb else images
+        per_image = [self.run_program(self.program, image[None]) for image in images]
+        return [np.stack([outputs[name].numpy() for outputs in per_image])
+                for name in self.output_names]
+
+
+RUNTIMES: Dict[str, Callable[..., Runtime]] = dict(
+    onnxruntime=OnnxRuntime, openvino=OpenVINO, ncnn=Ncnn, mil=MilProgram)
+SUFFIXES = {'.onnx': 'onnxruntime', '.xml': 'openvino', '.param': 'ncnn', '.mlpackage': 'mil'}
 
 
 def load_runtime(backend: str,
@@ -87,7 +151,7 @@ def load_runtime(backend: str,
     try:
         return RUNTIMES[backend](Path(path), threads)
     except ImportError as error:
-        extra = 'onnx' if backend == 'onnxruntime' else backend
+        extra = dict(onnxruntime='onnx', mil='coreml').get(backend, backend)
         raise MissingPackageError(
             f"{backend} is not installed: pip install 'mobileone_mm[{extra}]'") from error
     except Exception as error:  # each runtime has exceptions of its own
