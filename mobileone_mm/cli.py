@@ -32,7 +32,7 @@ def main(command: Callable[[Optional[List[str]]], Any]) -> int:
 
 def train(argv: Optional[List[str]] = None) -> None:
     """Train (and validate) what a config describes."""
-    parser = _parser('Train a detector or a segmentor')
+    parser = _parser('Train a detector, a segmentor or a classifier')
     parser.add_argument('--amp', action='store_true', help='mixed precision; needs a GPU')
     parser.add_argument('--auto-scale-lr', action='store_true',
                         help='scale lr by batch size / auto_scale_lr.base_batch_size')
@@ -56,7 +56,7 @@ def train(argv: Optional[List[str]] = None) -> None:
 
 def test(argv: Optional[List[str]] = None) -> None:
     """Evaluate a checkpoint on the test set of a config."""
-    parser = _parser('Test a detector or a segmentor')
+    parser = _parser('Test a detector, a segmentor or a classifier')
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--out', help='keep the predictions: detection in this .pkl file, '
                                       'segmentation as images in this directory')
@@ -90,7 +90,7 @@ def load_config(args: argparse.Namespace) -> Config:
     try:
         cfg = Config.fromfile(args.config)
     except (ImportError, LookupError) as error:  # also mmengine's PackageNotFoundError
-        for scope in ('mmdet', 'mmseg'):
+        for scope in ('mmdet', 'mmseg', 'mmpretrain'):
             if scope in str(error):
                 check_library(scope)
         raise

@@ -1,4 +1,4 @@
-"""Writers of drawn scenes in the directory layouts of COCO, Pascal VOC and ADE20K.
+"""Writers of drawn scenes in the directory layouts of COCO, Pascal VOC, ADE20K and ImageNet.
 
 Each writer fills an empty directory; ``shapes.make_shapes`` makes that atomic.
 """
@@ -105,6 +105,28 @@ def write_ade(root: Path, scenes: Scenes, num_train: int) -> None:
         Image.fromarray(label_map(scene, scene.background + 1, labels, 0)).save(path)
 
 
+def write_imagenet(root: Path, scenes: Scenes, num_train: int) -> None:
+    """{train,val}/<class>/*.jpg: of each scene a square around its largest object."""
+    for split in ('train', 'val'):
+        for name in CLASSES:  # a class without images must have its folder nevertheless
+            (root / split / name).mkdir(parents=True)
+    for split, index, scene in scenes:
+        objects = [obj for obj in scene.objects if not obj.is_crowd]
+        if objects:
+            largest = max(objects, key=lambda obj: np.count_nonzero(obj.mask))
+            folder = root / split / CLASSES[largest.category]
+            _save_jpeg(folder / f'{split}_{index:08d}.jpg', _crop(scene.image, largest.mask))
+
+
+def _crop(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The square, half as wide again as the mask, around the mask; moved into the image."""
+    x, y, w, h = cv2.boundingRect(mask.astype(np.uint8))
+    side = min(int(1.5 * max(w, h)), *image.shape[:2])
+    left = int(np.clip(x + w / 2 - side / 2, 0, image.shape[1] - side))
+    top = int(np.clip(y + h / 2 - side / 2, 0, image.shape[0] - side))
+    return image[top:top + side, left:left + side]
+
+
 class Layout(NamedTuple):
     """Where a layout lies below the output directory, and what writes it."""
 
@@ -115,4 +137,5 @@ class Layout(NamedTuple):
 LAYOUTS = dict(
     coco=Layout('coco', write_coco),
     voc=Layout('VOCdevkit/VOC2012', write_voc),
-    ade=Layout('ade/ADEChallengeData2016', write_ade))
+    ade=Layout('ade/ADEChallengeData2016', write_ade),
+    imagenet=Layout('imagenet', write_imagenet))

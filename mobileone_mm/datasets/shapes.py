@@ -95,15 +95,15 @@ def make_shapes(out: Union[str, Path], layout: str, num_train: int = 600, num_va
     hidden directory, which the next call removes. One call at a time for one directory.
 
     Args:
-        out (str | Path): Where ``coco/``, ``VOCdevkit/VOC2012/`` or
-            ``ade/ADEChallengeData2016/`` is made.
-        layout (str): 'coco', 'voc' or 'ade'.
+        out (str | Path): Where ``coco/``, ``VOCdevkit/VOC2012/``,
+            ``ade/ADEChallengeData2016/`` or ``imagenet/`` is made.
+        layout (str): 'coco', 'voc', 'ade' or 'imagenet'.
         num_train (int): Number of training images, at least 2.
         num_val (int): Number of validation images, at least 1.
         seed (int): Other seeds give other scenes.
 
     Returns:
-        Path: The ``data_root`` for mmdet or mmseg.
+        Path: The ``data_root`` for mmdet, mmseg or mmpretrain.
 
     Raises:
         ValueError: If an argument is out of range.

@@ -1,5 +1,6 @@
 """Walk a config and check what each data set names."""
 
+import importlib
 import importlib.util
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Sequence, Tuple
@@ -8,7 +9,7 @@ from .coco import coco_problems
 from .label_maps import label_map_problems
 from .source import Source
 
-LIBRARIES = {'mmdet': 'detection', 'mmseg': 'segmentation'}
+LIBRARIES = {'mmdet': 'detection', 'mmseg': 'segmentation', 'mmpretrain': 'classification'}
 
 
 class PreflightError(ValueError):
@@ -19,14 +20,27 @@ def check_library(scope: str) -> None:
     """Check that the library of a config's ``default_scope`` is installed.
 
     Raises:
-        PreflightError: It is not, or the scope is neither mmdet nor mmseg.
+        PreflightError: It is not, or the scope is none of mmdet, mmseg and mmpretrain.
     """
     if scope not in LIBRARIES:
         raise PreflightError(f"the config's default_scope is {scope!r}: expected 'mmdet' "
-                             "(detection) or 'mmseg' (segmentation)")
+                             "(detection), 'mmseg' (segmentation) or 'mmpretrain' "
+                             '(classification)')
     if importlib.util.find_spec(scope) is None:
         raise PreflightError(f'the config needs {scope}, which is not installed: '
                              f'pip install "mobileone-mm[{LIBRARIES[scope]}]"')
+    if scope == 'mmpretrain':
+        _check_mmpretrain()
+
+
+def _check_mmpretrain() -> None:
+    """It imports torchvision, which must fit the installed torch, without declaring it."""
+    try:
+        importlib.import_module('mmpretrain.models')
+    except (ImportError, RuntimeError) as error:  # torchvision's ops raise the latter
+        raise PreflightError(
+            f'mmpretrain cannot be imported ({type(error).__name__}: {error}); it needs '
+            'torchvision in the release that belongs to the installed torch') from error
 
 
 def check_data(cfg: Any, loaders: Sequence[str] = ('train', 'val')) -> None:

@@ -38,8 +38,10 @@ class Source:
         self.root = Path(cfg.get('data_root') or '')
         ann_file = cfg.get('ann_file')
         self.ann_file = self.root / ann_file if ann_file else None
-        self.folders = {key: self.root / folder
-                        for key, folder in (self.option('data_prefix') or {}).items()
+        prefix = self.option('data_prefix') or cfg.get('split') or {}
+        if isinstance(prefix, str):  # mmpretrain's
+            prefix = dict(img_path=prefix)
+        self.folders = {key: self.root / folder for key, folder in prefix.items()
                         if isinstance(folder, str)}
         self.classes: Optional[Tuple[str, ...]] = self._find_classes()
 

@@ -192,7 +192,7 @@ def test_files_of_others_are_never_replaced(tmp_path):
 
 
 @pytest.mark.parametrize('change, message', [
-    (dict(layout='yolo'), "layout must be one of coco, voc, ade, got 'yolo'"),
+    (dict(layout='yolo'), "layout must be one of coco, voc, ade, imagenet, got 'yolo'"),
     (dict(num_train=1), 'num_train must be an integer of at least 2, got 1'),
     (dict(num_val=0), 'num_val must be an integer of at least 1, got 0'),
     (dict(num_val=2.5), 'num_val must be an integer of at least 1, got 2.5'),

@@ -1,0 +1,33 @@
+"""S2 to S4: AutoAugment, and progressive learning of resolution and augmentation strength.
+
+[paper]: for S2, S3 and S4 AutoAugment's strength and the resolution grow during training. Their
+values are not published. Resolutions, factors and epochs are [mmpretrain]'s, chosen there after the
+steps in the paper's Figure 4. What 'strength' means for AutoAugment, whose policies have fixed
+magnitudes, is [ours]: the share of images that get it. [mmpretrain] has RandAugment in its place,
+whose magnitude it scales: mobileone_s2_randaugment_in1k.py.
+
+In mmpretrain 1.2.0 itself nothing is switched: its files give SwitchRecipeHook the key `pipeline`,
+and the hook reads `train_pipeline`.
+"""
+_base_ = './mobileone_in1k.py'
+
+train_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='RandomResizedCrop', scale=224, backend='pillow'),
+    dict(type='RandomFlip', prob=0.5, direction='horizontal'),
+    dict(
+        type='RandomApply',
+        prob=1.,
+        transforms=[dict(type='AutoAugment', policies='imagenet',
+                         hparams=dict(pad_val=[104, 116, 124]))]),
+    dict(type='PackInputs')
+]
+train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
+default_hooks = dict(
+    progressive=dict(
+        type='ProgressiveLearningHook',
+        stages=[
+            dict(epoch=1, resolution=160, strength=0.3),
+            dict(epoch=37, resolution=192, strength=0.7),
+            dict(epoch=112, resolution=224, strength=1.)
+        ]))
