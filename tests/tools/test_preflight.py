@@ -82,6 +82,6 @@ def test_an_unreadable_image_names_the_file_in_training(tmp_path):
         SeededDataset(inner)[0]
 
 
-def test_a_scope_that_is_neither():
-    with pytest.raises(PreflightError, match="'mmpretrain'"):
-        check_library('mmpretrain')
+def test_an_unknown_scope():
+    with pytest.raises(PreflightError, match="'mmpose'"):
+        check_library('mmpose')
