@@ -1,7 +1,7 @@
 """Our own end-to-end ONNX graph, normalization included (``--backend onnx``)."""
 
 from pathlib import Path
-from typing import Union
+from typing import Dict, Sequence, Union
 
 from .graphs import DetectorGraph, SegmentorGraph
 from .job import ExportJob, Interface
@@ -10,17 +10,22 @@ from .onnx import export_onnx
 INPUT = 'image'
 
 
-def build_graph(job: ExportJob) -> Union[DetectorGraph, SegmentorGraph]:
+def build_graph(job: ExportJob, half: bool) -> Union[DetectorGraph, SegmentorGraph]:
     """The end-to-end graph of a job's model."""
     graph = DetectorGraph if job.task == 'detection' else SegmentorGraph
-    return graph(job.model, half=job.half)
+    return graph(job.model, half=half)
+
+
+def open_axes(job: ExportJob, outputs: Sequence[str]) -> Dict[str, Dict[int, str]]:
+    """The ``dynamic_axes`` of such a graph."""
+    spatial = (1, 2) if job.task == 'segmentation' else ()
+    return job.dynamic_axes(INPUT, {name: spatial for name in outputs})
 
 
 def export(job: ExportJob) -> Path:
     """Write ``job.out``, an .onnx file, and its interface."""
-    graph = build_graph(job)
-    spatial = (1, 2) if job.task == 'segmentation' else ()
-    axes = job.dynamic_axes(INPUT, {name: spatial for name in graph.output_names})
-    export_onnx(graph, (job.image, ), job.out, [INPUT], graph.output_names, axes)
+    graph = build_graph(job, job.half)
+    export_onnx(graph, (job.image, ), job.out, [INPUT], graph.output_names,
+                open_axes(job, graph.output_names))
     Interface.of(job, graph.output_names).write(job.out)
     return job.out

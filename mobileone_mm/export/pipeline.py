@@ -1,0 +1,258 @@
+"""Checkpoint and config in, an exported and compared file out."""
+
+import copy
+import os
+import shutil
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from statistics import median
+from typing import Any, Iterator, List, Optional, Sequence, Tuple, Union
+
+import mmcv
+import torch
+from mmcv.transforms import Compose
+from mmengine.config import Config
+from torch import nn
+
+from ..checkpoints import is_folded
+from ..deploy import holds_unfolded, reparameterize
+from ..deploy_files import build_model, deploy_config, load_weights
+from ..preflight import check_library
+from .errors import ExportError, ParityError
+from .exported_model import ExportedModel
+from .formats import check_options, require
+from .job import TASKS, ExportJob
+from .parity import FLOAT16, FLOAT32, Parity, compare
+
+PICTURES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
+LATENCY_RUNS = 20
+
+
+@dataclass
+class Exported:
+    """The outcome of an export.
+
+    Attributes:
+        path: The exported file or directory.
+        bytes: Its size, all parts together.
+        parity: The comparison; None where the format cannot be run here.
+        latency_ms: Median time of one inference of the sample image on one thread.
+        note: What else there is to know.
+    """
+
+    path: Path
+    bytes: int
+    parity: Optional[Parity] = None
+    latency_ms: Optional[float] = None
+    note: str = ''
+
+    def __str__(self) -> str:
+        lines = [f'{self.path}: {self.bytes:,} bytes']
+        lines.append(f'Parity: {self.parity}' if self.parity else 'Parity: not run here')
+        if self.latency_ms is not None:
+            lines.append(f'Latency: {self.latency_ms:.2f} ms (one thread, median of '
+                         f'{LATENCY_RUNS}, without pre-processing)')
+        return '\n'.join(lines + ([self.note] if self.note else []))
+
+
+def export_model(config: Union[str, Path], checkpoint: Union[str, Path], backend: str,
+                 image: Union[str, Path], out: Union[str, Path], half: bool = False,
+                 dynamic: Sequence[str] = (), batch_size: int = 1,
+                 verify: Optional[Union[str, Path]] = None,
+                 cfg_options: Optional[dict] = None) -> Exported:
+    """Fold a trained model, export it and compare the answers, before the file gets its name.
+
+    Args:
+        config: The config that the checkpoint belongs to.
+        checkpoint: Trained or folded weights.
+        backend: A key of ``FORMATS``.
+        image: A picture; the config's test pipeline makes the example input of it.
+        out: Directory for the result, which is named after the config.
+        half: Export in float16.
+        dynamic: Axes to keep open: 'batch', 'size'.
+        batch_size: Images of the example input.
+        verify: A directory of pictures to compare the answers on, besides ``image``.
+        cfg_options: Changes of the config.
+
+    Raises:
+        CheckpointError: The checkpoint is damaged or of another model.
+        ExportError: An option is not supported, a package is missing, a picture is unreadable, or
+            the model cannot be expressed in the format.
+        ParityError: The exported model's answers differ; it is left in a directory that ends in
+            ``.failed``.
+    """
+    chosen = check_options(backend, dynamic, half)
+    require(chosen)
+    if batch_size < 1:
+        raise ExportError(f'the batch size must be at least 1, got {batch_size}')
+    pictures = [Path(image)] + (list_pictures(verify) if verify else [])
+    read_picture(image)
+    cfg, model = load_trained(config, checkpoint, cfg_options)
+    samples = Samples(cfg)
+    example = samples(pictures[0])['inputs'][0].float()
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    name = f'{Path(config).stem}_{backend}'
+    with partial_directory(out, name) as folder:
+        job = ExportJob(
+            backend, samples.task, *folded_form(cfg, model, folder),
+            image=example.expand(batch_size, -1, -1, -1).contiguous(),
+            out=folder / f'{name}{chosen.suffix}', half=half, dynamic=list(dynamic),
+            classes=samples.classes, source=str(pictures[0]))
+        path = import_module(f'.{chosen.module}', __package__).export(job)
+        shutil.rmtree(folder / 'folded')
+        result = Exported(path, _bytes(folder))
+        if chosen.runtime:
+            exported = ExportedModel.load(path, model.data_preprocessor, threads=1)
+            result.parity = verify_parity(model, exported, samples, pictures)
+            result.parity.check()
+            result.latency_ms = latency(exported, job.image)
+        result.path = out / path.relative_to(folder)
+    return result
+
+
+def load_trained(config: Union[str, Path], checkpoint: Union[str, Path],
+                 cfg_options: Optional[dict] = None) -> Tuple[Config, nn.Module]:
+    """A config and its model with the checkpoint's weights, as it was trained, in eval mode.
+
+    Raises:
+        CheckpointError: The checkpoint is damaged or of another model.
+        ExportError: The config is for neither mmdet nor mmseg.
+        FileNotFoundError: There is no such file.
+    """
+    cfg = Config.fromfile(str(config))
+    cfg.merge_from_dict(cfg_options or {})
+    if cfg.get('default_scope') not in TASKS:
+        raise ExportError(f'{config} has default_scope {cfg.get("default_scope")!r}; detectors '
+                          '(mmdet) and segmentors (mmseg) can be exported')
+    check_library(cfg.default_scope)
+    model = build_model(cfg)
+    load_weights(model, checkpoint)
+    return cfg, model.eval()
+
+
+def folded_form(cfg: Config, model: nn.Module, folder: Path) -> Tuple[nn.Module, Config, Path]:
+    """The folded copy of a model, its config and its weights on disk, in ``folder/folded``."""
+    config = cfg if is_folded(model.state_dict()) else deploy_config(cfg)
+    folded = reparameterize(model) if holds_unfolded(model) else copy.deepcopy(model)
+    weights = folder / 'folded' / 'model.pth'
+    weights.parent.mkdir()
+    torch.save(dict(meta={}, state_dict=folded.state_dict()), weights)
+    # Norms of neck and head too: the weights on disk keep them, for whoever builds from config.
+    return reparameterize(folded, inplace=True, fuse_conv_bn=True), config, weights
+
+
+class Samples:
+    """Pictures as the test pipeline of a config hands them to the model.
+
+    Args:
+        cfg: A complete config.
+    """
+
+    def __init__(self, cfg: Config) -> None:
+        dataset = cfg.test_dataloader.dataset
+        pipeline = [transform for transform in dataset.pipeline
+                    if transform['type'].split('.')[-1] != 'LoadAnnotations']
+        self.task = TASKS[cfg.default_scope]
+        self.pipeline = Compose(pipeline)
+        self.classes = list(_classes(dataset))
+
+    def __call__(self, path: Path) -> dict:
+        """A batch of one: 'inputs' and 'data_samples'."""
+        packed = self.pipeline(dict(img_path=str(path), img_id=0, reduce_zero_label=False,
+                                    seg_fields=[]))
+        return dict(inputs=[packed['inputs']], data_samples=[packed['data_samples']])
+
+
+def verify_parity(model: nn.Module, exported: ExportedModel, samples: Samples,
+                  pictures: Sequence[Path]) -> Parity:
+    """Compare an exported file with the PyTorch model on pictures."""
+    test_cfg = model.test_cfg if samples.task == 'detection' else {}
+    limits = FLOAT16 if exported.interface.half else FLOAT32
+
+    def answers() -> Iterator[Tuple[str, Any, Any]]:
+        for path in pictures:
+            read_picture(path)
+            with torch.no_grad():
+                expected = model.test_step(samples(path))[0]
+            yield str(path), expected, exported.test_step(samples(path))[0]
+
+    return compare(answers(), limits, test_cfg.get('score_thr', 0.),
+                   test_cfg.get('max_per_img', 0))
+
+
+def latency(exported: ExportedModel, image: torch.Tensor) -> float:
+    """Median milliseconds of one run, after three to warm up."""
+    array = exported.normalize(image).numpy()
+    times = []
+    for _ in range(3 + LATENCY_RUNS):
+        start = time.perf_counter()
+        exported.runtime(array)
+        times.append(1000 * (time.perf_counter() - start))
+    return median(times[3:])
+
+
+def list_pictures(folder: Union[str, Path]) -> List[Path]:
+    """The pictures of a directory, by name.
+
+    Raises:
+        ExportError: There are none.
+    """
+    found = sorted(path for path in Path(folder).glob('*') if path.suffix.lower() in PICTURES)
+    if not found:
+        raise ExportError(f'no pictures ({", ".join(PICTURES)}) in {folder}')
+    return found
+
+
+def read_picture(path: Union[str, Path]) -> Any:
+    """The picture, BGR; raises ExportError where there is none or it cannot be decoded."""
+    if not Path(path).is_file():
+        raise ExportError(f'there is no image {path}')
+    picture = mmcv.imread(str(path))
+    if picture is None:
+        raise ExportError(f'{path} is no image that can be read')
+    return picture
+
+
+@contextmanager
+def partial_directory(out: Path, name: str) -> Iterator[Path]:
+    """A directory whose content moves to ``out`` once the block has ended well.
+
+    After an error it is removed; after a ParityError it is kept as ``NAME.failed``.
+    """
+    folder, failed = out / f'{name}.{os.getpid()}.partial', out / f'{name}.failed'
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    try:
+        yield folder
+    except ParityError as error:
+        shutil.rmtree(failed, ignore_errors=True)
+        folder.rename(failed)
+        raise ParityError(f'{error}. The file is kept in {failed}') from None
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    shutil.rmtree(failed, ignore_errors=True)
+    for path in folder.iterdir():
+        target = out / path.name
+        if target.is_dir():
+            shutil.rmtree(target)
+        os.replace(path, target)
+    folder.rmdir()
+
+
+def _classes(dataset: Any) -> Sequence[str]:
+    """Names of the classes of a data set's config, or of its type."""
+    classes = (dataset.get('metainfo') or {}).get('classes')
+    if classes is None:
+        from mmengine.registry import DATASETS
+        kind = DATASETS.get(dataset.type)
+        classes = getattr(kind, 'METAINFO', {}).get('classes', ())
+    return [classes] if isinstance(classes, str) else classes
+
+
+def _bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob('*') if path.is_file())

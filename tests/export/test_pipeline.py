@@ -1,0 +1,159 @@
+"""tools/deploy.py's work, from checkpoint to a compared file, on small random models."""
+
+import subprocess
+import sys
+
+import export_models
+import mmcv
+import numpy as np
+import pytest
+import torch
+
+for _name in ('mmdet', 'mmseg', 'onnx', 'onnxruntime'):
+    pytest.importorskip(_name, reason=f'needs {_name} (make test-deploy)')
+
+from mobileone_mm.checkpoints import CheckpointError  # noqa: E402
+from mobileone_mm.deploy_files import build_model, write_deployed  # noqa: E402
+from mobileone_mm.export import (  # noqa: E402
+    ExportError,
+    ParityError,
+    onnx_format,  # noqa: E402
+)
+from mobileone_mm.export.pipeline import export_model  # noqa: E402
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+    """Configs, checkpoints and pictures of both tasks."""
+    folder = tmp_path_factory.mktemp('trained')
+    for name, path in dict(det=export_models.DETECTION, seg=export_models.SEGMENTATION).items():
+        cfg = export_models.config(path, size=(96, 64))
+        export_models.save(export_models.model(cfg), folder / f'{name}.pth')
+        cfg.dump(folder / f'{name}.py')
+    pictures = folder / 'pictures'
+    pictures.mkdir()
+    for index, image in enumerate(export_models.images(3, 64, 96)):
+        mmcv.imwrite(image.permute(1, 2, 0).numpy(), str(pictures / f'{index}.png'))
+    return folder
+
+
+@pytest.fixture
+def export(trained, tmp_path):
+    def run(name='det', backend='onnx', config=None, checkpoint=None, image='0.png', **options):
+        if backend == 'openvino':
+            pytest.importorskip('openvino', reason='needs openvino (make test-deploy)')
+        return export_model(trained / (config or f'{name}.py'),
+                            trained / (checkpoint or f'{name}.pth'), backend,
+                            trained / 'pictures' / image, tmp_path / 'out', **options)
+    return run
+
+
+def names(tmp_path):
+    return sorted(path.name for path in (tmp_path / 'out').glob('*'))
+
+
+@pytest.mark.parametrize('backend, suffixes', [('onnx', ['json', 'onnx']),
+                                               ('openvino', ['bin', 'json', 'xml'])])
+@pytest.mark.parametrize('task, options', [
+    ('det', {}), ('seg', dict(dynamic=['size', 'batch'])), ('det', dict(dynamic=['batch']))])
+def test_exports_answer_like_the_model(export, trained, tmp_path, task, backend, suffixes, options):
+    result = export(task, backend, verify=trained / 'pictures', **options)
+    assert names(tmp_path) == [f'{task}_{backend}.{suffix}' for suffix in suffixes]
+    assert result.parity.images == 4 and result.parity.objects > 20
+    assert set(result.parity.worst) == (
+        {'boxes', 'scores', 'labels'} if task == 'det' else {'label map'})
+    assert result.bytes > 1e6 and 0 < result.latency_ms < 1e4
+    assert 'Parity: 4 images' in str(result)
+
+
+def test_a_batch_of_two(export):
+    assert export('seg', batch_size=2).parity.worst['label map'][0] > .999
+
+
+def test_half_is_smaller_and_close(export):
+    full, half = export('seg'), export('seg', half=True)
+    assert half.bytes < .6 * full.bytes
+    assert .9 < half.parity.worst['label map'][0] < 1.
+
+
+def test_folded_files_export_too(export, trained):
+    cfg = export_models.config(export_models.DETECTION, size=(96, 64))
+    model = build_model(cfg)
+    write_deployed(model, cfg, trained / 'det.pth', trained / 'folded.pth')
+    assert export(config='folded.py', checkpoint='folded.pth').parity.problems() == []
+    with pytest.raises(CheckpointError, match='is folded already'):
+        export(config='det.py', checkpoint='folded.pth')
+
+
+@pytest.mark.parametrize('task', ['det', 'seg'])
+def test_a_damaged_weight_fails_the_parity(export, tmp_path, monkeypatch, task):
+    intact = onnx_format.export
+
+    def damaged(job):
+        import onnx
+        path = intact(job)
+        model = onnx.load(str(path))
+        weight = max(model.graph.initializer, key=lambda tensor: len(tensor.raw_data))
+        values = np.frombuffer(weight.raw_data, np.float32).copy()
+        values[::2] *= -1
+        weight.raw_data = values.tobytes()
+        onnx.save(model, str(path))
+        return path
+
+    monkeypatch.setattr(onnx_format, 'export', damaged)
+    output = 'label map' if task == 'seg' else '(boxes|scores|labels)'
+    with pytest.raises(ParityError, match=f"Worst tensor: output '{output}'"):
+        export(task)
+    assert names(tmp_path) == [f'{task}_onnx.failed']
+
+
+def test_an_export_that_fails_leaves_nothing(export, tmp_path, monkeypatch):
+    def broken(job):
+        job.out.write_text('half of it')
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(onnx_format, 'export', broken)
+    with pytest.raises(KeyboardInterrupt):
+        export()
+    assert names(tmp_path) == []
+
+
+def test_a_checkpoint_of_another_model_is_refused(export, tmp_path):
+    with pytest.raises(CheckpointError, match='is not of the model that the config builds'):
+        export('det', checkpoint='seg.pth')
+    assert not (tmp_path / 'out').exists()
+
+
+def test_pictures_are_checked(export, trained, tmp_path):
+    (trained / 'pictures' / 'note.txt').write_text('no picture')
+    with pytest.raises(ExportError, match='note.txt is no image that can be read'):
+        export(image='note.txt')
+    with pytest.raises(ExportError, match='there is no image .*9.png'):
+        export(image='9.png')
+    with pytest.raises(ExportError, match='no pictures .* in '):
+        export(verify=tmp_path)
+
+
+def test_a_size_the_file_was_not_exported_for_is_refused(export, trained):
+    from mobileone_mm.export.exported_model import ExportedModel
+    path = export('seg').path
+    cfg = export_models.config(export_models.SEGMENTATION)
+    exported = ExportedModel.load(path, build_model(cfg).data_preprocessor)
+    with pytest.raises(ExportError, match='export again with --dynamic size'):
+        exported.run(torch.zeros(1, 3, 32, 32))
+    with pytest.raises(ExportError, match='--dynamic batch'):
+        exported.run(torch.zeros(2, 3, 64, 96))
+    path.with_suffix('.json').unlink()
+    with pytest.raises(ExportError, match='seg_onnx.json is missing'):
+        ExportedModel.load(path, None)
+
+
+def test_the_tool_tells_errors_in_one_line(trained, tmp_path, pytestconfig):
+    command = [sys.executable, 'tools/deploy.py', trained / 'det.py', trained / 'none.pth',
+               '--backend', 'ncnn', '--dynamic', 'size', '--image', 'x', '--out', tmp_path]
+    result = subprocess.run(list(map(str, command)), cwd=pytestconfig.rootpath,
+                            capture_output=True, text=True, timeout=120)
+    assert result.returncode == 1
+    assert result.stderr.strip().splitlines()[-1].startswith('error: ncnn is exported for a fixed')
+
+
