@@ -1,10 +1,12 @@
 # make demo    trains, folds and pictures a small detector, from nothing (15 minutes on two cores)
 # make test    runs the tests; both make .venv first, or again when requirements/ has changed
 # Other targets: demo-seg, test-compiled, test-deploy, test-package, lint, lock, clean. PYTHON=...
-# picks a Python from 3.9 to 3.13.
+# picks a Python from 3.9 to 3.13, WORKERS=... how many processes, of one thread, share the tests.
 
 export PYTHON ?= python3
+WORKERS ?= 2
 PYTEST_ARGS ?=
+PYTEST := -m pytest --numprocesses=$(WORKERS) --dist=worksteal $(PYTEST_ARGS)
 INSTALL := requirements/install.sh
 PINS := requirements/lock.txt $(INSTALL) setup.cfg
 
@@ -19,15 +21,15 @@ demo-seg: env
 	.venv/bin/python tools/demo.py --task segmentation
 
 test: env
-	.venv/bin/python -m pytest $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 .venv/bin/python $(PYTEST)
 
 # The same tests with mmcv's compiled ops in place of the package's own.
 test-compiled: env-compiled
-	.venv-compiled/bin/python -m pytest $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 .venv-compiled/bin/python $(PYTEST)
 
 # What needs the runtimes that models are exported to.
 test-deploy: env-deploy
-	.venv-deploy/bin/python -m pytest $(PYTEST_ARGS) tests/export
+	OMP_NUM_THREADS=1 .venv-deploy/bin/python $(PYTEST) tests/export
 
 # The wheel and the sdist as users of openmim get them: built, installed and used away from here.
 test-package: env-package

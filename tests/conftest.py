@@ -15,6 +15,12 @@ def _seed() -> None:
     torch.manual_seed(0)
 
 
+@pytest.fixture(autouse=True)
+def _unformatted_configs(monkeypatch) -> None:
+    """Leave out yapf's layout of dumped and logged configs, a second each time."""
+    monkeypatch.setattr('mmengine.config.config.FormatCode', lambda text, **_: (text, False))
+
+
 @pytest.fixture
 def shared_data():
     """A function from a data set's name to its folder beside the checkout; skips without it."""
