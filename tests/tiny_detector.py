@@ -17,7 +17,7 @@ CONFIG = Path(__file__).parents[1] / 'configs/detection/ssdlite_mobileone_s0_coc
 
 
 def write_config(folder: Path, num_train: int = 8) -> Path:
-    """A config of 2 epochs, batches of 2, 64 pixels and 2 workers; all else is the recipe's."""
+    """A small net, 2 epochs, batches of 2, 64 pixels and 2 workers; all else is the recipe's."""
     data = make_shapes(folder, 'coco', num_train=num_train, num_val=2)
     path = folder / 'tiny.py'
     path.write_text(f"""
@@ -28,7 +28,13 @@ train_dataloader = dict(batch_size=2, num_workers=2, dataset=dataset)
 val_dataloader = dict(batch_size=2, num_workers=2, dataset=dataset)
 test_dataloader = val_dataloader
 val_evaluator = dict(ann_file={str(data)!r} + '/annotations/instances_val2017.json')
-model = dict(backbone=dict(num_conv_branches=1, init_cfg=None), bbox_head=dict(num_classes=6))
+channels = (64, 128, 32, 32, 32, 16)
+model = dict(
+    backbone=dict(
+        arch=dict(_delete_=True, width_factor=(.25, .25, .25, .25), num_blocks=(1, 1, 1, 1)),
+        init_cfg=None),
+    neck=dict(in_channels=channels[:2], out_channels=channels),
+    bbox_head=dict(num_classes=6, in_channels=channels))
 param_scheduler = [dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=5)]
 train_cfg = dict(max_epochs=2, val_interval=1)
 default_hooks = dict(  # no ReparameterizeHook, which takes longer than the training

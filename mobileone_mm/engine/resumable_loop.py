@@ -7,6 +7,8 @@ from mmengine.runner import EpochBasedTrainLoop
 from torch import nn
 from torch.utils.data import DataLoader
 
+from .workers import end_workers
+
 # What the checkpoints keep, through mmengine's message hub.
 _ITERS_KEY, _VALIDATED_KEY = 'iters_per_epoch', 'epoch_validated'
 
@@ -24,14 +26,19 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
 
     def run(self) -> nn.Module:
         """Launch training."""
-        self.runner.call_hook('before_train')
-        self._check_position()
-        if self._iter:
-            self._validate_if_due()
-        while self._epoch < self._max_epochs and not self.stop_training:
-            self.run_epoch()
-            self._validate_if_due()
-        self.runner.call_hook('after_train')
+        try:
+            self.runner.call_hook('before_train')
+            self._check_position()
+            if self._iter:
+                self._validate_if_due()
+            while self._epoch < self._max_epochs and not self.stop_training:
+                self.run_epoch()
+                self._validate_if_due()
+            self.runner.call_hook('after_train')
+        finally:
+            for loop in (self, self.runner.val_loop):
+                if loop is not None:
+                    end_workers(loop.dataloader)
         return self.runner.model
 
     def run_epoch(self) -> None:

@@ -11,7 +11,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
-from ..engine.worker_signals import shield_workers
+from ..engine.workers import shield_workers
 from .atomic_checkpoint_hook import BACKEND
 
 FILENAME = 'interrupted.pth'
