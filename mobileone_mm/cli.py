@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 from pathlib import Path
-from typing import Any, Callable, List, Optional
+from typing import Any, Callable, Dict, List, Optional, Union
 
 import torch
 from mmengine.config import Config, DictAction
@@ -17,7 +17,7 @@ from .engine import find_checkpoint, is_whole, make_resumable
 from .preflight import PreflightError, check_data, check_library
 from .testing import enable_tta, save_predictions, show_predictions
 
-__all__ = ['main', 'test', 'train']
+__all__ = ['main', 'read_config', 'test', 'train']
 
 
 def main(command: Callable[[Optional[List[str]]], Any]) -> int:
@@ -87,24 +87,38 @@ def test(argv: Optional[List[str]] = None) -> None:
 
 def load_config(args: argparse.Namespace) -> Config:
     """Read the config, apply the options and settle the work directory."""
-    try:
-        cfg = Config.fromfile(args.config)
-    except (ImportError, LookupError) as error:  # also mmengine's PackageNotFoundError
-        for scope in ('mmdet', 'mmseg', 'mmpretrain'):
-            if scope in str(error):
-                check_library(scope)
-        raise
-    options = dict(args.cfg_options or {})
-    if 'data_root' in options and cfg.get('data_root'):
-        _move_data(cfg, cfg.data_root, options['data_root'])
-    cfg.merge_from_dict(options)
-    check_library(cfg.get('default_scope'))
+    cfg = read_config(args.config, args.cfg_options)
     cfg.launcher = args.launcher
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
         cfg.work_dir = str(Path('work_dirs', Path(args.config).stem))
+    return cfg
+
+
+def read_config(path: Union[str, Path], cfg_options: Optional[Dict[str, Any]] = None) -> Config:
+    """Read a config and apply options; its library is then known to be installed.
+
+    Args:
+        path: The file.
+        cfg_options: Dotted keys and values; ``data_root`` moves every path below the config's.
+
+    Raises:
+        PreflightError: The config's library is missing.
+    """
+    try:
+        cfg = Config.fromfile(path)
+    except (ImportError, LookupError) as error:  # also mmengine's PackageNotFoundError
+        for scope in ('mmdet', 'mmseg', 'mmpretrain'):
+            if scope in str(error):
+                check_library(scope)
+        raise
+    options = dict(cfg_options or {})
+    if 'data_root' in options and cfg.get('data_root'):
+        _move_data(cfg, cfg.data_root, options['data_root'])
+    cfg.merge_from_dict(options)
+    check_library(cfg.get('default_scope'))
     return cfg
 
 

@@ -1,0 +1,66 @@
+"""Measure how much worse a checkpoint is in eval mode, and re-estimate its batch norm statistics.
+
+    python tools/bn_statistics.py CONFIG CHECKPOINT                # measure only
+    python tools/bn_statistics.py CONFIG CHECKPOINT --out NEW.pth  # and write a better one
+"""
+
+import argparse
+import sys
+
+from mmengine.config import DictAction
+
+from mobileone_mm.batch_norm import (
+    TrainingBatches,
+    measure_gap,
+    rank_shifts,
+    statistics,
+    write_reestimated,
+)
+from mobileone_mm.checkpoints import CheckpointError
+from mobileone_mm.cli import read_config
+from mobileone_mm.deploy_files import build_model, load_weights
+from mobileone_mm.preflight import PreflightError, check_data
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('--out', help='the checkpoint to write, *.pth')
+    parser.add_argument('--batches', type=int, default=200,
+                        help='training batches to use at most (default: 200)')
+    parser.add_argument('--device', default='cpu', help='default: cpu')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
+                        help='override settings of the config')
+    return parser.parse_args()
+
+
+def report(args: argparse.Namespace) -> None:
+    cfg = read_config(args.config, args.cfg_options)
+    check_data(cfg, ('train', ))
+    model = build_model(cfg).to(args.device)
+    load_weights(model, args.checkpoint)
+    batches = TrainingBatches(cfg, args.batches)
+    print(f'{args.checkpoint} on {len(batches)} training batches: {measure_gap(model, batches)}')
+    if not args.out:
+        return
+    before = statistics(model)
+    number = write_reestimated(model, args.checkpoint, args.out, batches)
+    print(f'{args.out}, statistics of {number} batch norms anew: {measure_gap(model, batches)}')
+    print('Furthest off were (mean in standard deviations, ratio of variances):')
+    for shift in rank_shifts(before, statistics(model))[:5]:
+        print(f'  {shift.mean:9.3g} {shift.variance:9.3g}  {shift.name}')
+
+
+def main() -> int:
+    try:
+        report(parse_args())
+    except (CheckpointError, PreflightError, ValueError, FileNotFoundError) as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
