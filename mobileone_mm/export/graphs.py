@@ -7,7 +7,7 @@ by the caller. Swapping channels and normalizing are part of the graph, as the m
 data preprocessor does them, unless ``normalize=False``.
 """
 
-from typing import List, Tuple
+from typing import List, Optional, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -103,16 +103,8 @@ class RawDetectorGraph(ExportGraph):
         """As :meth:`forward`, a pair for each feature map."""
         head = self.model.bbox_head
         class_maps, delta_maps = head(self.model.extract_feat(self.prepare(image)))
-        priors = head.prior_generator.grid_priors(
-            [deltas.shape[-2:] for deltas in delta_maps], device=image.device)
-        pairs = []
-        for classes, deltas, anchors in zip(class_maps, delta_maps, priors):
-            scores = _per_anchor(classes, head.cls_out_channels).softmax(-1)[..., :-1]
-            boxes = _per_anchor(deltas, 4)
-            if self.decode:
-                boxes = decode_deltas(anchors, boxes, head.bbox_coder, image.shape[-2:])
-            pairs.append((scores, boxes))
-        return pairs
+        size = image.shape[-2:] if self.decode else None
+        return level_predictions(head, class_maps, delta_maps, size)
 
     def priors(self, image: Tensor) -> Tensor:
         """The anchors (P, 4), x1, y1, x2, y2 in pixels, of an image's size."""
@@ -164,7 +156,7 @@ class DetectorGraph(RawDetectorGraph):
             scores = scores * ((width > least) & (height > least)).to(scores.dtype)
         keep = batched_nms(boxes, scores, labels, cfg.nms.iou_threshold, cfg.score_thr,
                            cfg.max_per_img)
-        scores, order = (scores * keep).topk(_at_most(cfg.max_per_img, scores), dim=1)
+        scores, order = (scores * keep).topk(at_most(cfg.max_per_img, scores), dim=1)
         found = scores > 0
         boxes = _take(boxes, order) * found.unsqueeze(-1).to(boxes.dtype)
         labels = torch.where(found, labels.gather(1, order), torch.full_like(order, -1))
@@ -234,6 +226,31 @@ def check_head(detector: nn.Module) -> None:
             'onnxruntime')
 
 
+def level_predictions(head: nn.Module, class_maps: Sequence[Tensor], delta_maps: Sequence[Tensor],
+                      size: Optional[Sequence[int]]) -> List[Tuple[Tensor, Tensor]]:
+    """What the maps of an SSD head say of each anchor, level by level.
+
+    Args:
+        head: The head.
+        class_maps: L maps (N, A * (C + 1), h, w), for A anchors per cell.
+        delta_maps: L maps (N, A * 4, h, w).
+        size: Height and width to clip boxes to; ``None`` leaves deltas as they are.
+
+    Returns:
+        For each level scores (N, P, C), softmax without the background, and boxes or deltas
+        (N, P, 4), in float32.
+    """
+    anchors = head.prior_generator.grid_priors(
+        [deltas.shape[-2:] for deltas in delta_maps], device=delta_maps[0].device)
+    levels = []
+    for class_map, delta_map, own in zip(class_maps, delta_maps, anchors):
+        scores = _per_anchor(class_map, head.cls_out_channels).softmax(-1)[..., :-1]
+        boxes = _per_anchor(delta_map, 4)
+        levels.append((scores, boxes if size is None else
+                       decode_deltas(own, boxes, head.bbox_coder, size)))
+    return levels
+
+
 def decode_deltas(anchors: Tensor, deltas: Tensor, coder: object,
                   size: Tuple[int, int]) -> Tensor:
     """What mmdet's ``DeltaXYWHBBoxCoder.decode`` computes, without writing into slices.
@@ -272,12 +289,12 @@ def _best_pairs(scores: Tensor, boxes: Tensor, limit: int) -> Tuple[Tensor, Tens
     pairs = scores.reshape(scores.shape[0], -1)
     if limit < 0:
         limit = 2 ** 31 - 1
-    scores_, index = pairs.topk(_at_most(limit, pairs), dim=1)
+    scores_, index = pairs.topk(at_most(limit, pairs), dim=1)
     anchor = torch.div(index, scores.shape[-1], rounding_mode='floor')
     return scores_, index - anchor * scores.shape[-1], _take(boxes, anchor)
 
 
-def _at_most(limit: int, values: Tensor) -> int:
+def at_most(limit: int, values: Tensor) -> int:
     """The smaller of ``limit`` and the length of dimension 1, which tracing keeps open."""
     length = values.shape[1]
     if torch.jit.is_tracing():

@@ -51,19 +51,19 @@ def export_onnx(module: nn.Module,
                 torch.onnx.export(
                     module, tuple(inputs), str(temporary), input_names=list(input_names),
                     output_names=list(output_names), dynamic_axes=dynamic_axes,
-                    opset_version=opset, **_torchscript())
+                    opset_version=opset, **torchscript_exporter())
             onnx.checker.check_model(str(temporary), full_check=True)
     finally:
         module.train(training)
     return Path(path)
 
 
-def _torchscript() -> dict:
+def torchscript_exporter() -> dict:
     """Ask for the exporter by tracing, which torch 2.9 no longer takes by default."""
-    return dict(dynamo=False) if digit(torch.__version__) >= (2, 5) else {}
+    return dict(dynamo=False) if _digits(torch.__version__) >= (2, 5) else {}
 
 
-def digit(version: str) -> Tuple[int, int]:
+def _digits(version: str) -> Tuple[int, int]:
     """Major and minor number of a version."""
     major, minor = version.split('.')[:2]
     return int(major), int(minor)

@@ -1,0 +1,60 @@
+"""What mmdeploy 1.3.1 needs to export our models on current torch; imported by configs/deploy.
+
+mmdeploy swaps functions while it exports ('rewrites'). Registered here are
+
+- ``torch.onnx.export``, which since torch 2.9 has to be asked for the exporter by tracing, the
+  only one for which mmdeploy's rewrites and symbolics exist;
+- the prediction of :class:`SSDLiteHead`. mmdeploy's rewrite of mmdet's heads drops the background
+  twice where scores are softmax, and so chooses the ``nms_pre`` best anchors without looking at
+  the last class; and it keeps boxes that mmdet sorts out as empty.
+"""
+
+from typing import Any, List, Optional, Tuple
+
+import torch
+from mmdeploy.core import FUNCTION_REWRITER
+from torch import Tensor
+
+from .graphs import at_most, level_predictions
+from .onnx import torchscript_exporter
+
+
+@FUNCTION_REWRITER.register_rewriter('torch.onnx.export')
+def _export(*args: Any, **kwargs: Any) -> Any:
+    """Ask for the exporter by tracing."""
+    context = FUNCTION_REWRITER.get_context()
+    return context.origin_func(*args, **{**torchscript_exporter(), **kwargs})
+
+
+@FUNCTION_REWRITER.register_rewriter(
+    'mobileone_mm.detection.ssdlite_head.SSDLiteHead.predict_by_feat')
+def _predict_by_feat(self, cls_scores: List[Tensor], bbox_preds: List[Tensor],
+                     score_factors: Optional[List[Tensor]] = None,
+                     batch_img_metas: Optional[List[dict]] = None, cfg: Any = None,
+                     rescale: bool = False, with_nms: bool = True,
+                     **kwargs: Any) -> Tuple[Tensor, Tensor]:
+    """``dets`` (N, K, 5) and ``labels`` (N, K), by mmdeploy's suppression for the backend."""
+    from mmdeploy.codebase.mmdet.deploy import get_post_processing_params
+    from mmdeploy.mmcv.ops import multiclass_nms
+    cfg = self.test_cfg if cfg is None else cfg
+    levels = level_predictions(self, cls_scores, bbox_preds, batch_img_metas[0]['img_shape'])
+    scores = torch.cat([_best_pairs(scores, cfg.get('nms_pre', -1)) for scores, _ in levels], 1)
+    boxes = torch.cat([boxes for _, boxes in levels], 1)
+    least = cfg.get('min_bbox_size', -1)
+    if least >= 0:
+        sizes = boxes[..., 2:] - boxes[..., :2]
+        scores = scores * (sizes > least).all(-1, keepdim=True).to(scores.dtype)
+    pre_top_k = get_post_processing_params(FUNCTION_REWRITER.get_context().cfg).pre_top_k
+    return multiclass_nms(
+        boxes, scores, max_output_boxes_per_class=cfg.max_per_img,
+        iou_threshold=cfg.nms.iou_threshold, score_threshold=cfg.score_thr, pre_top_k=pre_top_k,
+        keep_top_k=cfg.max_per_img)
+
+
+def _best_pairs(scores: Tensor, limit: int) -> Tensor:
+    """Scores (N, P, C), 0 where a pair of anchor and class is not among the best ``limit``."""
+    if limit < 0:
+        return scores
+    pairs = scores.reshape(scores.shape[0], -1)
+    least = pairs.topk(at_most(limit, pairs), dim=1)[0][:, -1]
+    return scores * (scores >= least[:, None, None]).to(scores.dtype)
