@@ -168,10 +168,11 @@ class MobileOneBlock(nn.Module):
         """
         if self.deploy:
             return
-        like = next(branch for branch in self.parameters())
-        if like.dtype in HALF_DTYPES:
-            raise ValueError(f'folding in {like.dtype} loses accuracy: call .float() first, '
-                             'fold, then cast the folded model')
+        for parameter in self.parameters():
+            if parameter.dtype in HALF_DTYPES:
+                raise ValueError(f'folding in {parameter.dtype} loses accuracy: call .float() '
+                                 'first, fold, then cast the folded model')
+        like = self.rbr_conv[0].conv.weight
         with torch.no_grad():
             kernel, bias = self.equivalent_kernel_bias()
             # skip_init draws no random numbers: folding must not disturb a training run.

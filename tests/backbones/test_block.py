@@ -61,8 +61,10 @@ def test_tiny_widths_and_eps_are_respected(randomize):
 
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
-def test_half_precision_is_refused(dtype):
-    block = MobileOneBlock(4, 4, 3).to(dtype)
+@pytest.mark.parametrize('part', ['', 'rbr_conv.0.conv', 'rbr_scale'])
+def test_half_precision_is_refused(dtype, part):
+    block = MobileOneBlock(16, 16, 3, use_se=True)
+    block.get_submodule(part).to(dtype)
     with pytest.raises(ValueError, match='float'):
         block.switch_to_deploy()
     assert not block.deploy

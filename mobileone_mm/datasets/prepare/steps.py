@@ -69,7 +69,7 @@ def _convert_step(spec: DatasetSpec, root: Path, check_only: bool, say: Say) -> 
     if wrong:
         spec.convert(root)
         wrong = wrong_counts(root, spec.converted)
-    say(f'conversion: WRONG ({wrong})' if wrong else
+    say(f'conversion: WRONG ({wrong}): move these away and run this again' if wrong else
         'conversion: ready (' + ', '.join(f'{Path(k).name if k.endswith(".txt") else k} {n:,}'
                                           for k, n in spec.converted.items()) + ')')
     return not wrong
