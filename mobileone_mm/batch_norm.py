@@ -24,8 +24,8 @@ from .deploy_files import load_weights
 from .engine import SeededDataset
 from .fileio import atomic_path
 
-__all__ = ['Gap', 'Shift', 'TrainingBatches', 'measure_gap', 'rank_shifts', 'reestimate', 'statistics',
-           'write_reestimated']
+__all__ = ['Gap', 'Shift', 'TrainingBatches', 'measure_gap', 'rank_shifts', 'reestimate',
+           'statistics', 'write_reestimated']
 
 Statistics = Dict[str, Dict[str, torch.Tensor]]
 

@@ -1,7 +1,7 @@
 """Raise resolution and augmentation strength in steps while training (paper, section 3.4)."""
 
 import copy
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from mmengine.dataset import Compose
 from mmengine.hooks import Hook
@@ -80,7 +80,7 @@ class ProgressiveLearningHook(Hook):
         if self.stages[-1]['epoch'] > runner.max_epochs:
             raise ValueError(f'a stage begins in epoch {self.stages[-1]["epoch"]}, but training '
                              f'ends with epoch {runner.max_epochs}')
-        configs = list(_pipelines(runner.cfg.train_dataloader.dataset))
+        configs = list(pipelines_of(runner.cfg.train_dataloader.dataset))
         for name, keys in (('resolution', self.resolution_keys), ('strength', self.strength_keys)):
             if name not in self.stages[0]:
                 continue
@@ -155,12 +155,29 @@ def _transforms(node: Any) -> Iterator[dict]:
             yield from _transforms(child)
 
 
-def _pipelines(config: dict) -> Iterator[list]:
+def resolutions(pipelines: Iterable[Sequence[dict]],
+                keys: Optional[Mapping[str, str]] = None) -> List[Tuple[int, int]]:
+    """The resolutions that pipelines' configs name, as pairs in the order of the transforms.
+
+    Args:
+        pipelines: Configs.
+        keys: As the hook's ``resolution_keys``.
+    """
+    keys, found = RESOLUTION if keys is None else keys, []
+    for transform in _transforms(list(pipelines)):
+        value = transform.get(keys.get(str(transform['type']).rsplit('.', 1)[-1]))
+        if value is not None:
+            found.append((value, value) if isinstance(value, int) else tuple(value))
+    return found
+
+
+def pipelines_of(config: dict) -> Iterator[list]:
+    """The pipelines in a data set's config, however wrapped."""
     for part in (config, config.get('dataset'), *config.get('datasets', ())):
         if part is config and config.get('pipeline'):
             yield config['pipeline']
         elif part is not None and part is not config:
-            yield from _pipelines(part)
+            yield from pipelines_of(part)
 
 
 def _pairs(dataset: Any, config: dict) -> Iterator[Tuple[Any, list]]:

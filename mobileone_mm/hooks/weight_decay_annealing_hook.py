@@ -45,7 +45,22 @@ class WeightDecayAnnealingHook(Hook):
                              f'{sorted(wrapper.keys())}')
         if not isinstance(wrapper, OptimWrapper) or hasattr(wrapper, '_weight_decay_annealed'):
             return  # a test, or the validation after a training
-        schedulers = list(runner.param_schedulers or [])
+        runner.param_schedulers = self.add_schedule(
+            wrapper, list(runner.param_schedulers or []), runner.max_iters)
+        wrapper._weight_decay_annealed = True
+
+    def add_schedule(self, wrapper: OptimWrapper, schedulers: List[Any],
+                     max_iters: int) -> List[Any]:
+        """Exempt norms and biases, and add the schedule to those of the optimizer.
+
+        Args:
+            wrapper: Its groups are changed in place.
+            schedulers: mmengine's schedulers of it; their base values are extended in place.
+            max_iters: Length of the run.
+
+        Returns:
+            All schedulers.
+        """
         if any(s.param_name == _NAME for s in schedulers):
             raise ValueError('param_scheduler has a schedule of weight_decay already: remove it, '
                              'or WeightDecayAnnealingHook')
@@ -53,10 +68,8 @@ class WeightDecayAnnealingHook(Hook):
         if not any(group[_NAME] for group in wrapper.optimizer.param_groups):
             raise ValueError('WeightDecayAnnealingHook has nothing to anneal: set '
                              'optim_wrapper.optimizer.weight_decay, for example to 1e-4')
-        schedulers.append(CosineAnnealingParamScheduler(
-            wrapper, _NAME, eta_min_ratio=self.min_ratio, end=runner.max_iters, by_epoch=False))
-        runner.param_schedulers = schedulers
-        wrapper._weight_decay_annealed = True
+        return [*schedulers, CosineAnnealingParamScheduler(
+            wrapper, _NAME, eta_min_ratio=self.min_ratio, end=max_iters, by_epoch=False)]
 
 
 def exempt_one_dimensional(optimizer: Optimizer, schedulers: List[Any]) -> None:
@@ -78,4 +91,6 @@ def exempt_one_dimensional(optimizer: Optimizer, schedulers: List[Any]) -> None:
         options: Dict[str, Any] = {k: v for k, v in group.items() if k != 'params'}
         optimizer.add_param_group({**options, 'params': exempt, _NAME: 0.})
         for scheduler in schedulers:
-            scheduler.base_values.append(scheduler.base_values[index])
+            # The wrapper's own settings come after the optimizer's groups, and stay the last.
+            values = scheduler.base_values
+            values.insert(len(optimizer.param_groups) - 1, values[index])

@@ -4,10 +4,13 @@ import math
 import signal
 
 import pytest
+import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
+from mmengine.optim import CosineAnnealingLR, LinearLR, OptimWrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
+from torch import nn
 from toy_classifier import toy_config
 
 from mobileone_mm.engine import find_checkpoint, make_resumable
@@ -116,6 +119,31 @@ def test_refused_before_training(tmp_path, changes, message):
     cfg['default_hooks']['weight_decay'] = dict(type='WeightDecayAnnealingHook')
     with pytest.raises(ValueError, match=message):
         Runner.from_cfg(Config(cfg)).train()
+
+
+def test_split_groups_keep_their_own_learning_rate():
+    layers = [nn.Conv2d(2, 2, 1), nn.Linear(2, 2)]
+    optimizer = torch.optim.SGD(
+        [dict(params=layers[0].parameters(), lr=1.), dict(params=layers[1].parameters(), lr=3.)],
+        lr=.5, weight_decay=DECAY)
+    wrapper = OptimWrapper(optimizer)
+    schedulers = [LinearLR(wrapper, start_factor=.2, by_epoch=False, end=4),
+                  CosineAnnealingLR(wrapper, T_max=9, by_epoch=False)]
+    schedulers = HOOKS.build(dict(type='WeightDecayAnnealingHook')).add_schedule(
+        wrapper, schedulers, 9)
+    for _ in range(9):
+        wrapper.step()
+        for scheduler in schedulers:
+            scheduler.step()
+        values = {id(p): (g['lr'], g['weight_decay'])
+                  for g in optimizer.param_groups for p in g['params']}
+        (weight, bias), (weight3, bias3) = (
+            [values[id(p)] for p in layer.parameters()] for layer in layers)
+        assert weight[0] == bias[0] and weight3[0] == bias3[0]
+        assert weight3[0] == pytest.approx(3 * weight[0])
+        assert bias[1] == bias3[1] == 0 and weight[1] == weight3[1] > 0
+    last = 0.1 + 0.9 * (1 + math.cos(math.pi * 8 / 9)) / 2
+    assert weight[1] == pytest.approx(DECAY * last)
 
 
 @pytest.mark.parametrize('ratio', [-.1, 1.5])

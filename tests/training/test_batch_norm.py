@@ -120,6 +120,7 @@ def test_training_batches_are_the_same_each_time(tmp_path):
 
 
 def test_tool_reports_errors_without_a_traceback(tmp_path, monkeypatch, capsys):
+    pytest.importorskip('mmdet')
     root = Path(__file__).resolve().parents[2]
     config = root / 'configs/detection/ssdlite_mobileone_s0_coco.py'
     monkeypatch.chdir(tmp_path)

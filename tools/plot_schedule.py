@@ -1,0 +1,48 @@
+"""Draw a config's learning rate, weight decay, resolution and augmentation strength per epoch.
+
+    python tools/plot_schedule.py configs/classification/mobileone_s2_in1k.py --out s2.png
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from mmengine.config import DictAction
+from mmengine.logging import MMLogger
+
+from mobileone_mm.cli import read_config
+from mobileone_mm.preflight import PreflightError
+from mobileone_mm.schedule import draw_schedule, iterations_per_epoch, simulate
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('config', help='config file')
+    parser.add_argument('--out', help='the PNG to write; by default CONFIG_schedule.png in the '
+                                      'current directory')
+    parser.add_argument('--iters-per-epoch', type=int,
+                        help="by default of the published data set and the recipe's batch")
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
+                        help='override settings of the config')
+    args = parser.parse_args()
+    out = Path(args.out or f'{Path(args.config).stem}_schedule.png')
+    MMLogger.get_instance('plot_schedule', log_level='WARNING')  # a line per parameter otherwise
+    try:
+        cfg = read_config(args.config, args.cfg_options)
+        iters = args.iters_per_epoch or iterations_per_epoch(cfg)
+        schedule = simulate(cfg, iters)
+        draw_schedule(schedule, out, f'{Path(args.config).name}, {iters} iterations an epoch')
+    except (PreflightError, ValueError, FileNotFoundError) as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 1
+    print(f'{out}: {len(schedule.strength)} epochs of {iters} iterations')
+    for i, name in enumerate(schedule.groups):
+        print(f'  {name}: lr at most {schedule.lr[:, i].max():.3g}, last '
+              f'{schedule.lr[-1, i]:.3g}; weight decay {schedule.weight_decay[0, i]:.3g} to '
+              f'{schedule.weight_decay[-1, i]:.3g}')
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
