@@ -7,8 +7,6 @@ whose outputs Vision turns into labelled boxes. Segmentors give a map of labels.
 
 import json
 import logging
-import shutil
-import tempfile
 import warnings
 from contextlib import contextmanager, redirect_stderr
 from io import StringIO
@@ -36,8 +34,6 @@ class CoreMLDetector(RawDetectorGraph):
         detector: As in :class:`RawDetectorGraph`.
         image: (1, 3, H, W), for its size.
     """
-
-    output_names = RAW_OUTPUTS
 
     def __init__(self, detector: nn.Module, image: Tensor) -> None:
         super().__init__(detector, decode=False)
@@ -81,14 +77,10 @@ def export(job: ExportJob) -> Path:
     if job.task == 'detection':
         model = with_suppression(model, job.model.test_cfg, job.classes)
     _describe(model, job)
-    with tempfile.TemporaryDirectory(dir=job.out.parent) as folder:
-        package = Path(folder) / job.out.name
-        model.save(str(package))
-        shutil.rmtree(job.out, ignore_errors=True)
-        package.rename(job.out)
+    model.save(str(job.out))
     outputs, decode = graph.output_names, {}
     if job.task == 'detection':
-        outputs, decode = OUTPUTS, detector_settings(job.model, graph.prepare(job.image[:1]))
+        outputs, decode = OUTPUTS, detector_settings(job.model, graph.prepare(job.image))
     Interface.of(job, outputs, **decode).write(job.out)
     return job.out
 
@@ -110,7 +102,7 @@ def postprocess(outputs: Sequence[np.ndarray], interface: Interface, size: Tuple
 
 def build_graph(job: ExportJob) -> Tuple[nn.Module, bool]:
     """The graph to convert, and whether it takes RGB: Core ML brings either order by itself."""
-    image = job.image[:1]
+    image = job.single_image()
     graph = (CoreMLDetector(job.model, image) if job.task == 'detection'
              else CoreMLSegmentor(job.model))
     rgb, graph.normalize.swap = graph.normalize.swap, False

@@ -44,6 +44,17 @@ class ExportJob:
     classes: Sequence[str] = ()
     source: str = ''
 
+    def single_image(self) -> Tensor:
+        """``image``, for formats that have no batches.
+
+        Raises:
+            ExportError: It is a batch of several.
+        """
+        if len(self.image) != 1:
+            raise ExportError(f'{self.backend} takes one image at a time: export with batch size '
+                              f'1, not {len(self.image)}')
+        return self.image
+
     def dynamic_axes(self, input_name: str, outputs: Dict[str, Sequence[int]]
                      ) -> Dict[str, Dict[int, str]]:
         """The ``dynamic_axes`` of ``torch.onnx.export``.

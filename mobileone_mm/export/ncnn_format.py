@@ -35,7 +35,7 @@ def export(job: ExportJob) -> Path:
         ExportError: pnnx fails, or leaves a batch norm or an operator that ncnn does not have.
     """
     decode: Dict[str, Any] = preprocessing(job.model.data_preprocessor)
-    image = Normalize(job.model.data_preprocessor)(job.image[:1])
+    image = Normalize(job.model.data_preprocessor)(job.single_image())
     if job.task == 'detection':
         graph: nn.Module = RawDetectorGraph(job.model, decode=False, normalize=False)
         decode.update(detector_settings(job.model, image))
