@@ -22,10 +22,10 @@ def main() -> None:
     start = time.monotonic()
     report = run_demo(args.task, Path(__file__).resolve().parents[1],
                       args.work_dir or f'work_dirs/demo_{args.task}')
-    print(f'\n{report.metric} on the validation part, {(time.monotonic() - start) / 60:.1f} min:\n'
-          f'  trained model {report.trained:.3f}\n'
-          f'  folded model  {report.folded:.3f}\n'
-          f'ground truth and predictions: {report.picture}')
+    print(f'\n{(time.monotonic() - start) / 60:.1f} min; on the validation part:')
+    for model, metrics in (('trained', report.trained), ('folded', report.folded)):
+        print(f'  {model:7} model  ' + '  '.join(f'{k} {v:.4f}' for k, v in metrics.items()))
+    print(f'ground truth and predictions: {report.picture}')
     problems = report.problems()
     if problems:
         sys.exit('demo: ' + '; '.join(problems))
