@@ -33,8 +33,8 @@ class MobileOneArch:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            object.__setattr__(self, field.name, tuple(getattr(self, field.name)))
             self._check(field.name)
+            object.__setattr__(self, field.name, tuple(getattr(self, field.name)))
         for stage, (se, blocks) in enumerate(zip(self.num_se_blocks, self.num_blocks)):
             if se > blocks:
                 raise ValueError(f'num_se_blocks[{stage}]={se} is more than the '
@@ -42,7 +42,7 @@ class MobileOneArch:
 
     def _check(self, name: str) -> None:
         values = getattr(self, name)
-        if len(values) != NUM_STAGES:
+        if not isinstance(values, (list, tuple)) or len(values) != NUM_STAGES:
             raise ValueError(f'{name} needs {NUM_STAGES} values, one a stage, got {values}')
         if name == 'width_factor':
             expected, good = 'positive numbers', all(v > 0 for v in values)
@@ -101,8 +101,8 @@ def resolve_arch(arch: Union[str, Dict[str, Any], MobileOneArch]) -> MobileOneAr
     """
     if isinstance(arch, MobileOneArch):
         return arch
-    if isinstance(arch, str):
-        if arch.lower() not in ARCHS:
+    if not isinstance(arch, dict):
+        if str(arch).lower() not in ARCHS:
             raise ValueError(f'unknown MobileOne arch {arch!r}: expected one of {list(ARCHS)}, '
                              'or a dict')
         return ARCHS[arch.lower()]

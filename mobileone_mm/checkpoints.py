@@ -167,7 +167,8 @@ def is_folded(state_dict: StateDict, prefix: str = '') -> bool:
     return any(k.startswith(prefix) and k.endswith('.reparam_conv.weight') for k in state_dict)
 
 
-def check_form(state_dict: StateDict, prefix: str, deploy: bool) -> None:
+def check_form(state_dict: StateDict, prefix: str, deploy: bool,
+               name: str = 'the checkpoint') -> None:
     """Refuse folded weights for an unfolded backbone and the reverse.
 
     Raises:
@@ -175,12 +176,12 @@ def check_form(state_dict: StateDict, prefix: str, deploy: bool) -> None:
     """
     if is_folded(state_dict, prefix) and not deploy:
         raise CheckpointError(
-            'the checkpoint is folded but the backbone is not: set deploy=True in the backbone to '
-            'use it as it is. To fine-tune from a folded file, give it as init_cfg=dict('
+            f'{name} is folded but the backbone is not: set deploy=True in the backbone to use it '
+            'as it is. To fine-tune from a folded file, give it as init_cfg=dict('
             "type='Pretrained', checkpoint=..., unfold=True)")
     if deploy and f'{prefix}stage0.rbr_conv.0.conv.weight' in state_dict:
         raise CheckpointError(
-            'the backbone has deploy=True but the checkpoint is not folded: fold it with '
+            f'the backbone has deploy=True but {name} is not folded: fold it with '
             'tools/reparameterize.py, or set deploy=False')
 
 
@@ -218,7 +219,7 @@ def load_pretrained(backbone: 'MobileOne',
         from .backbones.unfold import unfold as start_from_folded
         start_from_folded(backbone, state_dict)
         return
-    check_form(state_dict, '', backbone.deploy)
+    check_form(state_dict, '', backbone.deploy, name)
     _check_keys(state_dict, backbone.state_dict(), name)
     backbone.load_state_dict(state_dict, strict=False)
 

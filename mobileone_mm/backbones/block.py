@@ -49,7 +49,7 @@ class MobileOneBlock(nn.Module):
 
     Raises:
         ValueError: ``kernel_size`` is even, the skip branch is asked for where input and output
-            differ in shape, or ``num_conv_branches`` is less than 1.
+            differ in shape, or ``num_conv_branches`` or a number of channels is less than 1.
     """
 
     def __init__(self,
@@ -69,6 +69,9 @@ class MobileOneBlock(nn.Module):
                  branch_engine: str = 'auto') -> None:
         super().__init__()
         self.branch_engine = check_branch_engine(branch_engine)
+        if min(in_channels, out_channels) < 1:
+            raise ValueError('in_channels and out_channels must be at least 1, got '
+                             f'{in_channels} and {out_channels}')
         if kernel_size % 2 != 1:
             raise ValueError(f'kernel_size must be odd, got {kernel_size}')
         if num_conv_branches < 1:

@@ -1,7 +1,9 @@
 """The MobileOne backbone (arXiv 2206.04040) for mmdet, mmsegmentation and mmpretrain."""
 
 import warnings
-from typing import Dict, List, Optional, Sequence, Tuple, Union
+from contextlib import contextmanager, nullcontext
+from numbers import Integral
+from typing import Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
 from mmengine.model import BaseModule
 from mmengine.registry import MODELS
@@ -168,7 +170,9 @@ class MobileOne(BaseModule):
         for stage in self.stages:
             for block in stage if isinstance(stage, nn.Sequential) else [stage]:
                 if self.with_cp and self.training and x.requires_grad:
-                    x = checkpoint(block, x, use_reentrant=False)
+                    x = checkpoint(
+                        block, x, use_reentrant=False,
+                        context_fn=lambda block=block: (nullcontext(), _statistics_kept(block)))
                 else:
                     x = block(x)
             features.append(x)
@@ -223,15 +227,31 @@ class MobileOne(BaseModule):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
+@contextmanager
+def _statistics_kept(block: nn.Module) -> Iterator[None]:
+    """Leave running statistics alone: the second of two forward passes must not count."""
+    norms = [m for m in block.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    before = [(norm.momentum, norm.num_batches_tracked.clone()) for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.
+    try:
+        yield
+    finally:
+        for norm, (momentum, count) in zip(norms, before):
+            norm.momentum = momentum
+            norm.num_batches_tracked.copy_(count)
+
+
 def _check_out_indices(out_indices: Sequence[int]) -> Tuple[int, ...]:
     """Normalise to 0 ... 3, keeping the order."""
-    if isinstance(out_indices, int):
+    if not isinstance(out_indices, (list, tuple)):
         out_indices = (out_indices, )
     indices = []
     for index in out_indices:
-        if index not in range(-NUM_STAGES, NUM_STAGES):
-            raise ValueError(f'out_indices must be within {-NUM_STAGES} ... {NUM_STAGES - 1} '
-                             f'(strides 4, 8, 16 and 32), got {tuple(out_indices)}')
+        if not isinstance(index, Integral) or not -NUM_STAGES <= index < NUM_STAGES:
+            raise ValueError('out_indices must be integers within '
+                             f'{-NUM_STAGES} ... {NUM_STAGES - 1} (strides 4, 8, 16 and 32), '
+                             f'got {tuple(out_indices)}')
         indices.append(index % NUM_STAGES)
     if not indices or len(set(indices)) < len(indices):
         raise ValueError('out_indices must name at least one stage, each once, '

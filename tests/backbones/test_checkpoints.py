@@ -176,7 +176,7 @@ def test_nothing_pickled_is_run(tmp_path, randomize):
 def test_form_mismatch(tmp_path, randomize):
     folded, state_dict = released(randomize, folded=True)
     torch.save(state_dict, tmp_path / 'folded.pth')
-    with pytest.raises(CheckpointError, match='deploy=True.*unfold=True'):
+    with pytest.raises(CheckpointError, match='folded.pth is folded.*deploy=True.*unfold=True'):
         load(tmp_path / 'folded.pth')
     with pytest.raises(CheckpointError, match='deploy=True'):
         MobileOne(S4_LIKE).load_state_dict(folded.state_dict(), strict=False)

@@ -110,7 +110,9 @@ def test_output_stride(output_stride, strides):
     (dict(arch=dict(TINY, num_se_blocks=(2, 0, 0, 0))), 'num_se_blocks'),
     (dict(arch=dict(TINY, num_blocks=(1, 2, 1.5, 1))), 'num_blocks'),
     (dict(arch=dict(TINY, width_factor=(1, 1, 1, -1))), 'width_factor'),
-    (dict(num_conv_branches=0), 'num_conv_branches'),
+    (dict(arch=None), 'arch None'), (dict(arch=dict(width_factor=1.)), 'width_factor needs 4'),
+    (dict(num_conv_branches=0), 'num_conv_branches'), (dict(in_channels=0), 'in_channels'),
+    (dict(out_indices=(1., )), 'out_indices'), (dict(out_indices='3'), 'out_indices'),
     (dict(out_indices=(4, )), 'out_indices'), (dict(out_indices=(-5, )), 'out_indices'),
     (dict(out_indices=()), 'out_indices'), (dict(out_indices=(1, -3)), 'out_indices'),
     (dict(output_stride=4), 'output_stride'), (dict(frozen_stages=5), 'frozen_stages'),
@@ -153,15 +155,18 @@ def test_found_in_every_registry():
         assert type(registry.MODELS.build(dict(type='MobileOne', arch=TINY))) is MobileOne
 
 
-def test_checkpointing_gives_the_same_gradients():
-    plain = MobileOne(TINY)
-    cheap = MobileOne(TINY, with_cp=True)
+@pytest.mark.parametrize('engine', ['auto', 'textbook'])
+def test_checkpointing_gives_the_same_gradients_and_statistics(engine):
+    plain = MobileOne(TINY, branch_engine=engine)
+    cheap = MobileOne(TINY, branch_engine=engine, with_cp=True)
     cheap.load_state_dict(plain.state_dict())
     images = torch.randn(2, 3, 32, 32)
     for model in (plain, cheap):
         model.train()(images)[0].square().sum().backward()
     for (name, a), b in zip(plain.named_parameters(), cheap.parameters()):
         assert torch.allclose(a.grad, b.grad, rtol=1e-4, atol=1e-5), name
+    for (name, a), b in zip(plain.named_buffers(), cheap.buffers()):
+        assert torch.equal(a, b), name  # the recomputation must not count twice
 
 
 @pytest.mark.parametrize('clone', [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
