@@ -14,6 +14,8 @@ from mmengine.runner import Runner
 from .checkpoints import CheckpointError
 from .deploy_files import load_weights
 from .engine import find_checkpoint, is_whole, make_resumable
+from .export import ExportError
+from .export.exported_model import ExportedModel, is_exported
 from .preflight import PreflightError, check_data, check_library
 from .testing import enable_tta, save_predictions, show_predictions
 
@@ -24,7 +26,7 @@ def main(command: Callable[[Optional[List[str]]], Any]) -> int:
     """Run a command; what the user can mend is told in one message, without a traceback."""
     try:
         command(None)
-    except (CheckpointError, PreflightError, FileNotFoundError) as error:
+    except (CheckpointError, ExportError, PreflightError, FileNotFoundError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 1
     return 0
@@ -54,10 +56,14 @@ def train(argv: Optional[List[str]] = None) -> None:
     _build_runner(cfg).train()
 
 
-def test(argv: Optional[List[str]] = None) -> None:
-    """Evaluate a checkpoint on the test set of a config."""
+def test(argv: Optional[List[str]] = None) -> Dict[str, float]:
+    """Evaluate a checkpoint or an exported model on the test set of a config.
+
+    Returns:
+        The metrics, by name.
+    """
     parser = _parser('Test a detector, a segmentor or a classifier')
-    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('checkpoint', help='checkpoint, or a file that tools/deploy.py exported')
     parser.add_argument('--out', help='keep the predictions: detection in this .pkl file, '
                                       'segmentation as images in this directory')
     parser.add_argument('--show', action='store_true', help='show the predictions in a window')
@@ -67,8 +73,11 @@ def test(argv: Optional[List[str]] = None) -> None:
     parser.add_argument('--tta', action='store_true', help='test-time augmentation')
     args = parser.parse_args(argv)
     cfg = load_config(args)
-    if '://' not in args.checkpoint and not Path(args.checkpoint).is_file():
+    if '://' not in args.checkpoint and not Path(args.checkpoint).exists():
         raise PreflightError(f'the checkpoint {args.checkpoint} does not exist')
+    exported = is_exported(args.checkpoint)
+    if exported and args.tta:
+        raise PreflightError('--tta works with checkpoints, not with exported models')
     if args.show or args.show_dir:
         show_predictions(cfg, args.show, args.show_dir, args.wait_time)
     if args.out:
@@ -81,8 +90,11 @@ def test(argv: Optional[List[str]] = None) -> None:
     model = runner.model
     while not hasattr(model, 'backbone') and hasattr(model, 'module'):  # of DDP or TTA
         model = model.module
-    load_weights(model, args.checkpoint)
-    runner.test()
+    if exported:
+        runner.model = ExportedModel.stand_in(args.checkpoint, cfg, model.data_preprocessor)
+    else:
+        load_weights(model, args.checkpoint)
+    return runner.test()
 
 
 def load_config(args: argparse.Namespace) -> Config:

@@ -14,6 +14,8 @@ def import_with_blocked(package, blocked):
 
 @pytest.mark.parametrize('package, blocked', [
     ('mobileone_mm', ['mmdet', 'mmseg', 'mmpretrain', 'onnx', 'torchvision', 'timm']),
+    ('mobileone_mm.export.pipeline', ['mmdet', 'mmseg', 'onnx', 'onnxruntime', 'openvino', 'ncnn',
+                                      'coremltools', 'mmdeploy', 'torchvision']),
     ('mobileone_mm.detection', ['mmseg', 'onnx', 'torchvision']),
     ('mobileone_mm.segmentation', ['mmdet', 'onnx', 'torchvision']),
 ])

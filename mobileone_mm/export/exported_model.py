@@ -7,6 +7,7 @@ from typing import Any, List, Optional, Sequence, Tuple, Union
 import numpy as np
 import torch
 import torch.nn.functional as F
+from mmengine.config import Config
 from mmengine.model import BaseModel
 from mmengine.structures import InstanceData, PixelData
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from .errors import ExportError
 from .formats import FORMATS
 from .graphs import Normalize
-from .job import Interface
+from .job import TASKS, Interface, class_names
 from .runtimes import Runtime, load_runtime
 
 Detections = Tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -53,6 +54,23 @@ class ExportedModel(BaseModel):
             raise ExportError(f'{backend.name} cannot be run here: evaluate {path} where its '
                               'runtime is')
         return cls(load_runtime(backend.runtime, path, threads), interface, preprocessor)
+
+    @classmethod
+    def stand_in(cls, path: Union[str, Path], cfg: Config, preprocessor: nn.Module
+                 ) -> 'ExportedModel':
+        """Load an exported file to be tested with a config.
+
+        Raises:
+            ExportError: As :meth:`load`; or the config is for another task or other classes.
+        """
+        exported = cls.load(path, preprocessor)
+        own, task = exported.interface, TASKS.get(cfg.get('default_scope'))
+        if own.task != task:
+            raise ExportError(f'{path} is for {own.task}, the config for {task}')
+        classes = class_names(cfg.test_dataloader.dataset)
+        if classes and own.classes and classes != own.classes:
+            raise ExportError(f'{path} has the classes {own.classes}, the config {classes}')
+        return exported
 
     def run(self, image: Tensor) -> List[np.ndarray]:
         """The raw outputs for images (N, 3, H, W), BGR, 0 to 255, float32.
@@ -96,6 +114,11 @@ class ExportedModel(BaseModel):
         else:
             sample.pred_sem_seg = PixelData(data=_at_size(result, sample.ori_shape))
         return sample
+
+
+def is_exported(path: Union[str, Path]) -> bool:
+    """Whether a path is named like an exported model, not like a checkpoint."""
+    return Path(path).suffix in {backend.suffix for backend in FORMATS.values()}
 
 
 def read_outputs(outputs: Sequence[np.ndarray], interface: Interface,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Sequence, Tuple, Union
 
 from mmengine.config import Config
+from mmengine.registry import DATASETS
 from torch import Tensor, nn
 
 from ..fileio import atomic_path
@@ -129,3 +130,13 @@ class Interface:
                               f'beside {Path(exported).name}') from None
         except (KeyError, TypeError, ValueError) as error:
             raise ExportError(f'{path} does not describe an exported model: {error}') from error
+
+
+def class_names(dataset: Any) -> List[str]:
+    """Names of the classes in a data set's config, or else of its type; may be none."""
+    classes = (dataset.get('metainfo') or {}).get('classes')
+    if classes is None:
+        with DATASETS.switch_scope_and_registry(None) as registry:  # the config's library's
+            kind = registry.get(dataset['type'])
+        classes = getattr(kind, 'METAINFO', {}).get('classes', ())
+    return [classes] if isinstance(classes, str) else list(classes)

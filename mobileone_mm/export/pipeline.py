@@ -18,13 +18,13 @@ from mmengine.config import Config
 from torch import nn
 
 from ..checkpoints import is_folded
+from ..cli import read_config
 from ..deploy import holds_unfolded, reparameterize
 from ..deploy_files import build_model, deploy_config, load_weights
-from ..preflight import check_library
 from .errors import ExportError, ParityError
 from .exported_model import ExportedModel
 from .formats import check_options, require
-from .job import TASKS, ExportJob
+from .job import TASKS, ExportJob, class_names
 from .parity import FLOAT16, FLOAT32, Parity, compare
 
 PICTURES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
@@ -125,12 +125,10 @@ def load_trained(config: Union[str, Path], checkpoint: Union[str, Path],
         ExportError: The config is for neither mmdet nor mmseg.
         FileNotFoundError: There is no such file.
     """
-    cfg = Config.fromfile(str(config))
-    cfg.merge_from_dict(cfg_options or {})
+    cfg = read_config(config, cfg_options)
     if cfg.get('default_scope') not in TASKS:
         raise ExportError(f'{config} has default_scope {cfg.get("default_scope")!r}; detectors '
                           '(mmdet) and segmentors (mmseg) can be exported')
-    check_library(cfg.default_scope)
     model = build_model(cfg)
     load_weights(model, checkpoint)
     return cfg, model.eval()
@@ -160,7 +158,7 @@ class Samples:
                     if transform['type'].split('.')[-1] != 'LoadAnnotations']
         self.task = TASKS[cfg.default_scope]
         self.pipeline = Compose(pipeline)
-        self.classes = list(_classes(dataset))
+        self.classes = class_names(dataset)
 
     def __call__(self, path: Path) -> dict:
         """A batch of one: 'inputs' and 'data_samples'."""
@@ -244,16 +242,6 @@ def partial_directory(out: Path, name: str) -> Iterator[Path]:
             shutil.rmtree(target)
         os.replace(path, target)
     folder.rmdir()
-
-
-def _classes(dataset: Any) -> Sequence[str]:
-    """Names of the classes of a data set's config, or of its type."""
-    classes = (dataset.get('metainfo') or {}).get('classes')
-    if classes is None:
-        from mmengine.registry import DATASETS
-        kind = DATASETS.get(dataset.type)
-        classes = getattr(kind, 'METAINFO', {}).get('classes', ())
-    return [classes] if isinstance(classes, str) else classes
 
 
 def _bytes(folder: Path) -> int:

@@ -41,8 +41,8 @@ def expected(trained, task):
         return model.test_step(Samples(cfg)(trained / 'image.png'))[0]
 
 
-@pytest.mark.parametrize('kind', ['static', 'dynamic'])
-@pytest.mark.parametrize('task', ['detection', 'segmentation'])
+@pytest.mark.parametrize('task, kind', [
+    ('detection', 'static'), ('detection', 'dynamic'), ('segmentation', 'dynamic')])
 def test_mmdeploys_calls_fold_export_and_run(trained, tmp_path, task, kind):
     from mmdeploy.apis import inference_model, torch2onnx
     deploy_cfg = str(DEPLOY / f'{task}_onnxruntime_{kind}.py')
@@ -104,8 +104,8 @@ def test_half_of_a_segmentor(trained, tmp_path):
     assert .9 < result.parity.worst['label map'][0]
 
 
-@pytest.mark.parametrize('task', ['detection', 'segmentation'])
-@pytest.mark.parametrize('options', [{}, dict(dynamic=['batch', 'size'], half=True)])
+@pytest.mark.parametrize('task, options', [
+    ('segmentation', {}), ('detection', dict(dynamic=['batch', 'size'], half=True))])
 def test_tensorrt_gets_a_checked_graph(trained, tmp_path, task, options):
     """Not run here: what is checked are the graph, its operators and the shapes of the config."""
     result = export_model(trained / f'{task}.py', trained / f'{task}.pth', 'tensorrt',
