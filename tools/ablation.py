@@ -1,0 +1,61 @@
+"""Train variants of a config (the paper's Tables 5, 6 and 8) with several seeds and compare them.
+
+    python tools/ablation.py configs/classification/mobileone_s0_shapes.py \
+        --variants baseline k1 plain no_annealing --seeds 0 1 2 --out work_dirs/ablation
+
+The same command goes on after an interruption. Into --out go results.md, results.png and the runs.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from mmengine.config import DictAction
+
+from mobileone_mm.ablation import VARIANTS, run_ablation
+from mobileone_mm.ablation_report import draw_ablation, summarize, table
+from mobileone_mm.checkpoints import CheckpointError
+from mobileone_mm.cli import read_config, train
+from mobileone_mm.fileio import atomic_path
+from mobileone_mm.preflight import PreflightError, check_data
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog='variants:\n' + '\n'.join(f'  {k}: {v.about}' for k, v in VARIANTS.items()))
+    parser.add_argument('config', help='config file')
+    parser.add_argument('--variants', nargs='+', default=['baseline', 'k1', 'plain'],
+                        help='differences are taken from the first')
+    parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2])
+    parser.add_argument('--out', required=True, help='output directory')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
+                        help='override settings of the config')
+    return parser.parse_args()
+
+
+def run(args: argparse.Namespace) -> None:
+    cfg = read_config(args.config, args.cfg_options)
+    check_data(cfg)
+    out = Path(args.out)
+    results = run_ablation(cfg, args.variants, args.seeds, out, train)
+    rows, metric = summarize(results), results[0]['metric']
+    text = table(rows, metric)
+    with atomic_path(out / 'results.md') as path:
+        path.write_text(text)
+    draw_ablation(rows, metric, out / 'results.png',
+                  f'{Path(args.config).stem}, {len(args.seeds)} seeds')
+    print(f'\n{text}\n{out}/results.md, {out}/results.png')
+
+
+def main() -> int:
+    try:
+        run(parse_args())
+    except (CheckpointError, PreflightError, ValueError, FileNotFoundError) as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
