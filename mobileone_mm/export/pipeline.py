@@ -9,11 +9,9 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from statistics import median
-from typing import Any, Iterator, List, Optional, Sequence, Tuple, Union
+from typing import Any, Iterator, Optional, Sequence, Tuple, Union
 
-import mmcv
 import torch
-from mmcv.transforms import Compose
 from mmengine.config import Config
 from torch import nn
 
@@ -24,10 +22,10 @@ from ..deploy_files import build_model, deploy_config, load_weights
 from .errors import ExportError, ParityError
 from .exported_model import ExportedModel
 from .formats import check_options, require
-from .job import TASKS, ExportJob, class_names
+from .job import TASKS, ExportJob
 from .parity import FLOAT16, FLOAT32, Parity, compare
+from .samples import Samples, list_pictures, read_picture
 
-PICTURES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
 LATENCY_RUNS = 20
 
 
@@ -86,6 +84,8 @@ def export_model(config: Union[str, Path], checkpoint: Union[str, Path], backend
     """
     chosen = check_options(backend, dynamic, half)
     require(chosen)
+    if verify and not chosen.runtime:
+        raise ExportError(f'--verify: nothing here runs {backend}, so no answers can be compared')
     if batch_size < 1:
         raise ExportError(f'the batch size must be at least 1, got {batch_size}')
     pictures = [Path(image)] + (list_pictures(verify) if verify else [])
@@ -105,6 +105,7 @@ def export_model(config: Union[str, Path], checkpoint: Union[str, Path], backend
         path = import_module(f'.{chosen.module}', __package__).export(job)
         shutil.rmtree(folder / 'folded')
         result = Exported(path, _bytes(folder))
+        job.cfg.dump(folder / f'{name}.py')
         if chosen.runtime:
             exported = ExportedModel.load(path, model.data_preprocessor, threads=1)
             result.parity = verify_parity(model, exported, samples, pictures)
@@ -145,28 +146,6 @@ def folded_form(cfg: Config, model: nn.Module, folder: Path) -> Tuple[nn.Module,
     return reparameterize(folded, inplace=True, fuse_conv_bn=True), config, weights
 
 
-class Samples:
-    """Pictures as the test pipeline of a config hands them to the model.
-
-    Args:
-        cfg: A complete config.
-    """
-
-    def __init__(self, cfg: Config) -> None:
-        dataset = cfg.test_dataloader.dataset
-        pipeline = [transform for transform in dataset.pipeline
-                    if transform['type'].split('.')[-1] != 'LoadAnnotations']
-        self.task = TASKS[cfg.default_scope]
-        self.pipeline = Compose(pipeline)
-        self.classes = class_names(dataset)
-
-    def __call__(self, path: Path) -> dict:
-        """A batch of one: 'inputs' and 'data_samples'."""
-        packed = self.pipeline(dict(img_path=str(path), img_id=0, reduce_zero_label=False,
-                                    seg_fields=[]))
-        return dict(inputs=[packed['inputs']], data_samples=[packed['data_samples']])
-
-
 def verify_parity(model: nn.Module, exported: ExportedModel, samples: Samples,
                   pictures: Sequence[Path]) -> Parity:
     """Compare an exported file with the PyTorch model on pictures."""
@@ -193,28 +172,6 @@ def latency(exported: ExportedModel, image: torch.Tensor) -> float:
         exported.runtime(array)
         times.append(1000 * (time.perf_counter() - start))
     return median(times[3:])
-
-
-def list_pictures(folder: Union[str, Path]) -> List[Path]:
-    """The pictures of a directory, by name.
-
-    Raises:
-        ExportError: There are none.
-    """
-    found = sorted(path for path in Path(folder).glob('*') if path.suffix.lower() in PICTURES)
-    if not found:
-        raise ExportError(f'no pictures ({", ".join(PICTURES)}) in {folder}')
-    return found
-
-
-def read_picture(path: Union[str, Path]) -> Any:
-    """The picture, BGR; raises ExportError where there is none or it cannot be decoded."""
-    if not Path(path).is_file():
-        raise ExportError(f'there is no image {path}')
-    picture = mmcv.imread(str(path))
-    if picture is None:
-        raise ExportError(f'{path} is no image that can be read')
-    return picture
 
 
 @contextmanager

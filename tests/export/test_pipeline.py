@@ -52,8 +52,8 @@ def names(tmp_path):
     return sorted(path.name for path in (tmp_path / 'out').glob('*'))
 
 
-@pytest.mark.parametrize('backend, suffixes', [('onnx', ['json', 'onnx']),
-                                               ('openvino', ['bin', 'json', 'xml'])])
+@pytest.mark.parametrize('backend, suffixes', [('onnx', ['json', 'onnx', 'py']),
+                                               ('openvino', ['bin', 'json', 'py', 'xml'])])
 @pytest.mark.parametrize('task, options', [
     ('det', {}), ('seg', dict(dynamic=['size', 'batch'])), ('det', dict(dynamic=['batch']))])
 def test_exports_answer_like_the_model(export, trained, tmp_path, task, backend, suffixes, options):

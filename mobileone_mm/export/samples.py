@@ -1,0 +1,77 @@
+"""Pictures as a model's test pipeline makes them its input."""
+
+from pathlib import Path
+from typing import Any, List, Union
+
+import mmcv
+import numpy as np
+from mmcv.transforms import Compose
+from mmengine.config import Config
+
+from .errors import ExportError
+from .job import TASKS, class_names
+
+PICTURES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
+
+
+class Samples:
+    """Pictures as the test pipeline of a config hands them to the model.
+
+    Args:
+        cfg: A complete config.
+    """
+
+    def __init__(self, cfg: Config) -> None:
+        dataset = cfg.test_dataloader.dataset
+        transforms = [transform for transform in dataset.pipeline if
+                      _kind(transform) not in ('LoadAnnotations', 'LoadImageFromFile')]
+        self.task = TASKS[cfg.default_scope]
+        self.pipeline = Compose(transforms)
+        self.classes = class_names(dataset)
+
+    def __call__(self, picture: Union[str, Path, np.ndarray]) -> dict:
+        """A batch of one: 'inputs' and 'data_samples'.
+
+        Args:
+            picture: A path, or a picture (H, W, 3), BGR, uint8.
+
+        Raises:
+            ExportError: There is no such picture, or it cannot be decoded.
+        """
+        path = '' if isinstance(picture, np.ndarray) else str(picture)
+        image = read_picture(picture) if path else picture
+        packed = self.pipeline(dict(
+            img=image, img_path=path, img_id=0, img_shape=image.shape[:2],
+            ori_shape=image.shape[:2], scale_factor=(1., 1.), reduce_zero_label=False,
+            seg_fields=[]))
+        return dict(inputs=[packed['inputs']], data_samples=[packed['data_samples']])
+
+
+def list_pictures(folder: Union[str, Path]) -> List[Path]:
+    """The pictures of a directory, by name.
+
+    Raises:
+        ExportError: There are none.
+    """
+    found = sorted(path for path in Path(folder).glob('*') if path.suffix.lower() in PICTURES)
+    if not found:
+        raise ExportError(f'no pictures ({", ".join(PICTURES)}) in {folder}')
+    return found
+
+
+def read_picture(path: Union[str, Path]) -> np.ndarray:
+    """The picture (H, W, 3), BGR, uint8.
+
+    Raises:
+        ExportError: There is no such picture, or it cannot be decoded.
+    """
+    if not Path(path).is_file():
+        raise ExportError(f'there is no image {path}')
+    picture = mmcv.imread(str(path))
+    if picture is None:
+        raise ExportError(f'{path} is no image that can be read')
+    return picture
+
+
+def _kind(transform: Any) -> str:
+    return transform['type'].split('.')[-1]
