@@ -16,7 +16,7 @@ from mobileone_mm.cli import train as real_train
 from mobileone_mm.datasets.shapes import make_shapes
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'classification'
-FILES = sorted((CONFIGS / 'ablation').glob('*.py'))
+FILES = sorted((CONFIGS / 'ablation').glob('*_in1k.py'))
 
 
 def config():
