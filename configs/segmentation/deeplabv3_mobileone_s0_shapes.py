@@ -62,7 +62,8 @@ val_dataloader = dict(
     num_workers=1, dataset=dict(data_root=data_root, metainfo=metainfo, pipeline=test_pipeline))
 test_dataloader = val_dataloader
 
-train_cfg = dict(max_epochs=5, val_interval=5)
+train_cfg = dict(max_epochs=10, val_interval=5)
+randomness = dict(seed=0)
 optim_wrapper = dict(
     optimizer=dict(lr=2e-3),
     paramwise_cfg=dict(_delete_=True, norm_decay_mult=0.))  # backbone and heads start alike
