@@ -1,0 +1,66 @@
+"""Quantize a trained model to 8 bits after training, for ONNX Runtime or OpenVINO.
+
+    python tools/quantize.py CONFIG CHECKPOINT --backend onnx --out DIR --evaluate
+"""
+
+import argparse
+import sys
+
+from mmengine.config import DictAction
+
+from mobileone_mm.checkpoints import CheckpointError
+from mobileone_mm.cli import test
+from mobileone_mm.export import ExportError
+from mobileone_mm.export.int8 import BACKENDS, quantize_model
+from mobileone_mm.preflight import PreflightError
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('config', help='the config of the checkpoint')
+    parser.add_argument('checkpoint', help='trained or folded weights')
+    parser.add_argument('--backend', required=True, choices=BACKENDS)
+    parser.add_argument('--out', required=True, help='directory for the quantized model')
+    parser.add_argument('--images', type=int, default=64,
+                        help='of the validation set, to find the ranges of activations with')
+    parser.add_argument('--no-equalize', dest='equalize', action='store_false',
+                        help='without cross-layer equalization')
+    parser.add_argument('--all-layers', dest='keep_ends', action='store_false',
+                        help='the first and the last layers in 8 bits too')
+    parser.add_argument('--per-tensor', dest='per_channel', action='store_false',
+                        help='onnx: one scale for a whole kernel')
+    parser.add_argument('--reduce-range', action='store_true',
+                        help='onnx: weights of 7 bits, for x86 without VNNI')
+    parser.add_argument('--evaluate', action='store_true',
+                        help='test checkpoint and result on the test set')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
+                        help='override settings of the config')
+    return parser.parse_args()
+
+
+def main() -> int:
+    options = vars(parse_args())
+    evaluate = options.pop('evaluate')
+    try:
+        result = quantize_model(**options)
+        print(result)
+        if evaluate:
+            print_metrics(options, result.path)
+    except (CheckpointError, ExportError, PreflightError, FileNotFoundError) as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 1
+    return 0
+
+
+def print_metrics(options: dict, path: str) -> None:
+    """The metrics of checkpoint and quantized model side by side."""
+    changes = [f'{key}={value}' for key, value in (options['cfg_options'] or {}).items()]
+    arguments = ['--work-dir', options['out'], *(['--cfg-options', *changes] if changes else [])]
+    before, after = (test([options['config'], str(model), *arguments])
+                     for model in (options['checkpoint'], path))
+    for name, value in before.items():
+        print(f'{name}: float32 {value:.4f}, int8 {after[name]:.4f}')
+
+
+if __name__ == '__main__':
+    sys.exit(main())
