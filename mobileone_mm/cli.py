@@ -13,7 +13,7 @@ from mmengine.runner import Runner
 
 from .checkpoints import CheckpointError
 from .deploy_files import load_weights
-from .engine import find_checkpoint, is_whole, make_resumable
+from .engine import DatasetError, find_checkpoint, is_whole, make_resumable
 from .export import ExportError
 from .export.exported_model import ExportedModel, is_exported
 from .preflight import PreflightError, check_data, check_library
@@ -26,7 +26,8 @@ def main(command: Callable[[Optional[List[str]]], Any]) -> int:
     """Run a command; what the user can mend is told in one message, without a traceback."""
     try:
         command(None)
-    except (CheckpointError, ExportError, PreflightError, FileNotFoundError) as error:
+    except (CheckpointError, DatasetError, ExportError, PreflightError,
+            FileNotFoundError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 1
     return 0

@@ -28,6 +28,7 @@ train_dataloader = dict(batch_size=2, num_workers=2, dataset=dataset)
 val_dataloader = dict(batch_size=2, num_workers=2, dataset=dataset)
 test_dataloader = val_dataloader
 val_evaluator = dict(ann_file={str(data)!r} + '/annotations/instances_val2017.json')
+test_evaluator = val_evaluator
 channels = (64, 128, 32, 32, 32, 16)
 model = dict(
     backbone=dict(
