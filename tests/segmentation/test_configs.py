@@ -122,7 +122,8 @@ def test_output_stride_on_the_command_line_equals_the_file(config, stride, rates
 @pytest.mark.parametrize('name', ['deeplabv3_mobileone_s0_voc12aug',
                                   'deeplabv3_mobileone_s4_ade20k',
                                   'deeplabv3_mobileone_s1-os8_voc12aug'])
-def test_loss_reaches_every_parameter(config, name):
+@pytest.mark.parametrize('mixed', [False, True])
+def test_loss_reaches_every_parameter(config, name, mixed):
     cfg = tiny(config(name))
     model = build(cfg).train()
     cfg = cfg.model.decode_head
@@ -131,11 +132,13 @@ def test_loss_reaches_every_parameter(config, name):
     inputs, samples = data['inputs'][..., :64, :64], data['data_samples']
     for sample in samples:  # 512 x 512 would be slow
         sample.gt_sem_seg = PixelData(data=sample.gt_sem_seg.data[..., :64, :64])
-    losses = model(inputs, samples, mode='loss')
+    with torch.autocast('cpu', torch.bfloat16, enabled=mixed):
+        losses = model(inputs, samples, mode='loss')
     total = losses['decode.loss_ce'] + losses['aux.loss_ce']
     assert torch.isfinite(total)
     total.backward()
-    assert [n for n, p in model.named_parameters() if p.grad is None] == []
+    assert [n for n, p in model.named_parameters()
+            if p.grad is None or not p.grad.isfinite().all()] == []
 
 
 @pytest.mark.parametrize('test_cfg', [dict(mode='whole'), SLIDE], ids=['whole', 'slide'])
