@@ -1,0 +1,103 @@
+"""From a module to a call that runs it once in a backend."""
+
+from pathlib import Path
+from typing import Callable, Dict, List, Optional
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from . import forms
+from .networks import Network
+
+__all__ = ['BACKENDS', 'Preparer', 'check_backends']
+
+Call = Callable[[], object]
+BACKENDS: Dict[str, str] = {
+    'torch': 'torch', 'onnxruntime': 'onnxruntime', 'openvino': 'openvino', 'ncnn': 'ncnn'}
+"""Backends and the package that each needs beside torch."""
+
+
+def check_backends(names: List[str]) -> None:
+    """Refuse unknown backends, and those that are not installed, before any work.
+
+    Raises:
+        ValueError: The name is unknown.
+        mobileone_mm.export.MissingPackageError: A package is missing; the message names the extra.
+    """
+    from ...export import MissingPackageError
+    for name in names:
+        if name not in BACKENDS:
+            raise ValueError(f'backend must be one of {list(BACKENDS)}, got {name!r}')
+        packages = [BACKENDS[name]]
+        packages += dict(onnxruntime=['onnx'], openvino=['onnx'], ncnn=['pnnx']).get(name, [])
+        for package in packages:
+            try:
+                __import__(package)
+            except ImportError as error:
+                extra = 'onnx' if name == 'onnxruntime' else name
+                raise MissingPackageError(f'the backend {name} needs {package}: pip install '
+                                          f"'mobileone_mm[{extra}]'") from error
+
+
+class Preparer:
+    """Make a network's module once, and a call of it for each backend.
+
+    Args:
+        network: Of the table.
+        folder: For exported files; they are made anew by each object.
+        batch: Images of a call.
+        size: Height and width of the images, in pixels.
+        threads: Of a call. PyTorch's are those of the process: the caller sets them.
+    """
+
+    def __init__(self, network: Network, folder: Path, batch: int = 1,
+                 size: Optional[int] = None, threads: int = 1) -> None:
+        self.network, self.folder, self.threads = network, folder, threads
+        self.module = forms.build(network)
+        size = size or network.size
+        generator = torch.Generator().manual_seed(0)
+        self.image = torch.rand(batch, 3, size, size, generator=generator)
+        if network.family in ('detectors', 'segmentors'):
+            self.image = 255 * self.image  # normalization is in the graph
+        self._onnx: Optional[Path] = None
+
+    def call(self, backend: str) -> Call:
+        """What runs the network once, from arrays of the host to arrays of the host.
+
+        Raises:
+            mobileone_mm.export.ExportError: The network cannot be exported to this backend.
+        """
+        if backend == 'torch':
+            return _torch_call(self.module, self.image)
+        from ...export.runtimes import load_runtime
+        path = self._ncnn() if backend == 'ncnn' else self.onnx()
+        runtime = load_runtime(backend, path, self.threads)
+        array = np.ascontiguousarray(self.image.numpy())
+        return lambda: runtime(array)
+
+    def onnx(self) -> Path:
+        """The network as an ONNX file."""
+        if self._onnx is None:
+            from ...export.onnx import export_onnx
+            path = self.folder / f'{self.network.name}.onnx'
+            with torch.no_grad():
+                outputs = self.module(self.image)
+            count = 1 if isinstance(outputs, Tensor) else len(outputs)
+            self._onnx = export_onnx(self.module, (self.image, ), path, ['image'],
+                                     [f'output{i}' for i in range(count)])
+        return self._onnx
+
+    def _ncnn(self) -> Path:
+        """The network as ncnn's files: detectors and segmentors up to their raw outputs."""
+        from ...export.ncnn_format import run_pnnx
+        folder = self.folder / f'{self.network.name}_ncnn'
+        folder.mkdir(exist_ok=True)
+        return run_pnnx(forms.without_ends(self.module), self.image, folder)
+
+
+def _torch_call(module: nn.Module, image: Tensor) -> Call:
+    def call() -> object:
+        with torch.inference_mode():
+            return module(image)
+    return call

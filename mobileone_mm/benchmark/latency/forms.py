@@ -1,0 +1,91 @@
+"""From a network of the table to the module that is timed."""
+
+import copy
+
+import torch
+from mmcv.cnn import fuse_conv_bn
+from torch import Tensor, nn
+
+from ...deploy import reparameterize
+from .networks import Network
+
+__all__ = ['TOLERANCE', 'as_graph', 'build', 'fold', 'without_ends']
+
+TOLERANCE = 1e-4
+"""Largest change of an output by folding, relative to the largest output."""
+
+
+def build(network: Network) -> nn.Module:
+    """The module of a network, in its form and in eval mode.
+
+    Detectors and segmentors come as :mod:`mobileone_mm.export.graphs`: from the image, by way of
+    its normalization, to boxes or labels.
+
+    Raises:
+        RuntimeError: Folding changed what the network computes.
+    """
+    torch.manual_seed(0)
+    model = network.build().eval()
+    if network.form == 'folded':
+        model = fold(model, network.size)
+    return as_graph(model, network.family)
+
+
+def as_graph(model: nn.Module, family: str) -> nn.Module:
+    """The end-to-end graph of a detector or segmentor; other modules are their own."""
+    from ...export.graphs import DetectorGraph, SegmentorGraph
+    graphs = dict(detectors=DetectorGraph, segmentors=SegmentorGraph)
+    return graphs[family](model).eval() if family in graphs else model
+
+
+def fold(model: nn.Module, size: int) -> nn.Module:
+    """Fold MobileOne's branches, and every batch norm into the convolution before it.
+
+    Both are checked on an image of noise: mmcv's ``fuse_conv_bn`` takes neighbours in the order of
+    their definition, which a network need not run in.
+
+    Args:
+        model: In eval mode; it is not changed.
+        size: Of the image, in pixels.
+
+    Raises:
+        RuntimeError: The outputs changed by more than ``TOLERANCE``.
+    """
+    folded = copy.deepcopy(model)
+    if any(hasattr(module, 'switch_to_deploy') for module in folded.modules()):
+        reparameterize(folded, inplace=True)
+    folded = fuse_conv_bn(folded).eval()
+    image = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        for ours, theirs in zip(_outputs(folded, image), _outputs(model, image)):
+            change = float((ours - theirs).abs().max() / theirs.abs().max().clamp_min(1e-30))
+            if not change <= TOLERANCE:
+                raise RuntimeError(f'folding changed an output by {change:.1e} of the largest, '
+                                   f'more than {TOLERANCE:.0e}')
+    return folded
+
+
+def _outputs(model: nn.Module, image: Tensor) -> list:
+    """The tensors before any suppression or argmax."""
+    out = model._forward(image) if hasattr(model, '_forward') else model(image)
+    flat, rest = [], [out]
+    while rest:
+        item = rest.pop()
+        if isinstance(item, Tensor):
+            flat.append(item)
+        else:
+            rest.extend(item)
+    return flat
+
+
+def without_ends(module: nn.Module) -> nn.Module:
+    """A detector's or segmentor's graph without normalization, decoding, suppression and argmax.
+
+    It is what ncnn's graphs hold; other modules are returned as they are.
+    """
+    from ...export.graphs import DetectorGraph, RawDetectorGraph, SegmentorGraph
+    if isinstance(module, DetectorGraph):
+        return RawDetectorGraph(module.model, decode=False, normalize=False)
+    if isinstance(module, SegmentorGraph):
+        return SegmentorGraph(module.model, argmax=False, normalize=False)
+    return module

@@ -1,0 +1,170 @@
+"""The machine: what it is, and what it can do at best."""
+
+import os
+import platform
+import re
+import time
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Callable, Dict, List, Optional
+
+import numpy as np
+import torch
+
+__all__ = ['Peak', 'describe', 'measure_peak']
+
+PACKAGES = ('torch', 'onnx', 'onnxruntime', 'openvino', 'ncnn', 'mmengine', 'mmcv', 'mmcv-lite',
+            'mmdet', 'mmsegmentation', 'timm', 'numpy', 'mobileone_mm')
+
+
+def describe() -> dict:
+    """Processor, memory, system and versions; what is not known is left out."""
+    facts = dict(
+        cpu=_cpu_model(), cores=os.cpu_count(), vector=torch.backends.cpu.get_cpu_capability(),
+        memory_gib=_memory_gib(), cache=_caches(), system=platform.platform(terse=True),
+        machine=platform.machine(), python=platform.python_version(), versions=_versions())
+    return {key: value for key, value in facts.items() if value}
+
+
+def _cpu_model() -> str:
+    if Path('/proc/cpuinfo').exists():
+        info = dict(re.findall(r'^(model name|cpu family|model|stepping)\s*: (.*)$',
+                               Path('/proc/cpuinfo').read_text(), re.M))
+        if 'model name' in info:
+            return (f'{info["model name"].strip()} (family {info.get("cpu family", "?")}, '
+                    f'model {info.get("model", "?")})')
+    return platform.processor()
+
+
+def _memory_gib() -> Optional[float]:
+    try:
+        return round(os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2 ** 30, 1)
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def _caches() -> Dict[str, str]:
+    """Sizes of the first core's data caches, as Linux tells them."""
+    caches = {}
+    for folder in sorted(Path('/sys/devices/system/cpu/cpu0/cache').glob('index*')):
+        kind, level, size = ((folder / name).read_text().strip()
+                             for name in ('type', 'level', 'size'))
+        if kind != 'Instruction':
+            caches[f'L{level}'] = size
+    return caches
+
+
+def _versions() -> Dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+@dataclass(frozen=True)
+class Peak:
+    """The best that was measured on some threads.
+
+    Attributes:
+        gflops: 1e9 multiplications and additions a second of a float32 matrix product.
+        gemm: The size and the library that reached it.
+        dram_gbs: 1e9 bytes read and written a second of a copy far larger than the caches.
+        cache_gbs: The same of a copy that stays in the caches.
+        threads: Threads.
+    """
+
+    gflops: float
+    gemm: str
+    dram_gbs: float
+    cache_gbs: float
+    threads: int
+
+    def asdict(self) -> dict:
+        """As JSON."""
+        return asdict(self)
+
+
+# Bytes of each of the two arrays of the copies.
+CACHE_BYTES, DRAM_BYTES = 192 << 10, 256 << 20
+
+
+def measure_peak(threads: int = 1, seconds: float = 6., dram_bytes: int = DRAM_BYTES) -> Peak:
+    """Measure the two roofs of the roofline model (Williams et al., 2009), best of many tries.
+
+    Args:
+        threads: Of torch and of ONNX Runtime.
+        seconds: All tries together, about.
+        dram_bytes: Size of the large array; several times the last cache.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        gemms = [gemm for size in (256, 512, 1024) for gemm in _gemms(size, threads)]
+        best = {name: flops / _best(call, .6 * seconds / len(gemms)) / 1e9
+                for name, flops, call in gemms}
+        name = max(best, key=best.__getitem__)
+        cache, dram = (_copy_rate(nbytes, .2 * seconds) / 1e9
+                       for nbytes in (CACHE_BYTES, dram_bytes))
+        return Peak(best[name], name, dram, cache, threads)
+    finally:
+        torch.set_num_threads(before)
+
+
+def _best(call: Callable[[], object], seconds: float) -> float:
+    """The shortest of the runs that fit into so many seconds; after one that warms up."""
+    call()
+    times: List[float] = []
+    while not times or sum(times) < seconds:
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def _copy_rate(nbytes: int, seconds: float) -> float:
+    """Bytes read and written a second by copying an array of so many bytes."""
+    source = torch.ones(nbytes // 4)
+    target = torch.empty_like(source)
+    repeats = max(1, (16 << 20) // nbytes)  # so that the call itself costs nothing
+
+    def copies() -> None:
+        for _ in range(repeats):
+            target.copy_(source)
+
+    return 2 * nbytes * repeats / _best(copies, seconds)
+
+
+def _gemms(size: int, threads: int) -> List[tuple]:
+    """Name, operations of a call, and call, for each library that is installed."""
+    a, b = (torch.randn(size, size) for _ in range(2))
+    out = torch.empty(size, size)
+    found = [(f'torch, {size}', 2 * size ** 3, lambda: torch.mm(a, b, out=out))]
+    session = _onnx_gemm(b.numpy(), threads)
+    if session is not None:
+        feed = dict(a=a.numpy())
+        found.append((f'onnxruntime, {size}', 2 * size ** 3, lambda: session.run(None, feed)))
+    return found
+
+
+def _onnx_gemm(b: np.ndarray, threads: int) -> Optional[object]:
+    try:
+        import onnx
+        import onnxruntime
+        from onnx import TensorProto, helper, numpy_helper
+    except ImportError:
+        return None
+    graph = helper.make_graph(
+        [helper.make_node('MatMul', ['a', 'b'], ['c'])], 'gemm',
+        [helper.make_tensor_value_info('a', TensorProto.FLOAT, b.shape)],
+        [helper.make_tensor_value_info('c', TensorProto.FLOAT, b.shape)],
+        [numpy_helper.from_array(b, 'b')])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid('', 17)], ir_version=9)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    onnx.checker.check_model(model)
+    return onnxruntime.InferenceSession(model.SerializeToString(), options,
+                                        providers=['CPUExecutionProvider'])

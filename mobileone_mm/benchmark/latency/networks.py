@@ -1,0 +1,128 @@
+"""The networks that can be measured, by name and by family.
+
+Every one is built from its own library's code, with random weights: latency does not depend on
+them, but for the number of boxes a detector suppresses, see :mod:`.tasks`.
+"""
+
+import fnmatch
+from dataclasses import dataclass, replace
+from functools import partial
+from importlib.util import find_spec
+from typing import Callable, Dict, Iterable, List
+
+from torch import nn
+
+from ...archs import ARCHS
+from . import classifiers, tasks
+from .thirty_layers import ACTIVATIONS, BRANCHES, ThirtyLayers
+
+__all__ = ['FAMILIES', 'NETWORKS', 'Network', 'select']
+
+FAMILIES = {
+    'backbones': 'ImageNet classifiers: a backbone, global pooling, a linear layer',
+    'detectors': 'SSDLite on COCO from the image to the boxes',
+    'segmentors': 'DeepLabV3 on ADE20K from the image to the label map',
+    'activations': "the paper's 30-layer network with another activation (Table 2)",
+    'branches': "the paper's 30-layer network with other branches (Table 3)",
+    'timm': 'classifiers of timm, which must be installed',
+}
+SIZES = dict(backbones=224, detectors=320, segmentors=512, activations=224, branches=224, timm=224)
+
+
+@dataclass(frozen=True)
+class Network:
+    """What can be measured.
+
+    Attributes:
+        name: Unique.
+        family: A key of ``FAMILIES``.
+        label: As in tables and pictures.
+        build: Makes the module: images (N, 3, H, W) in, tensors out.
+        form: ``'folded'`` for a network whose batch norms, and a MobileOne's branches, are to be
+            folded; ``'unfolded'`` for one that runs as it was trained.
+        group: Networks that belong together, as lines of a picture.
+    """
+
+    name: str
+    family: str
+    label: str
+    build: Callable[[], nn.Module]
+    form: str = 'folded'
+    group: str = ''
+
+    @property
+    def size(self) -> int:
+        """Height and width of the image, in pixels, unless the user asks for another."""
+        return SIZES[self.family]
+
+
+def _mobileone(family: str, build: Callable[..., nn.Module], prefix: str = '') -> List[Network]:
+    """S0 to S4, each folded and unfolded."""
+    networks = []
+    for arch in ARCHS:
+        network = Network(f'{prefix}mobileone_{arch}', family, f'MobileOne-{arch.upper()}',
+                          partial(build, arch), group='MobileOne')
+        networks += [network, replace(network, name=f'{network.name}_unfolded', form='unfolded',
+                                      label=f'{network.label} unfolded', group='unfolded')]
+    return networks
+
+
+def _others(family: str, table: Dict[str, tuple], prefix: str = '') -> List[Network]:
+    return [Network(prefix + name, family, label, build, group=group)
+            for name, (label, group, build) in table.items()]
+
+
+def _table() -> Dict[str, Network]:
+    networks = [
+        *_mobileone('backbones', classifiers.mobileone),
+        *_others('backbones', classifiers.OTHERS),
+        *_mobileone('detectors', tasks.ssdlite_mobileone, 'ssdlite_'),
+        *_others('detectors', tasks.OTHER_DETECTORS, 'ssdlite_'),
+        *_mobileone('segmentors', tasks.deeplabv3_mobileone, 'deeplabv3_'),
+        *_others('segmentors', tasks.OTHER_SEGMENTORS, 'deeplabv3_'),
+        *(Network(f'30_layers_{name}', 'activations', name, partial(ThirtyLayers, name))
+          for name in ACTIVATIONS),
+        *(Network(f'30_layers_branches_{name}', 'branches', name,
+                  partial(ThirtyLayers, se=se, skip=skip))
+          for name, (se, skip) in BRANCHES.items()),
+        *(Network(f'timm_{name}', 'timm', f'{name} (timm)', partial(classifiers.timm, name))
+          for name in classifiers.TIMM),
+    ]
+    return {network.name: network for network in networks}
+
+
+NETWORKS: Dict[str, Network] = _table()
+
+
+def select(patterns: Iterable[str]) -> List[Network]:
+    """The networks of some families, names, or shell patterns of names, in the table's order.
+
+    ``timm:NAME`` is any model of timm.
+
+    Raises:
+        ValueError: A pattern fits nothing; the message lists what there is.
+    """
+    chosen: Dict[str, Network] = {}
+    for pattern in patterns:
+        if pattern.startswith('timm:'):
+            name = pattern[len('timm:'):]
+            found = [Network(f'timm_{name}', 'timm', f'{name} (timm)',
+                             partial(classifiers.timm, name))]
+        elif pattern in FAMILIES:
+            found = [n for n in NETWORKS.values() if n.family == pattern]
+        else:
+            found = [n for n in NETWORKS.values() if fnmatch.fnmatch(n.name, pattern)]
+        if not found:
+            raise ValueError(f'no network fits {pattern!r}: expected a family '
+                             f'({", ".join(FAMILIES)}), timm:NAME, or a pattern of these names: '
+                             f'{", ".join(NETWORKS)}')
+        chosen.update((network.name, network) for network in found)
+    order = list(NETWORKS)
+    known = sorted((n for n in chosen if n in NETWORKS), key=order.index)
+    return [chosen[name] for name in known + [n for n in chosen if n not in NETWORKS]]
+
+
+def default_families() -> List[str]:
+    """All families whose library is installed."""
+    needs = dict(detectors='mmdet', segmentors='mmseg', backbones='mmdet', timm='timm')
+    return [family for family in FAMILIES if find_spec(needs.get(family, 'torch'))]

@@ -1,0 +1,157 @@
+"""The results of a measurement, as JSON and CSV."""
+
+import csv
+import json
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Dict, List, Optional
+
+from ...fileio import atomic_path
+from .networks import Network
+from .roofline import Layer
+from .timing import Summary
+
+__all__ = ['Results', 'Row']
+
+
+@dataclass(frozen=True)
+class Row:
+    """One network in one backend; times in milliseconds, of one call.
+
+    Attributes:
+        scope: What is in a call: ``'whole'``, or ``'network'`` where a backend's graph ends
+            before decoding, suppression or argmax.
+    """
+
+    network: str
+    label: str
+    family: str
+    group: str
+    form: str
+    backend: str
+    scope: str
+    threads: int
+    batch: int
+    size: int
+    macs: int
+    params: int
+    activations: int
+    median_ms: float
+    min_ms: float
+    p10_ms: float
+    p90_ms: float
+    samples: int
+
+    @classmethod
+    def of(cls, network: Network, backend: str, settings: Any, cost: Dict[str, int],
+           times: Summary) -> 'Row':
+        """A row of what was measured."""
+        whole = backend != 'ncnn' or network.family not in ('detectors', 'segmentors')
+        return cls(network.name, network.label, network.family, network.group, network.form,
+                   backend, 'whole' if whole else 'network', settings.threads, settings.batch,
+                   settings.size or network.size, cost['macs'], cost['params'],
+                   cost['activations'], *(round(t, 4) for t in (
+                       times.median, times.min, times.p10, times.p90)), times.samples)
+
+    @property
+    def gflops(self) -> float:
+        """1e9 multiplications and additions a second, of the median."""
+        return 2e-6 * self.macs * self.batch / self.median_ms
+
+
+@dataclass
+class Results:
+    """Everything a report needs.
+
+    Attributes:
+        command: That made them.
+        started: UTC.
+        finished: UTC.
+        machine: :func:`.machine.describe`.
+        settings: :class:`.study.Settings`.
+        rows: What was timed.
+        peaks: :class:`.machine.Peak` before and after, and the load average.
+        skipped: 'network, backend' and why it was not timed.
+        roofline: Layers of each profiled network.
+    """
+
+    command: str
+    started: str
+    finished: str
+    machine: Dict[str, Any]
+    settings: Dict[str, Any]
+    rows: List[Row]
+    peaks: List[dict] = field(default_factory=list)
+    skipped: Dict[str, str] = field(default_factory=dict)
+    roofline: Dict[str, List[dict]] = field(default_factory=dict)
+
+    def write(self, folder: Path) -> None:
+        """Write ``latency.json`` and ``latency.csv``, each whole or not at all."""
+        with atomic_path(folder / 'latency.json') as path:
+            path.write_text(_compact_json(asdict(self)) + '\n')
+        with atomic_path(folder / 'latency.csv') as path, path.open('w', newline='') as file:
+            writer = csv.DictWriter(file, [f.name for f in fields(Row)], lineterminator='\n')
+            writer.writeheader()
+            writer.writerows(asdict(row) for row in self.rows)
+
+    @classmethod
+    def read(cls, path: Path) -> 'Results':
+        """Read a ``latency.json``, or the one in a folder.
+
+        Raises:
+            ValueError: The file is no such result.
+            FileNotFoundError: It does not exist.
+        """
+        path = path / 'latency.json' if path.is_dir() else path
+        if not path.is_file():
+            raise FileNotFoundError(f'there are no results at {path}: run '
+                                    'tools/benchmark/latency.py first')
+        try:
+            data = json.loads(path.read_text())
+            return cls(**dict(data, rows=[Row(**row) for row in data['rows']]))
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(f'{path} is no result of tools/benchmark/latency.py: {error}') \
+                from error
+
+    def select(self, family: str, backend: Optional[str] = None,
+               form: Optional[str] = None) -> List[Row]:
+        """Rows of a family, in the table's order."""
+        return [row for row in self.rows if row.family == family
+                and backend in (None, row.backend) and form in (None, row.form)]
+
+    @property
+    def backends(self) -> List[str]:
+        """Those that were timed."""
+        return list(dict.fromkeys(row.backend for row in self.rows))
+
+    def layers(self, network: str) -> List[Layer]:
+        """The profiled layers of a network."""
+        return [Layer(**layer) for layer in self.roofline[network]]
+
+    def peak(self) -> Optional[dict]:
+        """The best of all measured peaks, roof by roof."""
+        if not self.peaks:
+            return None
+        best = max(self.peaks, key=lambda peak: peak['gflops'])
+        return dict(best, **{roof: max(peak[roof] for peak in self.peaks)
+                             for roof in ('dram_gbs', 'cache_gbs')})
+
+
+def _compact_json(data: dict) -> str:
+    """JSON with one line for each row and layer."""
+    text = []
+    for key, value in data.items():
+        if isinstance(value, list) and value:
+            inner = ',\n  '.join(json.dumps(item) for item in value)
+            value_text = f'[\n  {inner}]'
+        elif key == 'roofline':
+            parts = []
+            for name, layers in value.items():
+                inner = ',\n   '.join(json.dumps(layer) for layer in layers)
+                parts.append(f'{json.dumps(name)}: [\n   {inner}]')
+            joined = ',\n  '.join(parts)
+            value_text = f'{{\n  {joined}}}'
+        else:
+            value_text = json.dumps(value)
+        text.append(f' {json.dumps(key)}: {value_text}')
+    return '{\n' + ',\n'.join(text) + '\n}'

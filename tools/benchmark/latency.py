@@ -1,0 +1,86 @@
+"""Latency of backbones, detectors and segmentors in PyTorch, ONNX Runtime, OpenVINO and ncnn.
+
+    python tools/benchmark/latency.py --out docs/latency                  # everything, one thread
+    python tools/benchmark/latency.py --nets 'mobileone_s?' resnet18 timm:repvgg_a0 --threads 2
+    python tools/benchmark/latency.py --nets detectors --backends onnxruntime --batch 4 --size 512
+
+Each network gets a short turn in each round; what else the machine does hits all alike. Ctrl-C
+loses nothing: the same command goes on. tools/benchmark/report.py makes tables and pictures of it.
+"""
+
+import argparse
+import logging
+import os
+import shlex
+import sys
+import warnings
+from pathlib import Path
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--out', type=Path, default=Path('work_dirs/latency'),
+                        help='folder for latency.json and latency.csv (default: %(default)s)')
+    parser.add_argument('--nets', nargs='+', metavar='NET',
+                        help='families, names, patterns of names or timm:NAME; by default every '
+                             'family whose library is installed. --list shows them')
+    parser.add_argument('--backends', nargs='+',
+                        default=['torch', 'onnxruntime', 'openvino', 'ncnn'])
+    parser.add_argument('--threads', type=int, default=1)
+    parser.add_argument('--batch', type=int, default=1)
+    parser.add_argument('--size', type=int, help='pixels; default: 224, 320 (detectors), '
+                                                 '512 (segmentors)')
+    parser.add_argument('--rounds', type=int, default=15, help='segmentors take a third of them')
+    parser.add_argument('--turn-ms', type=float, default=50, help='length of a turn in a round')
+    parser.add_argument('--roofline', nargs='*', metavar='NET',
+                        help='networks to profile layer by layer; without a name, none')
+    parser.add_argument('--list', action='store_true', help='list the networks')
+    return parser.parse_args()
+
+
+def main() -> int:
+    args = parse_args()
+    # The libraries read these at import.
+    os.environ['OMP_NUM_THREADS'] = os.environ['MKL_NUM_THREADS'] = str(args.threads)
+    warnings.simplefilter('ignore')
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from mobileone_mm.benchmark.latency import networks, study
+    from mobileone_mm.benchmark.latency.journal import JournalError
+    from mobileone_mm.export import ExportError
+    if args.list:
+        for network in networks.NETWORKS.values():
+            print(f'{network.family:12} {network.name:32} {network.label}')
+        return 0
+    logging.disable(logging.WARNING)
+    settings = study.Settings(
+        tuple(args.nets or networks.default_families()), tuple(args.backends), args.threads,
+        args.batch, args.size, args.rounds, args.turn_ms,
+        study.ROOFLINE if args.roofline is None else tuple(args.roofline))
+    command = f'python {shlex.join(sys.argv)}'
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn('turns'), TimeElapsedColumn(),
+               TextColumn('{task.description}'))
+    try:
+        with Progress(*columns) as bar:
+            task = bar.add_task('')
+            results = study.run(settings, args.out, command, lambda done, total, text: bar.update(
+                task, completed=done, total=total, description=text))
+    except (ValueError, FileNotFoundError, ExportError, JournalError, ModuleNotFoundError) as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f'\ninterrupted; the same command goes on. So far: {args.out}/latency.json')
+        return 130
+    for name, reason in results.skipped.items():
+        print(f'not measured: {name}: {reason}')
+    for row in results.rows:
+        print(f'{row.network:32} {row.backend:12} {row.median_ms:9.2f} ms, min {row.min_ms:.2f}, '
+              f'10 to 90 %: {row.p10_ms:.2f} to {row.p90_ms:.2f}, {row.samples} runs')
+    print(f'{args.out}/latency.json, latency.csv; pictures: '
+          f'python tools/benchmark/report.py {args.out}')
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
