@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from .errors import ExportError
 from .nms import batched_nms
+from .upsampled_argmax import upsampled_argmax
 
 
 class Normalize(nn.Module):
@@ -171,13 +172,15 @@ class SegmentorGraph(ExportGraph):
         argmax: Return labels at the image's size; without, logits at the head's size.
         normalize: As in :class:`ExportGraph`.
         half: As in :class:`ExportGraph`.
+        pick: How the runtime finds the best class fastest, one of
+            :data:`.upsampled_argmax.PICKS`.
 
     Raises:
         ExportError: The segmentor does not predict whole images by one decode head.
     """
 
     def __init__(self, segmentor: nn.Module, argmax: bool = True, normalize: bool = True,
-                 half: bool = False) -> None:
+                 half: bool = False, pick: str = 'argmax') -> None:
         mode = segmentor.test_cfg.get('mode', 'whole')
         if mode != 'whole':
             raise ExportError(f'test_cfg.mode is {mode!r}: a graph predicts whole images; deploy '
@@ -186,7 +189,7 @@ class SegmentorGraph(ExportGraph):
             raise ExportError('cascades of decode heads are not supported: the graph is backbone, '
                               'neck and one decode head')
         super().__init__(segmentor, normalize, half)
-        self.argmax = argmax
+        self.argmax, self.pick = argmax, pick
         self.output_names = ('labels', ) if argmax else ('logits', )
 
     def forward(self, image: Tensor) -> Tensor:
@@ -202,11 +205,12 @@ class SegmentorGraph(ExportGraph):
         logits = head(self.model.extract_feat(self.prepare(image))).float()
         if not self.argmax:
             return logits
-        logits = F.interpolate(logits, size=image.shape[-2:], mode='bilinear',
+        size = image.shape[-2:]
+        if head.out_channels > 1:
+            return upsampled_argmax(logits, size, head.align_corners, self.pick)
+        logits = F.interpolate(logits, size=size, mode='bilinear',
                                align_corners=head.align_corners)
-        if head.out_channels == 1:
-            return (logits.sigmoid() > head.threshold).squeeze(1).long()
-        return logits.argmax(1)
+        return (logits.sigmoid() > head.threshold).squeeze(1).long()
 
 
 def check_head(detector: nn.Module) -> None:

@@ -10,10 +10,12 @@ from .onnx import export_onnx
 INPUT = 'image'
 
 
-def build_graph(job: ExportJob, half: bool) -> Union[DetectorGraph, SegmentorGraph]:
-    """The end-to-end graph of a job's model."""
-    graph = DetectorGraph if job.task == 'detection' else SegmentorGraph
-    return graph(job.model, half=half)
+def build_graph(job: ExportJob, half: bool,
+                pick: str = 'argmax') -> Union[DetectorGraph, SegmentorGraph]:
+    """The end-to-end graph of a job's model; ``pick`` as in :class:`SegmentorGraph`."""
+    if job.task == 'detection':
+        return DetectorGraph(job.model, half=half)
+    return SegmentorGraph(job.model, half=half, pick=pick)
 
 
 def open_axes(job: ExportJob, outputs: Sequence[str]) -> Dict[str, Dict[int, str]]:

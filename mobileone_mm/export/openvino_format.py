@@ -14,7 +14,7 @@ def export(job: ExportJob) -> Path:
     best, on most CPUs float32.
     """
     import openvino
-    graph = build_graph(job, half=False)
+    graph = build_graph(job, half=False, pick='topk')
     intermediate = job.out.with_suffix('.tmp.onnx')
     export_onnx(graph, (job.image, ), intermediate, [INPUT], graph.output_names,
                 open_axes(job, graph.output_names))

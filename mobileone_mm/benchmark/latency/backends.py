@@ -60,7 +60,7 @@ class Preparer:
         self.image = torch.rand(batch, 3, size, size, generator=generator)
         if network.family in ('detectors', 'segmentors'):
             self.image = 255 * self.image  # normalization is in the graph
-        self._onnx: Optional[Path] = None
+        self._onnx: Dict[str, Path] = {}
 
     def call(self, backend: str) -> Call:
         """What runs the network once, from arrays of the host to arrays of the host.
@@ -71,22 +71,24 @@ class Preparer:
         if backend == 'torch':
             return _torch_call(self.module, self.image)
         from ...export.runtimes import load_runtime
-        path = self._ncnn() if backend == 'ncnn' else self.onnx()
+        path = self._ncnn() if backend == 'ncnn' else self.onnx(backend)
         runtime = load_runtime(backend, path, self.threads)
         array = np.ascontiguousarray(self.image.numpy())
         return lambda: runtime(array)
 
-    def onnx(self) -> Path:
-        """The network as an ONNX file."""
-        if self._onnx is None:
+    def onnx(self, backend: str = 'onnxruntime') -> Path:
+        """The network as an ONNX file, as the exporter of this backend writes it."""
+        pick = 'topk' if backend == 'openvino' and hasattr(self.module, 'pick') else 'argmax'
+        if pick not in self._onnx:
             from ...export.onnx import export_onnx
-            path = self.folder / f'{self.network.name}.onnx'
-            with torch.no_grad():
-                outputs = self.module(self.image)
+            module = forms.with_pick(self.module, pick)
+            with torch.inference_mode():
+                outputs = module(self.image)
             count = 1 if isinstance(outputs, Tensor) else len(outputs)
-            self._onnx = export_onnx(self.module, (self.image, ), path, ['image'],
-                                     [f'output{i}' for i in range(count)])
-        return self._onnx
+            self._onnx[pick] = export_onnx(
+                module, (self.image, ), self.folder / f'{self.network.name}_{pick}.onnx',
+                ['image'], [f'output{i}' for i in range(count)])
+        return self._onnx[pick]
 
     def _ncnn(self) -> Path:
         """The network as ncnn's files: detectors and segmentors up to their raw outputs."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ...deploy import reparameterize
 from .networks import Network
 
-__all__ = ['TOLERANCE', 'as_graph', 'build', 'fold', 'without_ends']
+__all__ = ['TOLERANCE', 'as_graph', 'build', 'fold', 'with_pick', 'without_ends']
 
 TOLERANCE = 1e-4
 """Largest change of an output by folding, relative to the largest output."""
@@ -89,3 +89,11 @@ def without_ends(module: nn.Module) -> nn.Module:
     if isinstance(module, SegmentorGraph):
         return SegmentorGraph(module.model, argmax=False, normalize=False)
     return module
+
+
+def with_pick(module: nn.Module, pick: str) -> nn.Module:
+    """A segmentor's graph whose last step is written for another runtime; others as they are."""
+    if getattr(module, 'pick', pick) == pick:
+        return module
+    from ...export.graphs import SegmentorGraph
+    return SegmentorGraph(module.model, pick=pick)
