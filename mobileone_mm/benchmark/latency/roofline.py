@@ -99,10 +99,13 @@ def layers_of(events: Sequence[dict], skip: int = 0) -> List[Layer]:
     for name, args in facts.items():
         inputs, outputs = _tensors(args['input_type_shape']), _tensors(args['output_type_shape'])
         ms = statistics.median(times[name][skip:] or times[name])
-        layers.append(Layer(name, kind_of(args['op_name'], inputs), max(ms, 1e-4),
-                            _macs(args['op_name'], inputs, outputs),
-                            max(1, sum(size * math.prod(shape)
-                                       for size, shape in inputs + outputs))))
+        kind = kind_of(args['op_name'], inputs)
+        if kind == 'linear' and all(len(shape) < 2 for _, shape in inputs[1:]):
+            # ONNX Runtime packed the weights and does not tell their shape.
+            inputs.append((4, (inputs[0][1][-1], outputs[0][1][-1])))
+        moved = sum(size * math.prod(shape) for size, shape in inputs + outputs)
+        layers.append(Layer(name, kind, max(ms, 1e-4), _macs(kind, inputs, outputs),
+                            max(moved, 1)))
     return layers
 
 
@@ -128,8 +131,7 @@ def kind_of(op_name: str, inputs: Tensors) -> str:
     return 'pointwise' if tuple(weight[2:]) == (1, 1) else 'dense'
 
 
-def _macs(op_name: str, inputs: Tensors, outputs: Tensors) -> int:
-    kind = kind_of(op_name, inputs)
+def _macs(kind: str, inputs: Tensors, outputs: Tensors) -> int:
     if kind == 'other':
         return 0
     if kind == 'linear':

@@ -1,0 +1,5 @@
+"""Tables and pictures of what :mod:`mobileone_mm.benchmark.latency` measured."""
+
+from .build import build_report
+
+__all__ = ['build_report']

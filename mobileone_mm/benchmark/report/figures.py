@@ -1,0 +1,314 @@
+"""The pictures, each as PNG and SVG."""
+
+from pathlib import Path
+from typing import Callable, Dict, List, Optional
+
+import matplotlib
+from matplotlib import ticker
+
+from ...fileio import atomic_path
+from ..latency import paper
+from ..latency.results import Results, Row
+from ..latency.roofline import Layer
+from . import numbers
+
+matplotlib.use('Agg')
+import matplotlib.pyplot as plt  # noqa: E402  (after the choice of the backend)
+
+__all__ = ['FIGURES', 'draw']
+
+COLORS = {'MobileOne': '#c1272d', 'MobileNetV2': '#0b5fa5', 'MobileNetV3': '#2a9d8f',
+          'ResNet': '#8d6e63', 'others': '#9e9e9e', 'unfolded': '#e8a33d'}
+KIND_COLORS = {'pointwise': '#c1272d', 'dense': '#0b5fa5', 'depthwise': '#e8a33d',
+               'linear': '#6a4c93', 'other': '#9e9e9e'}
+KIND_LABELS = {'pointwise': '1x1 convolution', 'dense': 'other convolution',
+               'depthwise': 'depthwise convolution', 'linear': 'linear layer', 'other': 'the rest'}
+STYLE = {'font.size': 9, 'axes.spines.top': False, 'axes.spines.right': False,
+         'axes.titlesize': 10, 'axes.titleweight': 'bold', 'svg.hashsalt': 'mobileone_mm',
+         'figure.constrained_layout.use': True, 'legend.frameon': False}
+
+
+def draw(results: Results, folder: Path) -> Dict[str, str]:
+    """Draw every picture for which there are results.
+
+    Returns:
+        Caption of each picture that was drawn, by its name.
+    """
+    drawn = {}
+    with plt.rc_context(STYLE):
+        for name, function in FIGURES.items():
+            figure = function(results)
+            if figure is None:
+                continue
+            for suffix in ('png', 'svg'):
+                with atomic_path(folder / f'{name}.{suffix}') as path:
+                    figure.savefig(path, format=suffix, dpi=110,
+                                   metadata={'Date': None} if suffix == 'svg' else None)
+            plt.close(figure)
+            drawn[name] = CAPTIONS[name]
+    return drawn
+
+
+def _panels(count: int, width: float = 4.6, height: float = 3.5):
+    columns = min(count, 2)
+    rows = -(-count // columns)
+    figure, axes = plt.subplots(rows, columns, squeeze=False,
+                                figsize=(width * columns, height * rows))
+    for axis in axes.flat[count:]:
+        axis.set_visible(False)
+    return figure, list(axes.flat[:count])
+
+
+def _log(axis: plt.Axes, which: str) -> None:
+    getattr(axis, f'set_{which}scale')('log')
+    line = getattr(axis, f'{which}axis')
+    line.set_major_locator(ticker.LogLocator(subs=(1, 2, 5), numticks=12))
+    line.set_major_formatter(ticker.FuncFormatter(lambda value, _: f'{value:g}'))
+    line.set_minor_formatter(ticker.NullFormatter())
+
+
+def _accuracy(results: Results, family: str, what: str) -> Optional[plt.Figure]:
+    """The paper's accuracy over latency, a panel for each backend."""
+    panels = {}
+    for backend in results.backends:
+        rows = [row for row in results.select(family, backend, 'folded')
+                if numbers.accuracy(row) is not None]
+        if len(rows) > 1:
+            panels[backend] = rows
+    if not panels:
+        return None
+    figure, axes = _panels(len(panels))
+    for axis, (backend, rows) in zip(axes, panels.items()):
+        for group in dict.fromkeys(row.group for row in rows):
+            own = [row for row in rows if row.group == group]
+            axis.plot([row.median_ms for row in own], [numbers.accuracy(row) for row in own],
+                      'o-', color=COLORS.get(group, COLORS['others']), label=group)
+        for row in rows:
+            _name_point(axis, row, numbers.accuracy(row))
+        _log(axis, 'x')
+        axis.margins(x=.2, y=.12)
+        suffix = '' if rows[0].scope == 'whole' else ' (raw outputs)'
+        axis.set(title=numbers.BACKENDS[backend] + suffix, xlabel='measured latency, ms',
+                 ylabel=what)
+        axis.grid(alpha=.25)
+    return figure
+
+
+def _name_point(axis: plt.Axes, row: Row, y: float) -> None:
+    label = row.label.replace('MobileOne-', '').replace('MobileNet', '').replace(', stock', '')
+    axis.annotate(label, (row.median_ms, y), textcoords='offset points', xytext=(5, -9),
+                  fontsize=7.5, color=COLORS.get(row.group, COLORS['others']))
+
+
+def accuracy_imagenet(results: Results) -> Optional[plt.Figure]:
+    """Top-1 over latency, classifiers."""
+    return _accuracy(results, 'backbones', "top-1, % (the paper's)")
+
+
+def accuracy_coco(results: Results) -> Optional[plt.Figure]:
+    """Box mAP over latency, detectors."""
+    return _accuracy(results, 'detectors', "box mAP (the paper's)")
+
+
+def accuracy_ade20k(results: Results) -> Optional[plt.Figure]:
+    """MIoU over latency, segmentors."""
+    return _accuracy(results, 'segmentors', "mIoU, % (the paper's)")
+
+
+def rank_correlation(results: Results) -> Optional[plt.Figure]:
+    """Latency over multiply-adds and over parameters, with Spearman's rho."""
+    backend = numbers.main_backend(results)
+    rows = results.select('backbones', backend, 'folded')
+    if len(rows) < 3:
+        return None
+    figure, axes = _panels(2, 4.9, 3.9)
+    theirs = paper.RANK_CORRELATIONS['Xeon']
+    for axis, quantity, key, label in zip(
+            axes, ('macs', 'params'), ('flops', 'params'),
+            ('multiply-adds, millions', 'parameters, millions')):
+        found = numbers.correlation(rows, quantity)
+        for group in dict.fromkeys(row.group for row in rows):
+            own = [row for row in rows if row.group == group]
+            axis.scatter([getattr(row, quantity) / 1e6 for row in own],
+                         [row.median_ms for row in own], s=28, label=group,
+                         color=COLORS.get(group, COLORS['others']))
+        for row in rows:
+            short = row.label.replace('MobileOne-', '').replace('MobileNet', '')
+            axis.annotate(short, (getattr(row, quantity) / 1e6, row.median_ms), fontsize=6,
+                          textcoords='offset points', xytext=(4, -6), color='#555')
+        _log(axis, 'x')
+        _log(axis, 'y')
+        axis.grid(alpha=.25)
+        axis.set(xlabel=label, ylabel=f'{numbers.BACKENDS[backend]}, ms',
+                 title=f'rho = {found.rho:.2f}, p = {found.p:.1g}, {found.count} networks\n'
+                       f"(the paper's Xeon: {theirs[key].rho:.2f}, p = {theirs[key].p:.2f})")
+    axes[0].legend(fontsize=7.5)
+    return figure
+
+
+def _bars(results: Results, family: str, title: str) -> Optional[plt.Figure]:
+    """Latency over that of the first network, grouped by backend."""
+    by_backend = {backend: results.select(family, backend) for backend in results.backends}
+    by_backend = {backend: rows for backend, rows in by_backend.items() if rows}
+    labels = list(dict.fromkeys(row.label for row in results.select(family)))
+    if not by_backend or len(labels) < 2:
+        return None
+    figure, axis = plt.subplots(figsize=(9.2, 3.4))
+    width = .8 / len(by_backend)
+    for i, (backend, rows) in enumerate(by_backend.items()):
+        times = {row.label: row for row in rows}
+        base = times.get(labels[0])
+        if base is None:
+            continue
+        for x, label in enumerate(labels):
+            if label not in times:
+                continue
+            height = times[label].median_ms / base.median_ms
+            bar = axis.bar(x + (i - (len(by_backend) - 1) / 2) * width, height, width * .92,
+                           color=plt.get_cmap('viridis')(.15 + .25 * i),
+                           label=numbers.BACKENDS[backend] if x == 0 else None)
+            axis.bar_label(bar, [f'{height:.2f}'], fontsize=6.5, rotation=90, padding=2)
+    axis.axhline(1, color='#555', lw=.8, ls='--')
+    axis.set_xticks(range(len(labels)), [label.replace('_', ' ') for label in labels])
+    axis.margins(y=.18)
+    axis.set(ylabel=f'latency / {labels[0]}', title=title)
+    axis.legend(ncols=4, fontsize=7.5, loc='upper left')
+    return figure
+
+
+def activations(results: Results) -> Optional[plt.Figure]:
+    """Bars of the activations."""
+    return _bars(results, 'activations', 'A 30-layer network with another activation')
+
+
+def branches(results: Results) -> Optional[plt.Figure]:
+    """Bars of the branches."""
+    return _bars(results, 'branches', 'A 30-layer network with squeeze-and-excitation, '
+                                      'skip connections, both')
+
+
+def folding(results: Results) -> Optional[plt.Figure]:
+    """Bars of unfolded over folded."""
+    rows = [row for row in results.select('backbones', form='folded')
+            if numbers.unfolded_ratio(results, row)]
+    if not rows:
+        return None
+    backends = list(dict.fromkeys(row.backend for row in rows))
+    labels = list(dict.fromkeys(row.label for row in rows))
+    figure, axis = plt.subplots(figsize=(9.2, 3.2))
+    width = .8 / len(backends)
+    for i, backend in enumerate(backends):
+        own = {row.label: numbers.unfolded_ratio(results, row) for row in rows
+               if row.backend == backend}
+        bars = axis.bar([labels.index(label) + (i - (len(backends) - 1) / 2) * width
+                         for label in own], list(own.values()), width * .92,
+                        color=plt.get_cmap('viridis')(.15 + .25 * i),
+                        label=numbers.BACKENDS[backend])
+        axis.bar_label(bars, [f'{value:.1f}' for value in own.values()], fontsize=7)
+    axis.axhline(1, color='#555', lw=.8, ls='--')
+    axis.set_xticks(range(len(labels)), labels)
+    axis.margins(y=.2)
+    axis.set(ylabel='unfolded / folded latency', title='Time that folding saves')
+    axis.legend(ncols=4, fontsize=7.5)
+    return figure
+
+
+def roofline(results: Results) -> Optional[plt.Figure]:
+    """Layers under the measured roofs."""
+    peak = results.peak()
+    names = [name for name in results.roofline
+             if name in ('mobileone_s0', 'mobileone_s1', 'mobileone_s4', 'mobilenet_v2_x1.0')]
+    if not peak or not names:
+        return None
+    figure, axes = _panels(len(names), 4.8, 3.7)
+    for axis, name in zip(axes, names):
+        layers = [layer for layer in results.layers(name) if layer.macs]
+        bound = numbers.bounds(results.layers(name), peak['gflops'])
+        _roofs(axis, peak)
+        _layer_points(axis, layers)
+        label = next((row.label for row in results.rows if row.network == name), name)
+        axis.set(title=f'{label}: {bound.gflops:.0f} GFLOP/s, {100 * bound.of_peak:.0f}% of peak',
+                 xlabel='operations per byte', ylabel='GFLOP/s', xlim=(.5, 400),
+                 ylim=(.6, 2.5 * peak['gflops']))
+    axes[0].legend(fontsize=7, loc='lower right')
+    return figure
+
+
+def _roofs(axis: plt.Axes, peak: dict) -> None:
+    low, high = .3, 1000.
+    for rate, style, label in ((peak['dram_gbs'], '-', 'memory'),
+                               (peak['cache_gbs'], ':', 'cache')):
+        knee = peak['gflops'] / rate
+        axis.plot([low, knee], [rate * low, peak['gflops']], style, color='#444', lw=1,
+                  label=f'{label}, {rate:.0f} GB/s')
+    axis.plot([min(peak['gflops'] / peak['cache_gbs'], 1), high], [peak['gflops']] * 2,
+              color='#444', lw=1.4, label=f'matrix product, {peak["gflops"]:.0f} GFLOP/s')
+    _log(axis, 'x')
+    _log(axis, 'y')
+    axis.grid(alpha=.2)
+
+
+def _layer_points(axis: plt.Axes, layers: List[Layer]) -> None:
+    total = sum(layer.ms for layer in layers)
+    for kind in numbers.KINDS:
+        own = [layer for layer in layers if layer.kind == kind]
+        if own:
+            axis.scatter([layer.intensity for layer in own], [layer.gflops for layer in own],
+                         [8 + 900 * layer.ms / total for layer in own], alpha=.65, lw=0,
+                         color=KIND_COLORS[kind], label=KIND_LABELS[kind])
+
+
+def time_shares(results: Results) -> Optional[plt.Figure]:
+    """Stacked bars of the kinds of layers."""
+    if not results.roofline:
+        return None
+    names = list(results.roofline)
+    figure, axis = plt.subplots(figsize=(9.2, .38 * len(names) + 1.3))
+    labels = {row.network: row.label for row in results.rows}
+    left = [0.] * len(names)
+    for kind in numbers.KINDS:
+        shares = [100 * numbers.kind_shares(results.layers(name))[kind] for name in names]
+        bars = axis.barh(range(len(names)), shares, .75, left=left, label=KIND_LABELS[kind],
+                         color=KIND_COLORS[kind])
+        axis.bar_label(bars, [f'{share:.0f}' if share > 4 else '' for share in shares],
+                       label_type='center', color='white', fontsize=7.5)
+        left = [a + b for a, b in zip(left, shares)]
+    prefixes = dict(ssdlite='SSDLite ', deeplabv3='DeepLabV3 ')
+    axis.set_yticks(range(len(names)), [
+        prefixes.get(name.split('_')[0], '') + labels.get(name, name) for name in names])
+    axis.invert_yaxis()
+    axis.set(xlabel='% of the time', xlim=(0, 100))
+    axis.legend(ncols=5, fontsize=7.5, loc='lower center', bbox_to_anchor=(.5, 1))
+    return figure
+
+
+FIGURES: Dict[str, Callable[[Results], Optional[plt.Figure]]] = {
+    function.__name__: function for function in (
+        accuracy_imagenet, accuracy_coco, accuracy_ade20k, rank_correlation, activations,
+        branches, folding, roofline, time_shares)}
+CAPTIONS: Dict[str, str] = {
+    'accuracy_imagenet':
+        "ImageNet top-1 (the paper's numbers, not measured here) over the latency measured "
+        'here; up and left is better.',
+    'accuracy_coco':
+        "SSDLite on COCO: box mAP (the paper's numbers, not measured here) over the latency"
+        ' measured here; up and left is better.',
+    'accuracy_ade20k':
+        "DeepLabV3 on ADE20K: mIoU (the paper's numbers, not measured here) over the "
+        'latency measured here; up and left is better.',
+    'rank_correlation':
+        "Does a count predict latency? Every folded classifier, with Spearman's rho.",
+    'activations':
+        'What an activation costs: latency of a 30-layer network over that with ReLU.',
+    'branches':
+        'What branches cost: latency of a 30-layer network over that with neither squeeze-'
+        'and-excitation nor skip connections.',
+    'folding':
+        'What folding saves: latency of the unfolded backbone over that of the folded one.',
+    'roofline':
+        "Each layer against the machine's limits: the area of a point is its share of the "
+        "network's time, lines are the measured peaks. A layer at the horizontal line cannot "
+        'get faster on this machine.',
+    'time_shares':
+        'Where the time goes in ONNX Runtime, by kind of layer, in percent.',
+}

@@ -1,0 +1,105 @@
+"""What the tables and pictures say, computed from the results."""
+
+from collections import defaultdict
+from typing import Dict, List, NamedTuple, Optional
+
+from ..latency import paper
+from ..latency.results import Results, Row
+from ..latency.roofline import Layer
+
+__all__ = ['BACKENDS', 'KINDS', 'STOCK', 'Bound', 'Correlation', 'accuracy', 'bounds',
+           'correlation', 'kind_shares', 'main_backend', 'of_network', 'ratio', 'unfolded_ratio']
+
+BACKENDS = dict(torch='PyTorch', onnxruntime='ONNX Runtime', openvino='OpenVINO', ncnn='ncnn')
+KINDS = ('pointwise', 'dense', 'depthwise', 'linear', 'other')
+"""Kinds of layers, see :func:`mobileone_mm.benchmark.latency.roofline.kind_of`."""
+STOCK = dict(backbones='mobilenet_v2_x1.0', detectors='ssdlite_mobilenet_v2',
+             segmentors='deeplabv3_mobilenet_v2')
+PREFIXES = dict(detectors='ssdlite_', segmentors='deeplabv3_')
+
+
+def main_backend(results: Results) -> str:
+    """The backend of the pictures that show only one: ONNX Runtime where it was timed."""
+    return 'onnxruntime' if 'onnxruntime' in results.backends else results.backends[0]
+
+
+def of_network(results: Results, network: str, backend: str) -> Optional[Row]:
+    """The row of a network in a backend, if it was timed."""
+    return next((row for row in results.rows
+                 if (row.network, row.backend) == (network, backend)), None)
+
+
+def accuracy(row: Row) -> Optional[float]:
+    """The paper's top-1, box mAP or mIoU on ADE20K, in percent, where it has one."""
+    if row.form != 'folded':
+        return None
+    name = row.network[len(PREFIXES.get(row.family, '')):]
+    if row.family == 'backbones':
+        return paper.CLASSIFIERS[name].top1 if name in paper.CLASSIFIERS else None
+    if row.family == 'detectors':
+        return paper.DETECTORS.get(name)
+    if row.family == 'segmentors':
+        return paper.SEGMENTORS[name].ade20k if name in paper.SEGMENTORS else None
+    return None
+
+
+class Correlation(NamedTuple):
+    """Spearman's rank correlation over so many networks."""
+
+    rho: float
+    p: float
+    count: int
+
+
+def correlation(rows: List[Row], quantity: str) -> Correlation:
+    """Of the median latency with ``'macs'``, ``'params'`` or ``'activations'``."""
+    from scipy.stats import spearmanr
+    found = spearmanr([row.median_ms for row in rows], [getattr(row, quantity) for row in rows])
+    return Correlation(float(found.statistic), float(found.pvalue), len(rows))
+
+
+def ratio(results: Results, row: Row) -> Optional[float]:
+    """Latency over that of the stock MobileNetV2 in the same family and backend."""
+    stock = of_network(results, STOCK[row.family], row.backend)
+    return row.median_ms / stock.median_ms if stock else None
+
+
+def unfolded_ratio(results: Results, row: Row) -> Optional[float]:
+    """Latency of the unfolded network over that of the folded."""
+    unfolded = of_network(results, f'{row.network}_unfolded', row.backend)
+    return unfolded.median_ms / row.median_ms if unfolded else None
+
+
+def kind_shares(layers: List[Layer]) -> Dict[str, float]:
+    """Each kind's share of a network's time."""
+    times: Dict[str, float] = defaultdict(float)
+    for layer in layers:
+        times[layer.kind] += layer.ms
+    total = sum(times.values())
+    return {kind: times[kind] / total for kind in KINDS}
+
+
+class Bound(NamedTuple):
+    """A network against the machine's peak.
+
+    Attributes:
+        ms: Sum over its layers.
+        gflops: 1e9 operations a second over all of it.
+        of_peak: That as a share of the measured matrix product.
+        least_ms: What its operations would take at that peak.
+        slow_share: Share of the time in layers below half of the peak.
+    """
+
+    ms: float
+    gflops: float
+    of_peak: float
+    least_ms: float
+    slow_share: float
+
+
+def bounds(layers: List[Layer], peak_gflops: float) -> Bound:
+    """Sum up a profile."""
+    ms, macs = sum(layer.ms for layer in layers), sum(layer.macs for layer in layers)
+    slow = sum(layer.ms for layer in layers if layer.gflops < peak_gflops / 2)
+    gflops = 2e-6 * macs / ms
+    return Bound(ms, gflops, gflops / peak_gflops, 2e-6 * macs / peak_gflops, slow / ms)

@@ -1,0 +1,31 @@
+"""Tables and pictures of what tools/benchmark/latency.py measured.
+
+    python tools/benchmark/report.py docs/latency --page docs/latency.md
+
+Writes PNG and SVG pictures and one self-contained page, latency.html, beside the results.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from mobileone_mm.benchmark.report import build_report
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('folder', type=Path, help='of latency.json')
+    parser.add_argument('--page', type=Path, help='Markdown page (default: FOLDER/latency.md)')
+    args = parser.parse_args()
+    try:
+        files = build_report(args.folder, args.page)
+    except (FileNotFoundError, ValueError) as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 1
+    print('\n'.join(map(str, files)))
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
