@@ -125,8 +125,8 @@ def test_thirty_layers(se, skip):
     weights = [m for m in net.modules()
                if isinstance(m, (nn.Conv2d, nn.Linear)) and id(m) not in gates]
     assert len(weights) == 30
-    # All stride-1 depthwise layers, and the pointwise ones that keep their width.
-    assert sum(layer.skip for layer in net.layers) == (18 if skip else 0)
+    # Ten depthwise layers of stride 1, and nine pointwise ones that keep their width.
+    assert sum(layer.skip for layer in net.layers) == (19 if skip else 0)
     assert sum(isinstance(m, nn.Hardswish) for m in net.modules()) == 29
     assert net(torch.zeros(1, 3, 32, 32)).shape == (1, 1000)
 

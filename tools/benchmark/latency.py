@@ -31,7 +31,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--batch', type=int, default=1)
     parser.add_argument('--size', type=int, help='pixels; default: 224, 320 (detectors), '
                                                  '512 (segmentors)')
-    parser.add_argument('--rounds', type=int, default=15, help='segmentors take a third of them')
+    parser.add_argument('--rounds', type=int, default=10,
+                        help='segmentors take a third of them (default: %(default)s)')
     parser.add_argument('--turn-ms', type=float, default=50, help='length of a turn in a round')
     parser.add_argument('--roofline', nargs='*', metavar='NET',
                         help='networks to profile layer by layer; without a name, none')

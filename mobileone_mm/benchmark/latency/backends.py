@@ -12,6 +12,9 @@ from .networks import Network
 
 __all__ = ['BACKENDS', 'Preparer', 'check_backends']
 
+TOLERANCE = 1e-2
+"""Largest difference of a backend's logits, relative to the largest logit."""
+
 Call = Callable[[], object]
 BACKENDS: Dict[str, str] = {
     'torch': 'torch', 'onnxruntime': 'onnxruntime', 'openvino': 'openvino', 'ncnn': 'ncnn'}
@@ -61,6 +64,7 @@ class Preparer:
         if network.family in ('detectors', 'segmentors'):
             self.image = 255 * self.image  # normalization is in the graph
         self._onnx: Dict[str, Path] = {}
+        self._expected: Optional[Tensor] = None
 
     def call(self, backend: str) -> Call:
         """What runs the network once, from arrays of the host to arrays of the host.
@@ -75,6 +79,24 @@ class Preparer:
         runtime = load_runtime(backend, path, self.threads)
         array = np.ascontiguousarray(self.image.numpy())
         return lambda: runtime(array)
+
+    def check(self, outputs: object) -> None:
+        """Compare a classifier's logits with PyTorch's: a wrong conversion is not worth timing.
+
+        Raises:
+            mobileone_mm.export.ParityError: They differ by more than ``TOLERANCE``.
+        """
+        if self.network.family in ('detectors', 'segmentors'):
+            return  # whose exports have parity checks of their own
+        from ...export import ParityError
+        if self._expected is None:
+            with torch.inference_mode():
+                self._expected = self.module(self.image)
+        logits = torch.as_tensor(outputs if isinstance(outputs, Tensor) else outputs[0])
+        change = float((logits.reshape(self._expected.shape) - self._expected).abs().max()
+                       / self._expected.abs().max())
+        if not change <= TOLERANCE:
+            raise ParityError(f"its logits differ from PyTorch's by {change:.0e} of the largest")
 
     def onnx(self, backend: str = 'onnxruntime') -> Path:
         """The network as an ONNX file, as the exporter of this backend writes it."""

@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import json
 import os
 import tempfile
 from dataclasses import asdict, dataclass
@@ -49,7 +50,7 @@ class Settings:
     threads: int = 1
     batch: int = 1
     size: Optional[int] = None
-    rounds: int = 15
+    rounds: int = 10
     turn_ms: float = 50.
     roofline: Tuple[str, ...] = ROOFLINE
 
@@ -171,8 +172,7 @@ class _Job:
             name = f'{network.name}|{backend}'
             try:
                 call = preparer.call(backend)
-                for _ in range(2):
-                    call()
+                preparer.check(call())  # and warm up
             except (ExportError, RuntimeError, NotImplementedError, ValueError) as error:
                 text = str(error).strip() or type(error).__name__
                 self.journal.note(f'skipped {name}', text.splitlines()[0][:300])
@@ -213,7 +213,7 @@ class _Job:
                                        summarize(samples)))
         return Results(
             command=command, started=self.started, finished=self._now(), machine=facts,
-            settings=asdict(self.settings), rows=rows,
+            settings=json.loads(json.dumps(asdict(self.settings))), rows=rows,
             peaks=[notes[n] for n in ('peak before', 'peak after') if n in notes],
             skipped={name[len('skipped '):].replace('|', ', '): reason
                      for name, reason in notes.items() if name.startswith('skipped ')},

@@ -94,7 +94,11 @@ NOTES = {
     'segmentors': 'From the image to the label map at its size, normalization included; ncnn up to '
                   "the logits at the head's stride. The stock config computes at output stride 8, "
                   "this package's configs at 16; the row 'at stride 16' is the stock model with "
-                  "that stride and its dilations. S4 is without squeeze-and-excitation, as there.",
+                  "that stride and its dilations. S4 is without squeeze-and-excitation, as there. "
+                  'Most of the time is in the ASPP head, whose dilated convolutions the runtimes '
+                  'already compute without the padding. The label map was what could be mended: '
+                  'it is now found by matrix products (tools/benchmark/label_map.py measures '
+                  'the gain).',
     'activations': "The paper's Table 2. It gives no more of its network than 30 layers; ours is "
                    'MobileNetV1 with one more pair of convolutions. SE-ReLU is a '
                    "squeeze-and-excitation before each ReLU; dynamic ReLU is mmdet's DyReLU.",

@@ -53,7 +53,11 @@ class Correlation(NamedTuple):
 
 def correlation(rows: List[Row], quantity: str) -> Correlation:
     """Of the median latency with ``'macs'``, ``'params'`` or ``'activations'``."""
-    from scipy.stats import spearmanr
+    try:
+        from scipy.stats import spearmanr
+    except ImportError as error:
+        raise ModuleNotFoundError("the report needs scipy: pip install 'mobileone_mm[benchmark]'",
+                                  name='scipy') from error
     found = spearmanr([row.median_ms for row in rows], [getattr(row, quantity) for row in rows])
     return Correlation(float(found.statistic), float(found.pvalue), len(rows))
 
