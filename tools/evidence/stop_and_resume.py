@@ -68,7 +68,8 @@ def main() -> None:
     expected, found = losses(whole), losses(cut)
     for step, loss in expected.items():
         print(f'iteration {step}: uninterrupted {loss:.6f}, '
-              f'{"before the stop" if step <= before else "resumed"} {found.get(step)}')
+              f'{"before the stop" if step <= before else "resumed"} '
+              f'{found.get(step, float("nan")):.6f}')
     if found != expected:
         sys.exit('error: the losses differ')
     print(f'the {len(expected)} losses are equal; stopped by SIGTERM after iteration {before}')

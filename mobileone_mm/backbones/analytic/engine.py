@@ -23,6 +23,9 @@ FLOAT_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 PLAIN_CONVS = (nn.Conv2d.forward, SubsampledPointwiseConv2d.forward)
 HOOKS = ('_forward_hooks', '_forward_pre_hooks', '_backward_hooks', '_backward_pre_hooks')
 
+# torch.compiler has it from torch 2.3 on.
+_is_compiling = getattr(torch.compiler, 'is_compiling', None) or torch._utils.is_compiling
+
 
 def check_branch_engine(name: str) -> str:
     """Return ``name``.
@@ -58,7 +61,7 @@ def analytic_forward(block: nn.Module, x: Tensor) -> Optional[Tensor]:
     if branches is None or not _accepts(branches, x):
         return None
     if not any(uses_batch(norm) for norm in branches.norms):
-        if torch.compiler.is_compiling():
+        if _is_compiling():
             return None
         return block.activation(block.se(_running_fold(block, x)))
     function = _choose(block, x)
