@@ -15,10 +15,12 @@ from typing import Any, Dict, Iterator, List, Sequence, Tuple, Union
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .coreml_nms import OUTPUTS, RAW_OUTPUTS, with_suppression
 from .decode_settings import detector_settings
+from .errors import ExportError
 from .graphs import RawDetectorGraph, SegmentorGraph, decode_deltas
 from .job import ExportJob, Interface
 from .ssd_decode import select
@@ -60,11 +62,26 @@ class CoreMLDetector(RawDetectorGraph):
 
 
 class CoreMLSegmentor(SegmentorGraph):
-    """A segmentor whose label map has no batch axis."""
+    """A segmentor whose label map has no batch axis, by Core ML's own upsampling.
+
+    Args:
+        segmentor: As in :class:`SegmentorGraph`, with a channel for each class.
+
+    Raises:
+        ExportError: The head has one channel, or as in :class:`SegmentorGraph`.
+    """
+
+    def __init__(self, segmentor: nn.Module) -> None:
+        super().__init__(segmentor, argmax=False)
+        if segmentor.decode_head.out_channels == 1:
+            raise ExportError('a decode head with one output channel is not exported to Core ML')
+        self.output_names = ('labels', )
 
     def forward(self, image: Tensor) -> Tensor:
         """Labels (H, W), int32, of an image (1, 3, H, W), 0 to 255."""
-        return super().forward(image)[0].int()
+        logits = F.interpolate(super().forward(image), size=image.shape[-2:], mode='bilinear',
+                               align_corners=self.model.decode_head.align_corners)
+        return logits.argmax(1)[0].int()
 
 
 def export(job: ExportJob) -> Path:
