@@ -130,7 +130,10 @@ class MobileOneBlock(nn.Module):
             y = analytic_forward(self, x)
             if y is not None:
                 return y
-        return self.activation(self.se(sum(branch(x) for branch in self.branches())))
+        y, *others = (branch(x) for branch in self.branches())
+        for other in others:
+            y = y + other
+        return self.activation(self.se(y))
 
     def equivalent_kernel_bias(self, dtype: torch.dtype = torch.float64) -> KernelBias:
         """The convolution that equals the branches in eval mode; differentiable, no side effects.

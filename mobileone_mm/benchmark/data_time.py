@@ -12,7 +12,7 @@ from mmengine.runner import Runner
 
 from ..engine import make_resumable
 
-__all__ = ['LoopTimes', 'measure_loop']
+__all__ = ['LoopTimes', 'endless_runner', 'measure_loop']
 
 
 @dataclass(frozen=True)
@@ -46,16 +46,7 @@ def measure_loop(cfg: Config, rounds: int = 12, iterations: int = 4,
         iterations: How many of each are measured in a round.
         batch_size: Of a process. Defaults to the config's.
     """
-    if batch_size:
-        cfg.train_dataloader.batch_size = batch_size
-    cfg.model.backbone.init_cfg = None
-    for part in ('val', 'test'):
-        for name in ('cfg', 'dataloader', 'evaluator'):
-            cfg[f'{part}_{name}'] = None
-    make_resumable(cfg)
-    cfg.default_hooks.checkpoint = None
-    cfg.train_cfg['max_iters' if 'max_iters' in cfg.train_cfg else 'max_epochs'] = 10**6
-    runner = Runner.from_cfg(cfg)
+    runner = endless_runner(cfg, batch_size)
     loader = cfg.train_dataloader
     depth = loader.get('num_workers', 0) * (loader.get('prefetch_factor') or 2)
     hook = _TurnsHook(rounds, iterations, skip=max(1, depth))
@@ -65,6 +56,25 @@ def measure_loop(cfg: Config, rounds: int = 12, iterations: int = 4,
     except _Finished:
         pass
     return hook.result(loader.get('num_workers', 0))
+
+
+def endless_runner(cfg: Config, batch_size: Optional[int] = None) -> Runner:
+    """A runner that trains on and on: no validation, no checkpoints, random weights.
+
+    Args:
+        cfg: A config for training; it is changed.
+        batch_size: Of a process. Defaults to the config's.
+    """
+    if batch_size:
+        cfg.train_dataloader.batch_size = batch_size
+    cfg.model.backbone.init_cfg = None
+    for part in ('val', 'test'):
+        for name in ('cfg', 'dataloader', 'evaluator'):
+            cfg[f'{part}_{name}'] = None
+    make_resumable(cfg)
+    cfg.default_hooks.checkpoint = None
+    cfg.train_cfg['max_iters' if 'max_iters' in cfg.train_cfg else 'max_epochs'] = 10**6
+    return Runner.from_cfg(cfg)
 
 
 class _Finished(Exception):

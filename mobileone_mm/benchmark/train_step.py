@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..backbones import MobileOne, MobileOneBlock
 
-__all__ = ['build', 'format_table', 'measure', 'peak_memory', 'saved_bytes']
+__all__ = ['build', 'format_markdown', 'format_table', 'measure', 'peak_memory', 'saved_bytes']
 
 OTHERS = ('timm', 'mmpretrain')
 
@@ -161,6 +161,31 @@ def format_table(rows: List[dict], header: bool = True) -> str:
         peak = f'{row["peak_mb"]:9.0f}' if 'peak_mb' in row else f'{"-":>9}'
         lines.append(f'{row["arch"]:5}{row["net"]:12}{row["threads"]:8}{row["cpu_ms"]:9.0f}'
                      f'{row["ratio"]:9.2f}{row["saved_mb"]:10.1f}{row["saved_ratio"]:9.2f}{peak}')
+    return '\n'.join(lines)
+
+
+def format_markdown(rows: List[dict]) -> str:
+    """A table with a line a variant and number of threads, ratios to the first net in columns."""
+    first, *others = dict.fromkeys(row['net'] for row in rows)
+    groups: Dict[tuple, Dict[str, dict]] = {}
+    for row in rows:
+        groups.setdefault((row['arch'], row['threads']), {})[row['net']] = row
+    with_peak = all('peak_mb' in row for row in rows)
+    titles = ['', 'threads', f'{first}, CPU ms', *(f'{net}, time' for net in others),
+              f'{first}, saved MB', *(f'{net}, memory' for net in others)]
+    if with_peak:
+        titles += [f'{net}, peak MB' for net in (first, *others)]
+    lines = ['| ' + ' | '.join(titles) + ' |', '|' + '--|' * len(titles)]
+    for (arch, threads), nets in groups.items():
+        def cells(key: str, digits: int, names: Sequence[str], nets: dict = nets) -> List[str]:
+            return [f'{nets[net][key]:.{digits}f}' if net in nets else '-' for net in names]
+
+        line = [arch.upper(), str(threads),
+                *cells('cpu_ms', 0, [first]), *cells('ratio', 2, others),
+                *cells('saved_mb', 0, [first]), *cells('saved_ratio', 2, others)]
+        if with_peak:
+            line += cells('peak_mb', 0, [first, *others])
+        lines.append('| ' + ' | '.join(line) + ' |')
     return '\n'.join(lines)
 
 

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .moments import ConvShape, Moments, Rows, accumulation_dtype
+from .moments import ConvShape, Moments, accumulation_dtype, channel_sum
 
 __all__ = ['LAG_SHAPE', 'depthwise_lag_moments', 'depthwise_lag_input_grad']
 
@@ -147,10 +147,9 @@ def depthwise_lag_moments(x: Tensor) -> Moments:
     dtype = accumulation_dtype(x.dtype)
     batch, channels, height, width = x.shape
     count = batch * height * width
-    rows = Rows(x)
-    matrix = rows.view(x).to(dtype)
-    m = (rows.sum(matrix) / count).to(dtype)
-    d = rows.unview(matrix - rows.spread(m, dtype), x.shape)
+    x = x.to(dtype)
+    m = channel_sum(x) / count
+    d = x - m.view(1, -1, 1, 1)
     second = _second_moments(d).div_(count)
 
     image = d.sum(0)

@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 __all__ = [
-    'Kernels', 'DenseKernels', 'DepthwiseKernels', 'TapKernels', 'FoldState', 'FoldGrads',
-    'fold_bias', 'fold_backward',
+    'Kernels', 'DenseKernels', 'DepthwiseKernels', 'FoldState', 'FoldGrads', 'fold_bias',
+    'fold_backward',
 ]
 
 
@@ -98,22 +98,6 @@ class DepthwiseKernels(Kernels):
 
     def apply(self, quadratic: Tensor, mean: Tensor) -> Tensor:  # noqa: D102
         return (quadratic * mean.unsqueeze(1)).sum(2)
-
-
-class TapKernels(DepthwiseKernels):
-    """Depthwise kernels whose branches read one tap each: covariances between taps do not matter.
-
-    ``cov`` and what :meth:`quadratic` gives are diagonals, (C, K).
-    """
-
-    def times(self, cov: Tensor) -> Tensor:  # noqa: D102
-        return self.weight * cov
-
-    def quadratic(self, scale: Tensor) -> Tensor:  # noqa: D102
-        return (self.weight.square() * scale.unsqueeze(2)).sum(0)
-
-    def apply(self, quadratic: Tensor, mean: Tensor) -> Tensor:  # noqa: D102
-        return quadratic * mean
 
 
 class DenseKernels(Kernels):

@@ -12,15 +12,15 @@ Moments of float16 and bfloat16 inputs are accumulated and returned in float32. 
 float64: where the mean is large against the deviation, a rounded mean would shift every output.
 """
 
-from typing import Iterator, NamedTuple, Optional, Sequence, Tuple
+from typing import Iterator, NamedTuple, Optional, Tuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 __all__ = [
-    'ConvShape', 'Moments', 'accumulation_dtype', 'channel_moments', 'dense_moments',
-    'depthwise_patch_moments', 'dense_input_grad', 'depthwise_patch_input_grad', 'Rows',
+    'ConvShape', 'Moments', 'accumulation_dtype', 'centre', 'channel_sum', 'channel_sum_squares',
+    'dense_moments', 'depthwise_patch_moments', 'dense_input_grad', 'depthwise_patch_input_grad',
 ]
 
 
@@ -51,75 +51,29 @@ def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-class Rows:
-    """Views (B, C, H, W) tensors of one memory format as matrices that broadcast per channel.
-
-    Contiguous: (B * C, H * W), a row a channel of an image. channels_last: (B * H * W, C).
-    torch's elementwise and reduction kernels are several times faster on these than on four axes.
-    """
-
-    def __init__(self, like: Tensor) -> None:
-        self.batch, self.channels = like.shape[:2]
-        self.by_channel = like.is_contiguous()
-
-    def view(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> matrix, without a copy."""
-        if self.by_channel:
-            return x.view(self.batch * x.shape[1], -1)
-        return x.permute(0, 2, 3, 1).view(-1, x.shape[1])
-
-    def unview(self, matrix: Tensor, shape: torch.Size) -> Tensor:
-        """Undo :meth:`view`."""
-        if self.by_channel:
-            return matrix.view(shape)
-        return matrix.view(shape[0], *shape[2:], shape[1]).permute(0, 3, 1, 2)
-
-    def spread(self, per_channel: Tensor, dtype: torch.dtype) -> Tensor:
-        """(C,) -> what broadcasts against the matrix."""
-        v = per_channel.to(dtype).unsqueeze(0)
-        return v.expand(self.batch, -1).reshape(-1, 1) if self.by_channel else v
-
-    def sum(self, matrix: Tensor) -> Tensor:
-        """Matrix -> (C,), summed over images and positions."""
-        if not self.by_channel:
-            return matrix.sum(0)
-        return matrix.sum(1).view(self.batch, self.channels).sum(0)
-
-    def sum_squares(self, matrix: Tensor) -> Tensor:
-        """As :meth:`sum`, of squares."""
-        if not self.by_channel:
-            return torch.linalg.vector_norm(matrix, dim=0).square_()
-        norms = torch.linalg.vector_norm(matrix, dim=1).square_()
-        return norms.view(self.batch, self.channels).sum(0)
+def channel_sum(x: Tensor) -> Tensor:
+    """``sum_o x_o`` of each channel: (C,)."""
+    return x.sum((0, 2, 3))
 
 
-def channel_moments(x: Tensor) -> Moments:
-    """Per-channel mean and variance: ``v_c = sum (x_c - mean_c)^2 / n``, two-pass.
+def channel_sum_squares(x: Tensor) -> Tensor:
+    """``sum_o x_o^2`` of each channel: (C,)."""
+    if x.is_contiguous():
+        return torch.linalg.vector_norm(x, dim=(2, 3)).square_().sum(0)
+    return channel_sum(x * x)
 
-    ``torch.var_mean`` over (0, 2, 3) and the batch norm's own kernel are several times slower on
-    CPU.
+
+def centre(x: Tensor, inplace: bool = False) -> Tuple[Tensor, Tensor]:
+    """Take each channel's mean over the first image off, so that sums of squares do not cancel.
+
+    Of B images, that mean is within sqrt(B) deviations of the mean over all of them.
 
     Returns:
-        Moments of one tap a channel: mean (C, 1), cov (C, 1), the variance.
+        What is left, and what was taken (C,).
     """
-    dtype = accumulation_dtype(x.dtype)
-    count = x.numel() // x.shape[1]
-    rows = Rows(x)
-    shift = rows.sum(rows.view(x).to(dtype)) / count
-    sums = []
-    for piece in _cache_sized(x):
-        rows = Rows(piece)
-        centred = rows.view(piece).to(dtype) - rows.spread(shift, dtype)
-        sums.append((rows.sum(centred), rows.sum_squares(centred)))
-    rest, var = sums[0] if len(sums) == 1 else map(sum, zip(*sums))
-    rest = rest / count
-    var = (var / count - rest.square()).clamp_min_(0)
-    return Moments((shift.double() + rest).unsqueeze(1), var.unsqueeze(1), count)
-
-
-def _cache_sized(x: Tensor) -> Sequence[Tensor]:
-    """Images together or one by one: temporaries of a large batch would leave the cache."""
-    return x.split(1) if x[0].numel() > SPLIT_ELEMENTS else (x, )
+    shift = x[0].mean((1, 2))
+    column = shift.view(1, -1, 1, 1)
+    return (x.sub_(column) if inplace else x - column), shift
 
 
 def patches(x: Tensor, shape: ConvShape) -> Tensor:
@@ -168,8 +122,6 @@ def _patch_mean(x: Tensor, shape: ConvShape, dtype: torch.dtype) -> Tensor:
     return p.sum(2).div_(x.shape[0] * p.shape[2])
 
 
-# Above this size, images are taken one by one.
-SPLIT_ELEMENTS = 1 << 17
 # What one chunk of patches may hold: larger ones leave the cache, smaller ones cost calls.
 CHUNK_ELEMENTS = 1 << 18
 
@@ -256,8 +208,7 @@ def dense_moments(x: Tensor, shape: ConvShape) -> Moments:
     """
     dtype = accumulation_dtype(x.dtype)
     if shape == ConvShape():
-        rows = Rows(x)
-        shift = (rows.sum(rows.view(x).to(dtype)) / (x.numel() // x.shape[1])).to(dtype)
+        shift = channel_sum(x.to(dtype)) / (x.numel() // x.shape[1])
     else:
         shift = _patch_mean(x, shape, dtype).flatten()
     cov = x.new_zeros(shift.numel(), shift.numel(), dtype=dtype)

@@ -2,15 +2,26 @@
 
 All nets live in one process and take turns, so that a busy machine slows all of them. Times are CPU
 times of the process; ratios are to the first net given, by default the plain conv + BN + ReLU net
-of the same widths, which is what training can hardly undercut. Example::
+of the same widths, which is what training can hardly undercut. Examples::
 
+    python tools/benchmark/train_step.py --markdown --threads 1 2 --peak-memory  # README's table
     python tools/benchmark/train_step.py --arch s0 s1 --rounds 9 --json train_step.json
+    python tools/benchmark/train_step.py --arch s0 --profile  # where the time goes, by operator
 """
 
 import argparse
 import json
 
-from mobileone_mm.benchmark.train_step import format_table, measure, peak_memory
+import torch
+
+from mobileone_mm.benchmark.op_profile import format_profile, profile_step
+from mobileone_mm.benchmark.train_step import (
+    build,
+    format_markdown,
+    format_table,
+    measure,
+    peak_memory,
+)
 
 
 def parse_args() -> argparse.Namespace:
@@ -25,12 +36,30 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--channels-last', action='store_true')
     parser.add_argument('--peak-memory', action='store_true',
                         help='also the peak resident memory, in a process for each net')
+    parser.add_argument('--markdown', action='store_true',
+                        help='print one table at the end, as in README.md')
+    parser.add_argument('--profile', action='store_true',
+                        help='instead: CPU time of each net by operator and size of the map')
     parser.add_argument('--json', help='write the measurements to this file')
     return parser.parse_args()
 
 
+def print_profiles(args: argparse.Namespace) -> None:
+    torch.set_num_threads(1)
+    layout = torch.channels_last if args.channels_last else torch.contiguous_format
+    x = torch.randn(args.batch_size, 3, args.image_size, args.image_size)
+    for arch in args.arch:
+        for net in args.nets:
+            model = build(arch, net).to(memory_format=layout)
+            rows = profile_step(model, x.to(memory_format=layout), args.rounds)
+            print(f'\n{arch} {net}\n\n{format_profile(rows)}', flush=True)
+
+
 def main() -> None:
     args = parse_args()
+    if args.profile:
+        print_profiles(args)
+        return
     rows = []
     for threads in args.threads:
         for arch in args.arch:
@@ -42,6 +71,8 @@ def main() -> None:
                                                  args.image_size, threads, args.channels_last)
             rows += new
             print(format_table(new, header=len(rows) == len(new)), flush=True)
+    if args.markdown:
+        print('\n' + format_markdown(rows))
     if args.json:
         with open(args.json, 'w') as f:
             json.dump(rows, f, indent=1)

@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ...reparam import moment_fold as fold
 from ...reparam import moments as mo
 from ...reparam.lags import LAG_SHAPE, depthwise_lag_input_grad, depthwise_lag_moments
-from .kernels import like_format, pointwise_kernel_grad
+from .kernels import like_format
 from .norms import BranchStatistics, normalise, reduce_over, stack_affine, sync_groups
 
 __all__ = ['BranchPlan', 'FoldedConv']
@@ -84,8 +84,8 @@ class FoldedConv(Function):
         products = kernels.times(moments.cov)
         var = kernels.variances(moments.cov, products)
         mean = kernels.project(moments.mean)
-        gamma = stack_affine(gammas, 1., var)
-        beta = stack_affine(betas, 0., var)
+        gamma = stack_affine(gammas, 1., var, dtype)
+        beta = stack_affine(betas, 0., var, dtype)
         stats = normalise(norms, gamma, mean, var, moments.count)
         kernel = kernels.combine(stats.scale).to(x.dtype)
         bias = fold.fold_bias(kernel, moments.mean, beta, stats.scale, stats.shift)
@@ -153,23 +153,18 @@ def _backward(ctx, x: Tensor, grad: Tensor, kernel: Tensor, kernels: fold.Kernel
     exact = torch.float64 if ctx.ill_conditioned else dtype
     by_lags = _by_lags(x, plan)
     x, kernel, grad = x.to(exact), kernel.to(exact), grad.to(exact)
-    rows = mo.Rows(grad)
-    grad_bias = rows.sum(rows.view(grad))
+    grad_bias = mo.channel_sum(grad)
     # Centred, it gives the kernel's gradient against the centred patches, without cancellation.
     mean_grad = grad_bias / ctx.count
-    rows.view(grad).sub_(rows.spread(mean_grad, exact))
+    grad.sub_(mean_grad.view(1, -1, 1, 1))
     size = [shape.kernel_size] * 2
-    needs_x, grad_x = ctx.needs_input_grad[0], None
-    if plan.depthwise or shape != mo.ConvShape():
-        grad_x, grad_kernel, _ = torch.ops.aten.convolution_backward(
-            grad, x, kernel.view(len(kernel), -1, *size), None, [shape.stride] * 2,
-            [shape.padding] * 2, [shape.dilation] * 2, False, [0, 0],
-            x.shape[1] if plan.depthwise else 1, [by_lags and needs_x, True, False])
-        grad_kernel = grad_kernel.flatten(1)
-    else:
-        grad_kernel = pointwise_kernel_grad(x, like_format(grad, x))
-    grads = fold.fold_backward(kernels, state, grad_kernel.to(dtype), grad_bias.to(dtype),
-                               ctx.count, ctx.reduce)
+    needs_x = ctx.needs_input_grad[0]
+    grad_x, grad_kernel, _ = torch.ops.aten.convolution_backward(
+        grad, x, kernel.view(len(kernel), -1, *size), None, [shape.stride] * 2,
+        [shape.padding] * 2, [shape.dilation] * 2, False, [0, 0],
+        x.shape[1] if plan.depthwise else 1, [by_lags and needs_x, True, False])
+    grads = fold.fold_backward(kernels, state, grad_kernel.flatten(1).to(dtype),
+                               grad_bias.to(dtype), ctx.count, ctx.reduce)
     if not needs_x:
         return None, grads
     back = kernel * mean_grad.unsqueeze(1) if plan.depthwise else mean_grad @ kernel

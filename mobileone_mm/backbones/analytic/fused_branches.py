@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from ...reparam import moment_fold as fold
 from ...reparam import moments as mo
+from ...reparam import tap_fold as fold
 from .folded_conv import BranchPlan
 from .kernels import (
     add_scaled_,
@@ -17,7 +17,6 @@ from .kernels import (
     channel_dots,
     like_format,
     pointwise_input_grad_,
-    pointwise_kernel_grad,
 )
 from .norms import normalise, reduce_over, stack_affine, sync_groups
 
@@ -31,9 +30,7 @@ RECOMPUTE_PIXELS = 28 * 28
 class FusedBranches(Function):
     """``relu(a_1 y + a_2 x + c)`` with ``y = W x``; keeps x, the output and maybe y.
 
-    y and x at the outputs' positions are the two taps of a depthwise fold
-    (:mod:`mobileone_mm.reparam.moment_fold`): the kernel of the convolution's branch is (1, 0),
-    that of the 1x1 branch (0, w), that of the identity (0, 1).
+    y and x at the outputs' positions are the two taps of :mod:`mobileone_mm.reparam.tap_fold`.
     """
 
     @staticmethod
@@ -41,63 +38,79 @@ class FusedBranches(Function):
         b = len(plan.norms)
         weights, gammas, betas = tensors[:-2 * b], tensors[-2 * b:-b], tensors[-b:]
         y = _convolve(x, weights[0], plan)
-        sources = [y] if b == 1 else [y, _at_outputs(x, y, plan.shape.stride)]
-        moments = _stack_moments([mo.channel_moments(source) for source in sources])
-        dtype = moments.cov.dtype
-        kernels = _tap_kernels(weights, plan, dtype)
-        products = kernels.times(moments.cov)
-        var = kernels.variances(moments.cov, products)
-        stats = normalise(plan.norms, stack_affine(gammas, 1., var), kernels.project(moments.mean),
-                          var, moments.count)
-        slopes = kernels.combine(stats.scale)
-        offset = fold.fold_bias(slopes, moments.mean, stack_affine(betas, 0., var), stats.scale,
-                                stats.shift)
-        out = channel_affine(y.to(dtype), slopes[:, 0], offset.to(dtype))
+        dtype = mo.accumulation_dtype(y.dtype)
+        sources = [mo.centre(y.to(dtype), inplace=True)]
         if b > 1:
-            add_scaled_(out, sources[1].to(dtype), slopes[:, 1])
+            sources.append(mo.centre(_at_outputs(x, y, plan.shape.stride).to(dtype)))
+        centred, shifts = zip(*sources)
+        count = y.numel() // y.shape[1]
+        rest, var = fold.tap_moments(
+            torch.stack([mo.channel_sum(source) for source in centred]),
+            torch.stack([mo.channel_sum_squares(source) for source in centred]), count)
+        mean = rest + torch.stack(shifts)
+        taps = _taps(weights, plan)
+        branch_mean, branch_var = taps.statistics(mean, var)
+        stats = normalise(plan.norms, stack_affine(gammas, 1., branch_mean, dtype), branch_mean,
+                          branch_var, count)
+        slopes = taps.to_taps(stats.scale).to(dtype)
+        offset = stack_affine(betas, 0., branch_mean, dtype).sum(0) - (slopes * rest).sum(0)
+        if stats.shift is not None:
+            offset += (stats.scale * stats.shift).sum(0)
+        out = channel_affine(centred[0], slopes[0], offset.to(dtype))
+        if b > 1:
+            add_scaled_(out, centred[1], slopes[1])
         if plan.relu:
             out.relu_()
         out = out.to(x.dtype)
-        ctx.plan, ctx.count, ctx.reduce = plan, moments.count, None
+        ctx.plan, ctx.count, ctx.reduce = plan, count, None
         for group in sync_groups(plan.norms):
-            ctx.reduce = reduce_over(group, moments.count)
+            ctx.reduce = reduce_over(group, count)
         keep_y = not plan.depthwise or y.shape[2] * y.shape[3] < RECOMPUTE_PIXELS
-        ctx.save_for_backward(x, y if keep_y else None, out if plan.relu else None, slopes,
-                              moments.mean, products, *stats, *tensors)
+        origin = torch.cat([rest[:1], mean[1:]])
+        ctx.save_for_backward(x, y if keep_y else None, out if plan.relu else None, shifts[0],
+                              slopes, mean, var, origin, *stats, *tensors)
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor) -> Tuple[Optional[Tensor], ...]:  # noqa: D102
-        x, y, out, slopes, mean, products, scale, inv, batch, shift, *tensors = ctx.saved_tensors
+        (x, y, out, shift_y, slopes, mean, var, origin, scale, inv, batch, shift,
+         *tensors) = ctx.saved_tensors
         plan, dtype = ctx.plan, slopes.dtype
         b = len(plan.norms)
         weights, gammas, betas = tensors[:-2 * b], tensors[-2 * b:-b], tensors[-b:]
+        # What was kept in float32 is centred already: it was so in place.
+        is_centred = y is not None and y.dtype == dtype
         if y is None:
             y = _convolve(x, weights[0], plan)
+        sources = [y if is_centred else y.to(dtype).sub_(shift_y.view(1, -1, 1, 1))]
+        if b > 1:
+            sources.append(_at_outputs(x, y, plan.shape.stride).to(dtype))
         if out is not None:
             grad = torch.ops.aten.threshold_backward(grad, out, 0)
         g = like_format(grad, y).to(dtype)
-        sources = [y] if b == 1 else [y, _at_outputs(x, y, plan.shape.stride)]
-        dots = [channel_dots(g, source.to(dtype), m.to(dtype))
-                for source, m in zip(sources, mean.unbind(1))]
-        slope_grads, grad_bias = torch.stack([dot for dot, _ in dots], 1), dots[0][1]
-        kernels = _tap_kernels(weights, plan, dtype)
-        state = fold.FoldState(mean, products, scale, inv, batch, shift)
-        grads = fold.fold_backward(kernels, state, slope_grads, grad_bias, ctx.count, ctx.reduce)
-        linear = grads.linear.to(dtype)
-        grad_y = add_scaled_(
-            channel_affine(y.to(dtype), grads.quadratic[:, 0], linear[:, 0]), g, slopes[:, 0])
+        dots, sums = zip(*(channel_dots(g, source, at)
+                           for source, at in zip(sources, origin.to(dtype).unbind())))
+        taps = _taps(weights, plan)
+        state = fold.TapState(mean, var, origin, scale, inv, batch, shift)
+        grads = fold.tap_backward(taps, state, torch.stack(dots).double(), sums[0].double(),
+                                  ctx.count, ctx.reduce)
+        quadratic, linear = torch.stack([grads.quadratic, grads.linear]).to(dtype).unbind()
+        grad_y = add_scaled_(channel_affine(sources[0], quadratic[0], linear[0]), g, slopes[0])
         own = None
         if b > 1:
-            own = _OwnGrad(sources[1].to(dtype), grads.quadratic[:, 1], linear[:, 1], g,
-                           slopes[:, 1])
-        grad_x, grad_w = _input_and_weight_grad(ctx, x, weights[0], grad_y.to(x.dtype), own)
-        weight_grads = [grad_w] + [grads.weight[1][:, 1].reshape(w.shape).to(w.dtype)
-                                   for w in weights[1:]]
-        gamma_grads = [None if p is None else v.to(p.dtype) for p, v in zip(gammas, grads.gamma)]
-        beta_grads = [None if p is None else v.to(p.dtype) for p, v in zip(betas, grads.beta)]
+            own = _OwnGrad(sources[1], quadratic[1], linear[1], g, slopes[1])
+        grad_x, *weight_grads = _input_and_weight_grad(ctx, x, weights[0], grad_y.to(x.dtype), own)
+        if plan.has_scale:
+            weight_grads.append(grads.factor.view_as(weights[1]).to(weights[1].dtype))
+        gamma_grads = grads.gamma.to(dtype).unbind()
+        gamma_grads = [None if p is None else v.to(p.dtype) for p, v in zip(gammas, gamma_grads)]
+        beta_grads = [None if p is None else sums[0].to(p.dtype) for p in betas]
         return (grad_x, None, *weight_grads, *gamma_grads, *beta_grads)
+
+
+def _taps(weights: Sequence[Tensor], plan: BranchPlan) -> fold.Taps:
+    return fold.Taps(weights[1].flatten().double() if plan.has_scale else None, plan.has_skip)
 
 
 def _at_outputs(x: Tensor, y: Tensor, stride: int) -> Tensor:
@@ -141,41 +154,19 @@ def _input_and_weight_grad(ctx, x: Tensor, weight: Tensor, grad: Tensor,
             grad, x, w, None, [shape.stride] * 2, [shape.padding] * 2, [shape.dilation] * 2, False,
             [0, 0], groups, mask)[:2]
 
-    if shape == mo.ConvShape() and not depthwise and same_dtype:
-        grad = like_format(grad, x)
-        grad_w = pointwise_kernel_grad(x, grad).view_as(weight)
-        if not needs_x:
-            return None, grad_w
-        into = torch.zeros_like(x) if own is None else like_format(own.tensor(), x)
-        return pointwise_input_grad_(into, w.flatten(1), grad), grad_w
     same_size = shape.stride == 1 and 2 * shape.padding == shape.dilation * (shape.kernel_size - 1)
-    if own is not None and needs_x and depthwise and same_size and same_dtype:
-        # The gradient of the input as a forward convolution takes the constant along for nothing.
-        grad_x = F.conv2d(grad, w.flip(2, 3), own.linear, 1, shape.padding, shape.dilation, groups)
+    into_own = own is not None and needs_x and same_dtype and same_size
+    if into_own and shape == mo.ConvShape():
         grad_w = convolution_backward([False, True, False])[1]
-        return own.add_all_but_linear_(like_format(grad_x, grad)), grad_w
-    grad_x, grad_w = convolution_backward([needs_x, True, False])
-    if own is not None and needs_x:
-        grad_x[:, :, ::shape.stride, ::shape.stride] += own.tensor()
+        grad_x = pointwise_input_grad_(like_format(own.tensor(), x), w.flatten(1),
+                                       like_format(grad, x))
+    elif into_own and depthwise:
+        # The gradient of the input as a forward convolution takes the constant along for nothing.
+        grad_w = convolution_backward([False, True, False])[1]
+        grad_x = F.conv2d(grad, w.flip(2, 3), own.linear, 1, shape.padding, shape.dilation, groups)
+        grad_x = own.add_all_but_linear_(like_format(grad_x, grad))
+    else:
+        grad_x, grad_w = convolution_backward([needs_x, True, False])
+        if own is not None and needs_x:
+            grad_x[:, :, ::shape.stride, ::shape.stride] += own.tensor()
     return grad_x if needs_x else None, grad_w.to(weight.dtype)
-
-
-def _stack_moments(parts: List[mo.Moments]) -> mo.Moments:
-    """Moments of all taps."""
-    if len(parts) == 1:
-        return parts[0]
-    return mo.Moments(torch.cat([part.mean for part in parts], 1),
-                      torch.cat([part.cov for part in parts], 1), parts[0].count)
-
-
-def _tap_kernels(weights: Sequence[Tensor], plan: BranchPlan,
-                 dtype: torch.dtype) -> fold.TapKernels:
-    """(b, C, taps): see :class:`FusedBranches`."""
-    b = len(plan.norms)
-    kernels = weights[0].new_zeros(b, weights[0].shape[0], min(b, 2), dtype=dtype)
-    kernels[0, :, 0] = 1
-    if plan.has_scale:
-        kernels[1, :, 1] = weights[1].flatten()
-    if plan.has_skip:
-        kernels[-1, :, 1] = 1
-    return fold.TapKernels(kernels)

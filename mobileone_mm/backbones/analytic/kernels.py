@@ -8,10 +8,8 @@ from typing import Tuple
 import torch
 from torch import Tensor
 
-from ...reparam.moments import Rows
-
 __all__ = ['channel_affine', 'channel_dots', 'add_scaled_', 'pointwise_input_grad_',
-           'pointwise_kernel_grad', 'like_format']
+           'like_format']
 
 
 def like_format(tensor: Tensor, other: Tensor) -> Tensor:
@@ -40,28 +38,16 @@ def channel_dots(g: Tensor, x: Tensor, mean: Tensor) -> Tuple[Tensor, Tensor]:
 
 def add_scaled_(out: Tensor, x: Tensor, slope: Tensor) -> Tensor:
     """``out += slope x`` per channel, in place; both of the same memory format."""
-    rows = Rows(out)
-    rows.view(out).addcmul_(rows.view(x), rows.spread(slope, out.dtype))
-    return out
+    return out.addcmul_(x, slope.view(1, -1, 1, 1))
 
 
 def pointwise_input_grad_(out: Tensor, weight: Tensor, g: Tensor) -> Tensor:
     """``out += W^T g`` at every position, in place; W (C_out, C_in)."""
-    rows = Rows(out)
-    if not rows.by_channel:
-        rows.view(out).addmm_(rows.view(g), weight)
+    if not out.is_contiguous():
+        out.permute(0, 2, 3, 1).view(-1, out.shape[1]).addmm_(
+            g.permute(0, 2, 3, 1).reshape(-1, g.shape[1]), weight)
         return out
-    for to, of in zip(out.flatten(2), g.flatten(2)):
-        to.addmm_(weight.t(), of)
+    transposed = weight.t()
+    for to, of in zip(out.flatten(2).unbind(), g.flatten(2).unbind()):
+        to.addmm_(transposed, of)
     return out
-
-
-def pointwise_kernel_grad(x: Tensor, g: Tensor) -> Tensor:
-    """``sum_o g_o x_o^T``: (C_out, C_in)."""
-    rows = Rows(x)
-    if not rows.by_channel:
-        return rows.view(g).t() @ rows.view(x)
-    total = torch.zeros(g.shape[1], x.shape[1], dtype=x.dtype, device=x.device)
-    for gi, xi in zip(g.flatten(2), x.flatten(2)):
-        total.addmm_(gi, xi.t())
-    return total

@@ -48,10 +48,11 @@ def sync_groups(norms: Sequence[_BatchNorm]) -> List[dist.ProcessGroup]:
     return groups
 
 
-def stack_affine(params: Sequence[Optional[Tensor]], default: float, like: Tensor) -> Tensor:
-    """Stack gammas or betas to (b, C); a norm without affine has ``default``."""
-    return torch.stack([like.new_full(like.shape[1:], default) if p is None else p.to(like.dtype)
-                        for p in params])
+def stack_affine(params: Sequence[Optional[Tensor]], default: float, like: Tensor,
+                 dtype: torch.dtype) -> Tensor:
+    """Stack gammas or betas to (b, C), as ``like`` is; a norm without affine has ``default``."""
+    return torch.stack([like.new_full(like.shape[1:], default, dtype=dtype) if p is None
+                        else p.to(dtype) for p in params])
 
 
 def _gather_moments(mean: Tensor, var: Tensor, count: int,
@@ -69,7 +70,7 @@ def _gather_moments(mean: Tensor, var: Tensor, count: int,
     total = counts.sum()
     mean_all = (counts * means).sum(0) / total
     var_all = (counts * (variances + (means - mean_all).square())).sum(0) / total
-    return mean_all.view_as(mean), var_all.view_as(mean), int(total)
+    return mean_all.view_as(mean), var_all.view_as(mean).to(var.dtype), int(total)
 
 
 def reduce_over(group: dist.ProcessGroup, count: int):
@@ -90,7 +91,7 @@ def normalise(norms: Sequence[_BatchNorm], gamma: Tensor, mean: Tensor, var: Ten
         norms: One a branch.
         gamma: (b, C).
         mean: Of each branch over this batch, (b, C) float64.
-        var: Likewise, (b, C).
+        var: Likewise, (b, C); the result is in its dtype.
         count: n.
     """
     groups = sync_groups(norms)
@@ -109,7 +110,7 @@ def normalise(norms: Sequence[_BatchNorm], gamma: Tensor, mean: Tensor, var: Ten
     eps = [norm.eps for norm in norms]
     if min(eps) < max(eps):
         eps = [used_var.new_tensor(eps).unsqueeze(1)]
-    inv = torch.rsqrt(used_var + eps[0]).to(gamma.dtype)
+    inv = torch.rsqrt(used_var + eps[0])
     shift = mean - used_mean if groups or mask is not None else None
     return BranchStatistics(gamma * inv, inv, mask, shift)
 
@@ -123,7 +124,6 @@ def _update_running(norms: Sequence[_BatchNorm], mean: Tensor, var: Tensor, coun
     momenta = [1. / float(norms[i].num_batches_tracked) if norms[i].momentum is None
                else norms[i].momentum for i in tracked]
     running = [norms[i].running_mean for i in tracked] + [norms[i].running_var for i in tracked]
-    dtype = running[0].dtype
-    means, variances = mean.to(dtype), (var * (count / (count - 1))).to(dtype)
-    batch = [means[i] for i in tracked] + [variances[i] for i in tracked]
+    batch = torch.cat([mean, var * (count / (count - 1))]).to(running[0].dtype).unbind()
+    batch = [batch[i] for i in tracked] + [batch[i + len(norms)] for i in tracked]
     torch._foreach_lerp_(running, batch, momenta * 2)
