@@ -10,10 +10,14 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-__all__ = ['OpTime', 'format_profile', 'profile_step']
+__all__ = ['OpTime', 'format_profile', 'profile_step', 'summarise']
 
 SMALL = 1 << 15
 """Elements. Operators on less than this count as small: their cost is the call."""
+
+
+PRODUCTS = ('convolution', 'convolution_backward', 'addmm', 'addmm_', 'baddbmm', 'baddbmm_', 'bmm',
+            'mm')
 
 
 class OpTime(NamedTuple):
@@ -86,9 +90,26 @@ def _forward_backward(net: nn.Module, x: Tensor) -> None:
     y.backward(torch.ones_like(y))
 
 
+def summarise(rows: List[OpTime]) -> Dict[str, float]:
+    """Milliseconds by kind.
+
+    Convolutions and matrix products, other passes over maps, operators on small tensors, calls.
+    """
+    kinds = dict.fromkeys(('products', 'passes', 'small', 'calls'), 0.)
+    for row in rows:
+        if row.operator == '(calls)' or row.size == 'small':
+            kind = 'calls' if row.operator == '(calls)' else 'small'
+        else:
+            kind = 'products' if row.operator in PRODUCTS else 'passes'
+        kinds[kind] += row.milliseconds
+    return kinds
+
+
 def format_profile(rows: List[OpTime], top: int = 25) -> str:
-    """A markdown table of the ``top`` longest and the sum of the others."""
-    lines = ['| operator | map | calls | CPU ms |', '|--|--|--:|--:|']
+    """A line by kind, then a markdown table of the ``top`` longest and the sum of the others."""
+    kinds = ', '.join(f'{kind} {ms:.0f}' for kind, ms in summarise(rows).items())
+    lines = [f'CPU ms by kind: {kinds}', '',
+             '| operator | map | calls | CPU ms |', '|--|--|--:|--:|']
     *rows, calls = rows
     rest = OpTime('others', '', sum(row.calls for row in rows[top:]),
                   sum(row.milliseconds for row in rows[top:]))
