@@ -11,7 +11,7 @@ INSTALL := requirements/install.sh
 PINS := requirements/lock.txt $(INSTALL) setup.cfg
 
 .PHONY: demo demo-seg test test-compiled test-deploy test-package env env-compiled env-deploy \
-    env-package lint lock clean
+    env-package docs lint lock clean
 .DEFAULT_GOAL := test
 
 demo: env
@@ -37,6 +37,15 @@ test-package: env-package
 	.venv-package/bin/python -m build --outdir dist .
 	.venv-package/bin/python -m pip install --quiet --no-deps --force-reinstall dist/*.whl
 	.venv-package/bin/python -m pytest -c tests/package/pytest.ini tests/package
+
+# The documentation, into build/docs; griffe reads the source, so that torch is not needed.
+docs: .venv-docs/.installed
+	.venv-docs/bin/mkdocs build --strict
+
+.venv-docs/.installed: requirements/docs.txt
+	$(PYTHON) -m venv --clear .venv-docs
+	.venv-docs/bin/python -m pip install --quiet -r requirements/docs.txt
+	@touch $@
 
 env: .venv/.installed
 env-compiled: .venv-compiled/.installed
