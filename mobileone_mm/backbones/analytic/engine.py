@@ -118,9 +118,18 @@ def _accepts(branches: _Branches, x: Tensor) -> bool:
     if x.dim() != 4 or x.shape[1] != conv.in_channels or x.dtype not in FLOAT_DTYPES:
         return False
     expected = conv.weight.dtype
-    if x.dtype != expected and not torch.is_autocast_enabled(x.device.type):
+    if x.dtype != expected and _autocast_dtype(x.device.type) is None:
         return False
     return all(conv.weight.dtype == expected for conv in branches.convs)
+
+
+def _autocast_dtype(device: str) -> Optional[torch.dtype]:
+    """What autocast computes in on a kind of device; None where it is off."""
+    if hasattr(torch, 'get_autocast_dtype'):
+        return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+    if device == 'cpu':  # before torch 2.4
+        return torch.get_autocast_cpu_dtype() if torch.is_autocast_cpu_enabled() else None
+    return torch.get_autocast_gpu_dtype() if torch.is_autocast_enabled() else None
 
 
 def _running_fold(block: nn.Module, x: Tensor) -> Tensor:
@@ -165,8 +174,9 @@ def _apply(function: Type[Function], block: nn.Module, branches: _Branches, x: T
     tensors = ([conv.weight for conv in convs] + [norm.weight for norm in norms]
                + [norm.bias for norm in norms])
     device = x.device.type
-    if torch.is_autocast_enabled(device):
-        x = x.to(torch.get_autocast_dtype(device))
+    autocast = _autocast_dtype(device)
+    if autocast is not None:
+        x = x.to(autocast)
     if not x.is_contiguous(memory_format=torch.channels_last):
         x = x.contiguous()
     with torch.autocast(device, enabled=False):

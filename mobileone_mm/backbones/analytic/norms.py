@@ -126,4 +126,8 @@ def _update_running(norms: Sequence[_BatchNorm], mean: Tensor, var: Tensor, coun
     running = [norms[i].running_mean for i in tracked] + [norms[i].running_var for i in tracked]
     batch = torch.cat([mean, var * (count / (count - 1))]).to(running[0].dtype).unbind()
     batch = [batch[i] for i in tracked] + [batch[i + len(norms)] for i in tracked]
-    torch._foreach_lerp_(running, batch, momenta * 2)
+    if len(set(momenta)) == 1:  # several at once only from torch 2.6 on
+        torch._foreach_lerp_(running, batch, momenta[0])
+    else:
+        for statistic, value, momentum in zip(running, batch, momenta * 2):
+            statistic.lerp_(value, momentum)
