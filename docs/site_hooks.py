@@ -15,7 +15,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     files.append(File.generated(config, 'index.md', content=readme.replace('](docs/', '](')
                                 .replace('src="docs/', 'src="')))
     for path in sorted((ROOT / 'mobileone_mm').iterdir()):
-        if path.name.startswith('_') or not (path.suffix == '.py' or (path / '__init__.py').exists()):
+        is_module = path.suffix == '.py' or (path / '__init__.py').exists()
+        if path.name.startswith('_') or not is_module:
             continue
         name = f'mobileone_mm.{path.stem}'
         files.append(File.generated(config, f'api/{path.stem}.md',
