@@ -1,7 +1,8 @@
 # make demo    trains, folds and pictures a small detector, from nothing (15 minutes on two cores)
 # make test    runs the tests; both make .venv first, or again when requirements/ has changed
-# Other targets: demo-seg, test-compiled, test-deploy, test-package, lint, lock, clean. PYTHON=...
-# picks a Python from 3.9 to 3.13, WORKERS=... how many processes, of one thread, share the tests.
+# Other targets: demo-seg, test-compiled, test-deploy, test-package, docs, lint, lock, clean.
+# PYTHON=... picks a Python from 3.9 to 3.13, WORKERS=... how many processes, of one thread, share
+# the tests.
 
 export PYTHON ?= python3
 WORKERS ?= 2

@@ -1,6 +1,6 @@
 """The SSDLite head, on mmdet 3.3 as released."""
 
-from typing import Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence
 
 from mmdet.models.dense_heads import SSDHead
 from mmdet.registry import MODELS
@@ -21,7 +21,7 @@ class SSDLiteHead(SSDHead):
         num_classes: Classes without the background. Defaults to 80.
         in_channels: Channels of each feature map.
         use_depthwise: ``False`` gives the plain SSD head. Defaults to True.
-        kwargs: As :class:`mmdet.models.SSDHead`.
+        **kwargs: As :class:`mmdet.models.SSDHead`.
     """
 
     def __init__(self,
@@ -29,7 +29,7 @@ class SSDLiteHead(SSDHead):
                  in_channels: Sequence[int] = (512, 1024, 512, 256, 256, 256),
                  *,
                  use_depthwise: bool = True,
-                 **kwargs) -> None:
+                 **kwargs: Any) -> None:
         super().__init__(
             num_classes=num_classes,
             in_channels=in_channels,

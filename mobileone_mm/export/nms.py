@@ -1,5 +1,7 @@
 """Non-maximum suppression as one ONNX operator."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -32,7 +34,7 @@ class NonMaxSuppression(torch.autograd.Function):
     """ONNX's operator of that name; in PyTorch, mmcv's ``nms``."""
 
     @staticmethod
-    def forward(ctx, boxes: Tensor, scores: Tensor, limit: int, iou_threshold: float,
+    def forward(ctx: Any, boxes: Tensor, scores: Tensor, limit: int, iou_threshold: float,
                 score_threshold: float) -> Tensor:
         """Indices (S, 3), int64: image, class (always 0) and box.
 

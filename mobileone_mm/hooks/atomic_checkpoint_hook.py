@@ -49,9 +49,7 @@ class AtomicCheckpointHook(CheckpointHook):
     A checkpoint is written beside its place and moved there when it is wholly on the disk, and the
     one it replaces (``max_keep_ckpts``, ``save_best``) is removed only then: mmengine removes first
     and writes in place. Remote directories are left to mmengine.
-
-    Args:
-        args, kwargs: As :class:`mmengine.hooks.CheckpointHook`.
+    Arguments are those of :class:`mmengine.hooks.CheckpointHook`.
     """
 
     def before_train(self, runner: Runner) -> None:

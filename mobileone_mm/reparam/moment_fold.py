@@ -15,15 +15,18 @@ Shapes: b branches, C output channels, K taps (see :mod:`.moments`).
     vectors of one value a branch and channel: (b, C)
 """
 
-from typing import NamedTuple, Optional
+from typing import Callable, NamedTuple, Optional, Tuple
 
 import torch
 from torch import Tensor
 
 __all__ = [
-    'Kernels', 'DenseKernels', 'DepthwiseKernels', 'FoldState', 'FoldGrads', 'fold_bias',
+    'Kernels', 'DenseKernels', 'DepthwiseKernels', 'FoldState', 'FoldGrads', 'Reduce', 'fold_bias',
     'fold_backward',
 ]
+
+# Sums a tensor over all processes; returns it with their total count.
+Reduce = Callable[[Tensor], Tuple[Tensor, int]]
 
 
 class Kernels:
@@ -217,7 +220,7 @@ class FoldState(NamedTuple):
 
 
 def fold_backward(kernels: Kernels, state: FoldState, grad_kernel: Tensor, grad_bias: Tensor,
-                  count: int, reduce=None) -> FoldGrads:
+                  count: int, reduce: Optional[Reduce] = None) -> FoldGrads:
     """From the folded convolution's own gradients to those of all branches and of the patches.
 
     With ``G = grad_kernel - grad_bias mu^T`` (so centred, ``G = sum_o g_o (p_o - mu)^T``)::

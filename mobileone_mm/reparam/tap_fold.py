@@ -17,6 +17,8 @@ from typing import NamedTuple, Optional, Tuple
 import torch
 from torch import Tensor
 
+from .moment_fold import Reduce
+
 __all__ = ['TapGrads', 'TapState', 'Taps', 'tap_backward', 'tap_moments']
 
 
@@ -98,7 +100,7 @@ class TapGrads(NamedTuple):
 
 
 def tap_backward(taps: Taps, state: TapState, dots: Tensor, grad_bias: Tensor, count: int,
-                 reduce=None) -> TapGrads:
+                 reduce: Optional[Reduce] = None) -> TapGrads:
     """As :func:`.moment_fold.fold_backward`, for taps.
 
     Args:

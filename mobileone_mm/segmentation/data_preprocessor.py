@@ -18,10 +18,10 @@ class MixedSizeSegDataPreProcessor(SegDataPreProcessor):
     Args:
         test_cfg: ``dict(size_divisor=n)`` pads to multiples of n pixels, ``dict(size=(h, w))`` to
             a fixed size. Defaults to ``None``: to the largest image of the batch.
-        kwargs: As :class:`mmseg.models.SegDataPreProcessor`.
+        **kwargs: As :class:`mmseg.models.SegDataPreProcessor`.
     """
 
-    def __init__(self, *, test_cfg: Optional[dict] = None, **kwargs) -> None:
+    def __init__(self, *, test_cfg: Optional[dict] = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)  # without test_cfg: the parent then only normalizes
         self.padding = test_cfg or dict(size_divisor=1)
 
