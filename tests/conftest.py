@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.registry import DefaultScope
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -19,6 +20,12 @@ def _seed() -> None:
 def _unformatted_configs(monkeypatch) -> None:
     """Leave out yapf's layout of dumped and logged configs, a second each time."""
     monkeypatch.setattr('mmengine.config.config.FormatCode', lambda text, **_: (text, False))
+
+
+@pytest.fixture(autouse=True)
+def _no_default_scope() -> None:
+    """A run leaves its scope as the default, in which later tests would look up their models."""
+    DefaultScope._instance_dict.clear()
 
 
 @pytest.fixture
