@@ -45,7 +45,8 @@ def model(cfg):
     with torch.no_grad():
         for norm in norms:
             norm.weight.uniform_(0.5, 1.5)
-            norm.bias.normal_(std=0.3)
+            # Most activations are kept: rectifiers that cut often would blow up rounding errors.
+            norm.bias.normal_(mean=1., std=0.3)
             norm.momentum = 1.
         for branch in getattr(getattr(built, 'bbox_head', None), 'cls_convs', ()):
             branch[-1].weight.normal_(std=.04)
