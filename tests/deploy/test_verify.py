@@ -60,6 +60,28 @@ def test_the_tolerance_counts(models):
         verify_folding(*models, IMAGE, tolerance=1e-12)
 
 
+def refuse(dtypes):
+    def forward(module, args):
+        if args[0].dtype in dtypes:
+            raise RuntimeError('no kernel')
+    return forward
+
+
+def test_where_an_operator_has_no_float64_both_run_in_float32(models):
+    for model in models:
+        model.fc.register_forward_pre_hook(refuse([torch.float64]))
+    assert 0 < verify_folding(*models, IMAGE) < 1e-4
+    models[1].fc.bias.data += 1
+    with pytest.raises(FoldingError, match='each of the 10 folded modules agrees'):
+        verify_folding(*models, IMAGE)
+
+
+def test_other_errors_are_raised(models):
+    models[1].fc.register_forward_pre_hook(refuse([torch.float64, torch.float32]))
+    with pytest.raises(RuntimeError, match='no kernel'):
+        verify_folding(*models, IMAGE)
+
+
 def test_relative_difference_of_nested_outputs():
     one, two = torch.tensor([1., -4.]), torch.tensor([1., -5.])
     assert relative_difference((one, [one]), (one, [two])) == .25
