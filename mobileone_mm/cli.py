@@ -6,14 +6,20 @@ import sys
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Union
 
-import torch
 from mmengine.config import Config, DictAction
+from mmengine.device import get_device
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from .checkpoints import CheckpointError
+from .checkpoints import CheckpointError, read_checkpoint
 from .deploy_files import load_weights
-from .engine import DatasetError, find_checkpoint, is_whole, make_resumable
+from .engine import (
+    DatasetError,
+    find_checkpoint,
+    is_whole,
+    join_cpu_processes,
+    make_resumable,
+)
 from .export import ExportError
 from .export.exported_model import ExportedModel, is_exported
 from .preflight import PreflightError, check_data, check_library
@@ -36,7 +42,8 @@ def main(command: Callable[[Optional[List[str]]], Any]) -> int:
 def train(argv: Optional[List[str]] = None) -> None:
     """Train (and validate) what a config describes."""
     parser = _parser('Train a detector, a segmentor or a classifier')
-    parser.add_argument('--amp', action='store_true', help='mixed precision; needs a GPU')
+    parser.add_argument('--amp', action='store_true',
+                        help='mixed precision: float16 on GPUs, bfloat16 on CPUs')
     parser.add_argument('--auto-scale-lr', action='store_true',
                         help='scale lr by batch size / auto_scale_lr.base_batch_size')
     parser.add_argument('--resume', nargs='?', const='auto', metavar='CHECKPOINT',
@@ -54,6 +61,8 @@ def train(argv: Optional[List[str]] = None) -> None:
     make_resumable(cfg)
     if _is_first_process():
         check_data(cfg, ('train', 'val'))
+    if cfg.get('load_from') and not cfg.get('resume') and '://' not in cfg.load_from:
+        read_checkpoint(cfg.load_from)  # mmengine's own error would be a traceback
     _build_runner(cfg).train()
 
 
@@ -164,8 +173,11 @@ def _enable_amp(cfg: Config) -> None:
     kind = cfg.optim_wrapper.get('type', 'OptimWrapper')
     if kind not in ('OptimWrapper', 'AmpOptimWrapper'):
         raise PreflightError(f'--amp works with optim_wrapper.type OptimWrapper, not with {kind}')
-    if not torch.cuda.is_available():
-        raise PreflightError('--amp needs a GPU: mmengine has no mixed precision on CPUs')
+    if get_device() == 'cpu':
+        cfg.optim_wrapper.type = 'CPUAmpOptimWrapper'
+        for option in ('loss_scale', 'dtype', 'use_fsdp'):
+            cfg.optim_wrapper.pop(option, None)
+        return
     cfg.optim_wrapper.type = 'AmpOptimWrapper'
     cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
 
@@ -189,5 +201,7 @@ def _is_first_process() -> bool:
 
 
 def _build_runner(cfg: Config) -> Runner:
+    if cfg.launcher == 'pytorch' and get_device() == 'cpu':
+        join_cpu_processes(cfg)
     return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
 

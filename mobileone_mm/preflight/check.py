@@ -53,27 +53,32 @@ def check_data(cfg: Any, loaders: Sequence[str] = ('train', 'val')) -> None:
     Raises:
         PreflightError: Files are missing or damaged, or classes differ; it lists all problems.
     """
+    missing: List[Path] = []
     problems: List[str] = []
+    advice: List[str] = []  # once for all that is missing
     for loader in loaders:
         dataloader = cfg.get(f'{loader}_dataloader') or {}
         for dataset in _leaves(dataloader.get('dataset') or {}):
-            problems += _dataset_problems(dataset, cfg)
+            source = Source(dataset, cfg.get('default_scope'))
+            if source.is_remote:
+                continue
+            if source.missing():
+                missing += source.missing()
+                advice.append(source.advice())
+            else:
+                problems += _content_problems(source, cfg)
         for evaluator in _as_list(cfg.get(f'{loader}_evaluator')):
             ann_file = evaluator.get('ann_file')
             if ann_file and '://' not in ann_file and not Path(ann_file).is_file():
-                problems.append(f'{loader}_evaluator.ann_file: {ann_file} does not exist')
+                missing.append(Path(ann_file))
+    if missing:
+        names = ', '.join(map(str, dict.fromkeys(missing)))
+        problems += [f'these files and folders do not exist: {names}', *advice]
     if problems:
         raise PreflightError('\n'.join(dict.fromkeys(problems)))
 
 
-def _dataset_problems(dataset: Dict[str, Any], cfg: Any) -> List[str]:
-    source = Source(dataset, cfg.get('default_scope'))
-    if source.is_remote:
-        return []
-    missing = source.missing()
-    if missing:
-        return [f'{missing[0]} does not exist' + (f' (nor {", ".join(map(str, missing[1:]))})'
-                                                  if missing[1:] else '') + '\n' + source.advice()]
+def _content_problems(source: Source, cfg: Any) -> List[str]:
     problems = _class_count_problems(source, cfg)
     if source.ann_file and source.ann_file.suffix == '.json':
         problems += coco_problems(source)

@@ -108,7 +108,7 @@ def test_folded_files_are_written(trained):
 
 def test_missing_data_and_wrong_number_of_classes(data):
     cfg = config('s0_in1k')
-    with pytest.raises(PreflightError, match='data/imagenet does not exist'):
+    with pytest.raises(PreflightError, match='do not exist: data/imagenet, '):
         check_data(cfg)
     cfg = config('s0_shapes')
     cfg.merge_from_dict({'train_dataloader.dataset.data_root': str(data),

@@ -40,8 +40,8 @@ def test_absent_data_say_where_they_come_from(tmp_path):
     cfg = _coco(tmp_path)
     cfg.train_dataloader.dataset.dataset.data_root = str(tmp_path / 'nowhere')
     message = _message(cfg)
-    assert str(tmp_path / 'nowhere') in message and 'train2017.zip' in message
-    assert 'tools/prepare_data.py coco' in message
+    assert f'do not exist: {tmp_path}/nowhere, {tmp_path}/nowhere/ann.json' in message
+    assert 'train2017.zip' in message and 'tools/prepare_data.py coco' in message
 
 
 @pytest.mark.parametrize('change, expected', [

@@ -127,4 +127,4 @@ def test_tool_reports_errors_without_a_traceback(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, 'argv', ['bn_statistics.py', str(config), 'gone.pth'])
     with pytest.raises(SystemExit) as stop:
         runpy.run_path(str(root / 'tools/bn_statistics.py'), run_name='__main__')
-    assert stop.value.code == 1 and 'does not exist' in capsys.readouterr().err
+    assert stop.value.code == 1 and 'do not exist' in capsys.readouterr().err
