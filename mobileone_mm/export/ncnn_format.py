@@ -89,10 +89,10 @@ def layer_types(param: Path) -> List[str]:
     return [line.split()[0] for line in lines[2:] if line.strip()]
 
 
-def check_layers(param: Path) -> None:
-    """Raise ExportError if a batch norm is left, or an operator that pnnx could not translate."""
+def check_layers(param: Path, norms: bool = False) -> None:
+    """Raise ExportError for what pnnx could not translate and, if not ``norms``, norms."""
     # What it could not keeps its name in PyTorch: F.grid_sample, aten::sort, nn.LSTM.
     wrong = sorted({name for name in layer_types(param)
-                    if 'BatchNorm' in name or not name.isidentifier()})
+                    if 'BatchNorm' in name and not norms or not name.isidentifier()})
     if wrong:
         raise ExportError(f'ncnn cannot run these layers of the network: {", ".join(wrong)}')

@@ -20,7 +20,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .moments import ConvShape, Moments, accumulation_dtype, channel_sum
+from .moments import (
+    ConvShape,
+    Moments,
+    accumulation_dtype,
+    channel_sum,
+    channel_sum_squares,
+    has_small_means,
+)
 
 __all__ = ['LAG_SHAPE', 'depthwise_lag_moments', 'depthwise_lag_input_grad']
 
@@ -135,7 +142,8 @@ def _pair_axes(by_axis: Tensor) -> Tensor:
 def depthwise_lag_moments(x: Tensor) -> Moments:
     """Moments of each channel's 3x3 patches, zero padding included.
 
-    With ``x = m + d``, m the channel's mean, and ``i_t`` the indicator of tap t being inside::
+    With ``x = m + d``, m the channel's mean (or 0, if that is small), and ``i_t`` the indicator of
+    tap t being inside::
 
         Cov[p] = Cov[d] + m (Cov[i, d] + Cov[d, i]) + m^2 Cov[i]
 
@@ -148,8 +156,12 @@ def depthwise_lag_moments(x: Tensor) -> Moments:
     batch, channels, height, width = x.shape
     count = batch * height * width
     x = x.to(dtype)
-    m = channel_sum(x) / count
-    d = x - m.view(1, -1, 1, 1)
+    sums = channel_sum(x)
+    if has_small_means(sums, channel_sum_squares(x), count):
+        m, d = torch.zeros_like(sums), x
+    else:
+        m = sums / count
+        d = x - m.view(1, -1, 1, 1)
     second = _second_moments(d).div_(count)
 
     image = d.sum(0)

@@ -19,8 +19,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 __all__ = [
-    'ConvShape', 'Moments', 'accumulation_dtype', 'centre', 'channel_sum', 'channel_sum_squares',
-    'dense_moments', 'depthwise_patch_moments', 'dense_input_grad', 'depthwise_patch_input_grad',
+    'ConvShape', 'Moments', 'NearlyCentred', 'accumulation_dtype', 'channel_sum',
+    'channel_sum_squares', 'has_small_means', 'nearly_centred', 'dense_moments',
+    'depthwise_patch_moments', 'dense_input_grad', 'depthwise_patch_input_grad',
 ]
 
 
@@ -63,17 +64,46 @@ def channel_sum_squares(x: Tensor) -> Tensor:
     return channel_sum(x * x)
 
 
-def centre(x: Tensor, inplace: bool = False) -> Tuple[Tensor, Tensor]:
-    """Take each channel's mean over the first image off, so that sums of squares do not cancel.
+class NearlyCentred(NamedTuple):
+    """A map with small means, ``x - shift``, and its sums.
+
+    ``shift`` (C,), ``None`` for zero; ``sums`` and ``squares`` (C,): of ``x - shift`` and of its
+    square over all positions.
+    """
+
+    x: Tensor
+    shift: Optional[Tensor]
+    sums: Tensor
+    squares: Tensor
+
+
+# Up to this square of mean over deviation, a float32 sum of squares loses less than a digit to it.
+MAX_OFFSET_SQUARED = 4
+
+
+def has_small_means(sums: Tensor, squares: Tensor, count: int) -> bool:
+    """Whether sums of squares over ``count`` values keep their digits without centring.
+
+    ``mean^2 <= r var`` in every channel, that is ``(sum x)^2 (1 + r) <= r n sum x^2``. So it is in
+    most maps after a ReLU, and passes over them can be saved. On a GPU the answer is always no, for
+    waiting for a better one costs more.
+    """
+    bound = count * MAX_OFFSET_SQUARED / (1 + MAX_OFFSET_SQUARED)
+    return sums.device.type == 'cpu' and bool((sums * sums <= squares * bound).all())
+
+
+def nearly_centred(x: Tensor, inplace: bool = False) -> NearlyCentred:
+    """Take each channel's mean over the first image off where sums of squares would cancel.
 
     Of B images, that mean is within sqrt(B) deviations of the mean over all of them.
-
-    Returns:
-        What is left, and what was taken (C,).
     """
+    near = NearlyCentred(x, None, channel_sum(x), channel_sum_squares(x))
+    if has_small_means(near.sums, near.squares, x.numel() // x.shape[1]):
+        return near
     shift = x[0].mean((1, 2))
     column = shift.view(1, -1, 1, 1)
-    return (x.sub_(column) if inplace else x - column), shift
+    x = x.sub_(column) if inplace else x - column
+    return NearlyCentred(x, shift, channel_sum(x), channel_sum_squares(x))
 
 
 def patches(x: Tensor, shape: ConvShape) -> Tensor:
@@ -144,19 +174,31 @@ def depthwise_patch_moments(x: Tensor, shape: ConvShape) -> Moments:
     """
     dtype = accumulation_dtype(x.dtype)
     x = x.contiguous()
-    shift = _patch_mean(x, shape, dtype)
-    cov = x.new_zeros(x.shape[1], shape.kernel_size**2, shape.kernel_size**2, dtype=dtype)
-    rest = x.new_zeros(shift.shape, dtype=dtype)
+    second, sums, count = _patch_sums(x, shape, dtype, None)
+    if has_small_means(sums, second.diagonal(dim1=1, dim2=2), count):
+        shift = 0.
+    else:
+        shift = _patch_mean(x, shape, dtype)
+        second, sums, count = _patch_sums(x, shape, dtype, shift)
+        shift = shift.double()
+    rest = sums.double() / count
+    cov = second.div_(count).sub_((rest.unsqueeze(2) * rest.unsqueeze(1)).to(dtype))
+    return Moments(rest + shift, cov, count)
+
+
+def _patch_sums(x: Tensor, shape: ConvShape, dtype: torch.dtype,
+                shift: Optional[Tensor]) -> Tuple[Tensor, Tensor, int]:
+    """``sum_o q_o q_o^T`` and ``sum_o q_o`` of ``q = p - shift``, and n."""
+    taps = shape.kernel_size**2
+    second = x.new_zeros(x.shape[1], taps, taps, dtype=dtype)
+    sums = second.new_zeros(x.shape[1], taps)
     for image, part in _chunks(x, shape):
         p = patches(x[image:image + 1, part].to(dtype), shape)[0]
-        p -= shift[part].unsqueeze(2)
-        cov[part].baddbmm_(p, p.transpose(1, 2))
-        rest[part] += p.sum(2)
-    count = x.shape[0] * p.shape[2]
-    cov /= count
-    rest = rest.double() / count
-    cov -= (rest.unsqueeze(2) * rest.unsqueeze(1)).to(dtype)
-    return Moments(shift.double() + rest, cov, count)
+        if shift is not None:
+            p -= shift[part].unsqueeze(2)
+        second[part].baddbmm_(p, p.transpose(1, 2))
+        sums[part] += p.sum(2)
+    return second, sums, x.shape[0] * p.shape[2]
 
 
 def depthwise_patch_input_grad(x: Tensor, shape: ConvShape, quadratic: Tensor, linear: Tensor,
@@ -207,11 +249,19 @@ def dense_moments(x: Tensor, shape: ConvShape) -> Moments:
         mean (K,), cov (K, K).
     """
     dtype = accumulation_dtype(x.dtype)
+    x = x.to(dtype)
     if shape == ConvShape():
-        shift = channel_sum(x.to(dtype)) / (x.numel() // x.shape[1])
+        sums, count = channel_sum(x), x.numel() // x.shape[1]
+        if has_small_means(sums, channel_sum_squares(x), count):
+            cov = x.new_zeros(x.shape[1], x.shape[1])
+            for image in x:
+                cov.addmm_(image.flatten(1), image.flatten(1).t())
+            mean = sums.double() / count
+            return Moments(mean, cov.div_(count).sub_(torch.outer(mean, mean).to(dtype)), count)
+        shift = sums / count
     else:
         shift = _patch_mean(x, shape, dtype).flatten()
-    cov = x.new_zeros(shift.numel(), shift.numel(), dtype=dtype)
+    cov = x.new_zeros(shift.numel(), shift.numel())
     rest = torch.zeros_like(shift)
     centred: Optional[Tensor] = None
     for image in range(x.shape[0]):

@@ -42,7 +42,7 @@ def errors(name, k, x, context=None):
     return result
 
 
-@pytest.mark.parametrize('offset', [0, 10, 100, 1000])
+@pytest.mark.parametrize('offset', [0, 1.9, 10, 100, 1000])
 @pytest.mark.parametrize('k', [1, 4])
 @pytest.mark.parametrize('name', BLOCKS)
 def test_float32_error(name, k, offset):

@@ -60,13 +60,19 @@ def test_lag_input_grad(size):
 
 
 def test_tap_moments():
-    x = torch.randn(3, 4, 5, 6, dtype=torch.float64) + 1e3
-    for t in (x, x.to(memory_format=torch.channels_last)):
-        d, shift = mo.centre(t)
-        sums, squares = mo.channel_sum(d)[None], mo.channel_sum_squares(d)[None]
-        mean, var = tap_moments(sums, squares, t.numel() // 4)
-        assert torch.allclose(mean[0] + shift, x.mean((0, 2, 3)), rtol=1e-14)
-        assert torch.allclose(var[0], x.var((0, 2, 3), unbiased=False), rtol=1e-11)
+    x = torch.randn(3, 4, 5, 6, dtype=torch.float64)
+    for offset in (1, 1e3):
+        _check_tap_moments(x + offset, shifted=offset > 1)
+        _check_tap_moments((x + offset).to(memory_format=torch.channels_last), offset > 1)
+
+
+def _check_tap_moments(x, shifted):
+    near = mo.nearly_centred(x)
+    assert (near.shift is not None) is shifted
+    mean, var = tap_moments(near.sums[None], near.squares[None], x.numel() // 4)
+    total = mean[0] + near.shift if shifted else mean[0]
+    assert torch.allclose(total, x.mean((0, 2, 3)), rtol=1e-14)
+    assert torch.allclose(var[0], x.var((0, 2, 3), unbiased=False), rtol=1e-11)
 
 
 @pytest.mark.parametrize('offset', [0, 10, 100, 1000])

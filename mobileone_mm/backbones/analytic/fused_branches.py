@@ -16,6 +16,7 @@ from .kernels import (
     channel_affine,
     channel_dots,
     like_format,
+    norm_backward,
     pointwise_input_grad_,
 )
 from .norms import normalise, reduce_over, stack_affine, sync_groups
@@ -39,15 +40,17 @@ class FusedBranches(Function):
         weights, gammas, betas = tensors[:-2 * b], tensors[-2 * b:-b], tensors[-b:]
         y = _convolve(x, weights[0], plan)
         dtype = mo.accumulation_dtype(y.dtype)
-        sources = [mo.centre(y.to(dtype), inplace=True)]
+        sources = [mo.nearly_centred(y.to(dtype), inplace=True)]
         if b > 1:
-            sources.append(mo.centre(_at_outputs(x, y, plan.shape.stride).to(dtype)))
-        centred, shifts = zip(*sources)
+            sources.append(mo.nearly_centred(_at_outputs(x, y, plan.shape.stride).to(dtype)))
         count = y.numel() // y.shape[1]
         rest, var = fold.tap_moments(
-            torch.stack([mo.channel_sum(source) for source in centred]),
-            torch.stack([mo.channel_sum_squares(source) for source in centred]), count)
-        mean = rest + torch.stack(shifts)
+            torch.stack([source.sums for source in sources]),
+            torch.stack([source.squares for source in sources]), count)
+        mean = rest.clone()
+        for row, source in zip(mean, sources):
+            if source.shift is not None:
+                row += source.shift
         taps = _taps(weights, plan)
         branch_mean, branch_var = taps.statistics(mean, var)
         stats = normalise(plan.norms, stack_affine(gammas, 1., branch_mean, dtype), branch_mean,
@@ -56,9 +59,9 @@ class FusedBranches(Function):
         offset = stack_affine(betas, 0., branch_mean, dtype).sum(0) - (slopes * rest).sum(0)
         if stats.shift is not None:
             offset += (stats.scale * stats.shift).sum(0)
-        out = channel_affine(centred[0], slopes[0], offset.to(dtype))
+        out = channel_affine(sources[0].x, slopes[0], offset.to(dtype))
         if b > 1:
-            add_scaled_(out, centred[1], slopes[1])
+            add_scaled_(out, sources[1].x, slopes[1])
         if plan.relu:
             out.relu_()
         out = out.to(x.dtype)
@@ -67,8 +70,8 @@ class FusedBranches(Function):
             ctx.reduce = reduce_over(group, count)
         keep_y = not plan.depthwise or y.shape[2] * y.shape[3] < RECOMPUTE_PIXELS
         origin = torch.cat([rest[:1], mean[1:]])
-        ctx.save_for_backward(x, y if keep_y else None, out if plan.relu else None, shifts[0],
-                              slopes, mean, var, origin, *stats, *tensors)
+        ctx.save_for_backward(x, y if keep_y else None, out if plan.relu else None,
+                              sources[0].shift, slopes, mean, var, origin, *stats, *tensors)
         return out
 
     @staticmethod
@@ -80,32 +83,36 @@ class FusedBranches(Function):
         b = len(plan.norms)
         weights, gammas, betas = tensors[:-2 * b], tensors[-2 * b:-b], tensors[-b:]
         # What was kept in float32 is centred already: it was so in place.
-        is_centred = y is not None and y.dtype == dtype
+        is_centred = shift_y is None or y is not None and y.dtype == dtype
         if y is None:
             y = _convolve(x, weights[0], plan)
-        sources = [y if is_centred else y.to(dtype).sub_(shift_y.view(1, -1, 1, 1))]
+        sources = [y.to(dtype) if is_centred else y.to(dtype).sub_(shift_y.view(1, -1, 1, 1))]
         if b > 1:
             sources.append(_at_outputs(x, y, plan.shape.stride).to(dtype))
         if out is not None:
             grad = torch.ops.aten.threshold_backward(grad, out, 0)
         g = like_format(grad, y).to(dtype)
-        dots, sums = zip(*(channel_dots(g, source, at)
-                           for source, at in zip(sources, origin.to(dtype).unbind())))
         taps = _taps(weights, plan)
         state = fold.TapState(mean, var, origin, scale, inv, batch, shift)
-        grads = fold.tap_backward(taps, state, torch.stack(dots).double(), sums[0].double(),
+        tap_grads = [
+            # A tap that a single norm reads gets its gradient from that norm's own backward.
+            norm_backward(g, source, slope, at, own_inv)
+            if batch is None and shift is None and (i == 0 or not plan.has_scale)
+            else (None, *channel_dots(g, source, at))
+            for i, (source, slope, at, own_inv) in enumerate(
+                zip(sources, slopes, origin.to(dtype), inv.to(dtype)))]
+        known, dots, (total, *_) = zip(*tap_grads)
+        grads = fold.tap_backward(taps, state, torch.stack(dots).double(), total.double(),
                                   ctx.count, ctx.reduce)
         quadratic, linear = torch.stack([grads.quadratic, grads.linear]).to(dtype).unbind()
-        grad_y = add_scaled_(channel_affine(sources[0], quadratic[0], linear[0]), g, slopes[0])
-        own = None
-        if b > 1:
-            own = _OwnGrad(sources[1], quadratic[1], linear[1], g, slopes[1])
-        grad_x, *weight_grads = _input_and_weight_grad(ctx, x, weights[0], grad_y.to(x.dtype), own)
+        grad_y, *own = map(_TapGrad, sources, quadratic, linear, [g] * 2, slopes, known)
+        grad_x, *weight_grads = _input_and_weight_grad(
+            ctx, x, weights[0], grad_y.tensor().to(x.dtype), *own)
         if plan.has_scale:
             weight_grads.append(grads.factor.view_as(weights[1]).to(weights[1].dtype))
         gamma_grads = grads.gamma.to(dtype).unbind()
         gamma_grads = [None if p is None else v.to(p.dtype) for p, v in zip(gammas, gamma_grads)]
-        beta_grads = [None if p is None else sums[0].to(p.dtype) for p in betas]
+        beta_grads = [None if p is None else total.to(p.dtype) for p in betas]
         return (grad_x, None, *weight_grads, *gamma_grads, *beta_grads)
 
 
@@ -125,29 +132,32 @@ def _convolve(x: Tensor, weight: Tensor, plan: BranchPlan) -> Tensor:
     return y if y.is_contiguous() else y.contiguous(memory_format=torch.channels_last)
 
 
-class _OwnGrad(NamedTuple):
-    """``slope g_o + quadratic x_o + linear``: what x gets as the second tap."""
+class _TapGrad(NamedTuple):
+    """What a tap s gets: ``slope g + quadratic s + linear``; ``known`` where there already."""
 
-    x: Tensor
+    s: Tensor
     quadratic: Tensor
     linear: Tensor
     g: Tensor
     slope: Tensor
+    known: Optional[Tensor]
 
     def tensor(self) -> Tensor:
-        return add_scaled_(channel_affine(self.x, self.quadratic, self.linear), self.g, self.slope)
+        if self.known is not None:
+            return self.known
+        return add_scaled_(channel_affine(self.s, self.quadratic, self.linear), self.g, self.slope)
 
     def add_all_but_linear_(self, out: Tensor) -> Tensor:
-        return add_scaled_(add_scaled_(out, self.x, self.quadratic), self.g, self.slope)
+        return add_scaled_(add_scaled_(out, self.s, self.quadratic), self.g, self.slope)
 
 
 def _input_and_weight_grad(ctx, x: Tensor, weight: Tensor, grad: Tensor,
-                           own: Optional[_OwnGrad]) -> Tuple[Optional[Tensor], Tensor]:
+                           own: Optional[_TapGrad] = None) -> Tuple[Optional[Tensor], Tensor]:
     """Through the convolution of the first tap, plus what x gets as the second."""
     shape, depthwise = ctx.plan.shape, ctx.plan.depthwise
     w = weight.to(x.dtype)
     groups = x.shape[1] if depthwise else 1
-    needs_x, same_dtype = ctx.needs_input_grad[0], own is None or own.x.dtype == x.dtype
+    needs_x, same_dtype = ctx.needs_input_grad[0], own is None or own.s.dtype == x.dtype
 
     def convolution_backward(mask: List[bool]) -> Tuple[Tensor, Tensor]:
         return torch.ops.aten.convolution_backward(

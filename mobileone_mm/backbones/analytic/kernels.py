@@ -8,8 +8,8 @@ from typing import Tuple
 import torch
 from torch import Tensor
 
-__all__ = ['channel_affine', 'channel_dots', 'add_scaled_', 'pointwise_input_grad_',
-           'like_format']
+__all__ = ['channel_affine', 'channel_dots', 'norm_backward', 'add_scaled_',
+           'pointwise_input_grad_', 'like_format']
 
 
 def like_format(tensor: Tensor, other: Tensor) -> Tensor:
@@ -34,6 +34,15 @@ def channel_dots(g: Tensor, x: Tensor, mean: Tensor) -> Tuple[Tensor, Tensor]:
     _, dot, total = torch.ops.aten.native_batch_norm_backward(
         g, x, None, None, None, mean, ones, True, 0., [False, True, True])
     return dot, total
+
+
+def norm_backward(g: Tensor, x: Tensor, slope: Tensor, mean: Tensor,
+                  inv: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
+    """Gradient of the input of a batch norm ``slope (x - mean)``, and :func:`channel_dots`."""
+    inv = inv.contiguous()
+    dx, dot, total = torch.ops.aten.native_batch_norm_backward(
+        g, x, slope / inv, None, None, mean.contiguous(), inv, True, 0., [True] * 3)
+    return dx, dot / inv, total
 
 
 def add_scaled_(out: Tensor, x: Tensor, slope: Tensor) -> Tensor:

@@ -114,10 +114,12 @@ class Preparer:
 
     def _ncnn(self) -> Path:
         """The network as ncnn's files: detectors and segmentors up to their raw outputs."""
-        from ...export.ncnn_format import run_pnnx
+        from ...export.ncnn_format import check_layers, run_pnnx
         folder = self.folder / f'{self.network.name}_ncnn'
         folder.mkdir(exist_ok=True)
-        return run_pnnx(forms.without_ends(self.module), self.image, folder)
+        param = run_pnnx(forms.without_ends(self.module), self.image, folder)
+        check_layers(param, norms=True)
+        return param
 
 
 def _torch_call(module: nn.Module, image: Tensor) -> Call:

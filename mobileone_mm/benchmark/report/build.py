@@ -1,7 +1,7 @@
 """The whole report from a folder of results."""
 
 from pathlib import Path
-from typing import List, Optional
+from typing import Dict, List, Optional
 
 from ...fileio import atomic_path
 from ..latency.results import Results
@@ -75,8 +75,11 @@ def document(results: Results, captions: dict) -> List[Block]:
         blocks += [Heading('How far from the limit of the machine?'), *_roofline_notes(results),
                    *figure('roofline'), *figure('time_shares'), tables.limits(results)]
     if results.skipped:
-        blocks += [Heading('Not measured'), Table(
-            ('network, backend', 'reason'), list(results.skipped.items()))]
+        by_reason: Dict[str, List[str]] = {}
+        for name, reason in results.skipped.items():
+            by_reason.setdefault(reason, []).append(name)
+        blocks += [Heading('Not measured'), Table(('network, backend', 'reason'), [
+            ('; '.join(names), reason) for reason, names in by_reason.items()])]
     return blocks
 
 

@@ -1,7 +1,7 @@
 """The pictures, each as PNG and SVG."""
 
 from pathlib import Path
-from typing import Callable, Dict, List, Optional
+from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 import matplotlib
 from matplotlib import ticker
@@ -83,10 +83,9 @@ def _accuracy(results: Results, family: str, what: str) -> Optional[plt.Figure]:
             own = [row for row in rows if row.group == group]
             axis.plot([row.median_ms for row in own], [numbers.accuracy(row) for row in own],
                       'o-', color=COLORS.get(group, COLORS['others']), label=group)
-        for row in rows:
-            _name_point(axis, row, numbers.accuracy(row))
         _log(axis, 'x')
         axis.margins(x=.2, y=.12)
+        _name_points(axis, rows, [(row.median_ms, numbers.accuracy(row)) for row in rows])
         suffix = '' if rows[0].scope == 'whole' else ' (raw outputs)'
         axis.set(title=numbers.BACKENDS[backend] + suffix, xlabel='measured latency, ms',
                  ylabel=what)
@@ -94,10 +93,28 @@ def _accuracy(results: Results, family: str, what: str) -> Optional[plt.Figure]:
     return figure
 
 
-def _name_point(axis: plt.Axes, row: Row, y: float) -> None:
-    label = row.label.replace('MobileOne-', '').replace('MobileNet', '').replace(', stock', '')
-    axis.annotate(label, (row.median_ms, y), textcoords='offset points', xytext=(5, -9),
-                  fontsize=7.5, color=COLORS.get(row.group, COLORS['others']))
+def _name_points(axis: plt.Axes, rows: Sequence[Row], points: Sequence[Tuple[float, float]],
+                 size: float = 7.5) -> None:
+    """Write names beside points, each where it covers least of the other names and points."""
+    axis.figure.draw_without_rendering()  # settles the scales that the distances are measured in
+    to_points = 72 / axis.figure.dpi
+    places = [to_points * place for place in axis.transData.transform(points)]
+    taken = [(x - 3, y - 3, x + 3, y + 3) for x, y in places]
+    for row, point, (x, y) in zip(rows, points, places):
+        name = row.label.replace('MobileOne-', '').replace('MobileNet', '').replace(', stock', '')
+        width = .6 * size * len(name)
+        offsets = [(dx, dy) for dx in (5, -5 - width, -width / 2) for dy in (-9, 3, -4, -14, 9)]
+        boxes = [(x + dx, y + dy, x + dx + width, y + dy + size) for dx, dy in offsets]
+        best = min(range(len(boxes)), key=lambda i: sum(_overlap(boxes[i], t) for t in taken))
+        taken.append(boxes[best])
+        axis.annotate(name, point, textcoords='offset points', xytext=offsets[best], fontsize=size,
+                      color=COLORS.get(row.group, '#777'))
+
+
+def _overlap(a: Sequence[float], b: Sequence[float]) -> float:
+    """Common area of two boxes (left, bottom, right, top)."""
+    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    return width * height if width > 0 and height > 0 else 0.
 
 
 def accuracy_imagenet(results: Results) -> Optional[plt.Figure]:
@@ -132,12 +149,11 @@ def rank_correlation(results: Results) -> Optional[plt.Figure]:
             axis.scatter([getattr(row, quantity) / 1e6 for row in own],
                          [row.median_ms for row in own], s=28, label=group,
                          color=COLORS.get(group, COLORS['others']))
-        for row in rows:
-            short = row.label.replace('MobileOne-', '').replace('MobileNet', '')
-            axis.annotate(short, (getattr(row, quantity) / 1e6, row.median_ms), fontsize=6,
-                          textcoords='offset points', xytext=(4, -6), color='#555')
         _log(axis, 'x')
         _log(axis, 'y')
+        axis.margins(x=.12)
+        _name_points(axis, rows, [(getattr(row, quantity) / 1e6, row.median_ms) for row in rows],
+                     6)
         axis.grid(alpha=.25)
         axis.set(xlabel=label, ylabel=f'{numbers.BACKENDS[backend]}, ms',
                  title=f'rho = {found.rho:.2f}, p = {found.p:.1g}, {found.count} networks\n'
