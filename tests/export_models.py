@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import mmcv
+import numpy as np
 import torch
 import torch.nn.functional as F
 from mmengine.config import Config
@@ -53,6 +55,26 @@ def model(cfg):
         batch = built.data_preprocessor(dict(inputs=list(images(4, 96, 96, seed=0))))
         built.train()(batch['inputs'], mode='tensor')
     return built.eval()
+
+
+def write_pictures(folder, count=3):
+    """Random pictures of 96 x 64 pixels in a new directory; returns their paths."""
+    folder.mkdir(parents=True)
+    paths = [folder / f'{index}.png' for index in range(count)]
+    for path, image in zip(paths, images(count, 64, 96)):
+        mmcv.imwrite(np.ascontiguousarray(image.permute(1, 2, 0).numpy()), str(path))
+    return paths
+
+
+def write_trained(folder):
+    """For both tasks a config, as mmdeploy reads it too, and a checkpoint; beside them pictures."""
+    for name, path in dict(detection=DETECTION, segmentation=SEGMENTATION).items():
+        cfg = config(path, size=(96, 64))
+        cfg.test_pipeline = cfg.test_dataloader.dataset.pipeline
+        save(model(cfg), folder / f'{name}.pth')
+        cfg.dump(folder / f'{name}.py')
+    write_pictures(folder / 'pictures')
+    return folder
 
 
 def save(built, path):

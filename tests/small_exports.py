@@ -1,9 +1,13 @@
 """Networks of the smallest size that has all kinds of layers, for the slow converters."""
 
+from importlib import import_module
+
 import export_models
+import pytest
 import torch
 
 from mobileone_mm.deploy import reparameterize
+from mobileone_mm.export import FORMATS, ExportError, ParityError
 from mobileone_mm.export.exported_model import ExportedModel
 from mobileone_mm.export.job import ExportJob
 from mobileone_mm.export.parity import FLOAT32, compare
@@ -32,14 +36,21 @@ def segmentor():
     return export_models.model(cfg), cfg
 
 
-def job(backend, model, cfg, folder, suffix, half=False):
-    """The export of a folded copy of a model."""
+def job(backend, model, cfg, folder, half=False):
+    """The export of a folded copy of a model, into a directory that is made."""
+    folder.mkdir(exist_ok=True)
     task = 'detection' if hasattr(model, 'bbox_head') else 'segmentation'
     classes = cfg.metainfo.classes if task == 'detection' else cfg.dataset.metainfo.classes
     return ExportJob(
         backend, task, reparameterize(model, fuse_conv_bn=True).eval(), cfg, None,
-        export_models.images(1, *SIZE).float(), folder / f'{task}{suffix}', half=half,
-        classes=list(classes))
+        export_models.images(1, *SIZE).float(), folder / f'{task}{FORMATS[backend].suffix}',
+        half=half, classes=list(classes))
+
+
+def export(exporting):
+    """Do an export."""
+    module = FORMATS[exporting.backend].module
+    return import_module(f'mobileone_mm.export.{module}').export(exporting)
 
 
 def parity(model, path, limits=FLOAT32):
@@ -62,6 +73,23 @@ def without_a_bias(model):
                 module.bias.zero_()
             return model
     raise LookupError('no such layer')
+
+
+def check_a_lost_bias_is_found(backend, model, cfg, folder):
+    """Export the mutant and compare it with the sound model."""
+    exporting = job(backend, model, cfg, folder)
+    without_a_bias(exporting.model)
+    with pytest.raises(ParityError, match='Worst tensor'):
+        parity(model, export(exporting)).check()
+
+
+def check_batches_are_refused(backend, model, cfg, folder):
+    """Nothing may be left."""
+    exporting = job(backend, model, cfg, folder)
+    exporting.image = exporting.image.repeat(2, 1, 1, 1)
+    with pytest.raises(ExportError, match='batch size 1, not 2'):
+        export(exporting)
+    assert not list(folder.iterdir())
 
 
 def _data(model, batch):

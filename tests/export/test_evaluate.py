@@ -20,17 +20,6 @@ from mobileone_mm.export import ExportError  # noqa: E402
 from mobileone_mm.export.pipeline import Samples, export_model, load_trained  # noqa: E402
 from mobileone_mm.preflight import PreflightError  # noqa: E402
 
-NUM_IMAGES = 3
-
-
-def _write_pictures(folder):
-    folder.mkdir(parents=True)
-    paths = []
-    for index, image in enumerate(export_models.images(NUM_IMAGES, 64, 96)):
-        paths.append(folder / f'{index}.png')
-        mmcv.imwrite(image.permute(1, 2, 0).numpy(), str(paths[-1]))
-    return paths
-
 
 def _predict(config, checkpoint, pictures):
     cfg, model = load_trained(config, checkpoint)
@@ -51,7 +40,7 @@ def detection(tmp_path_factory):
     checkpoint = export_models.save(export_models.model(cfg), folder / 'model.pth')
     config = folder / 'config.py'
     cfg.dump(config)
-    pictures = _write_pictures(folder / 'pictures')
+    pictures = export_models.write_pictures(folder / 'pictures')
     annotations = []
     for index, sample in enumerate(_predict(config, checkpoint, pictures)):
         found = sample.pred_instances[::2]
@@ -78,7 +67,7 @@ def segmentation(tmp_path_factory):
     cfg.test_dataloader.dataset.update(data_root=str(folder), img_suffix='.png')
     checkpoint = export_models.save(export_models.model(cfg), folder / 'model.pth')
     cfg.dump(folder / 'config.py')
-    pictures = _write_pictures(folder / 'img_dir' / 'val')
+    pictures = export_models.write_pictures(folder / 'img_dir' / 'val')
     samples = _predict(folder / 'config.py', checkpoint, pictures)
     for path, sample in zip(pictures, samples):
         labels = sample.pred_sem_seg.data[0].numpy().astype(np.uint8)

@@ -70,7 +70,7 @@ def exported(tmp_path_factory):
               for s in range(6)]
     paths = []
     for equalized in (False, True):
-        job = small_exports.job('onnx', model, cfg, folder, f'{equalized}.onnx')
+        job = small_exports.job('onnx', model, cfg, folder / str(equalized))
         if equalized:
             equalize(job.model.backbone)
         paths.append(onnx_format.export(job))

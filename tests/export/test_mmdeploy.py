@@ -1,7 +1,6 @@
 """mmdeploy's own calls and our tool's mmdeploy backends, with the configs of configs/deploy."""
 
 import export_models
-import mmcv
 import pytest
 import torch
 from mmengine.config import Config
@@ -17,28 +16,19 @@ from mobileone_mm.export.parity import FLOAT32, compare_boxes, compare_labels  #
 from mobileone_mm.export.pipeline import Samples, export_model, load_trained  # noqa: E402
 
 DEPLOY = config_directory()
+IMAGE = 'pictures/0.png'
 OTHER_SIZE = 'test_dataloader.dataset.pipeline.1.scale'
 
 
 @pytest.fixture(scope='module')
 def trained(tmp_path_factory):
-    """Configs as mmdeploy reads them, checkpoints of unfolded models, and a picture."""
-    folder = tmp_path_factory.mktemp('trained')
-    for name, path in dict(detection=export_models.DETECTION,
-                           segmentation=export_models.SEGMENTATION).items():
-        cfg = export_models.config(path, size=(96, 64))
-        cfg.test_pipeline = cfg.test_dataloader.dataset.pipeline
-        export_models.save(export_models.model(cfg), folder / f'{name}.pth')
-        cfg.dump(folder / f'{name}.py')
-    image = export_models.images(1, 64, 96)[0].permute(1, 2, 0).numpy()
-    mmcv.imwrite(image, str(folder / 'image.png'))
-    return folder
+    return export_models.write_trained(tmp_path_factory.mktemp('trained'))
 
 
 def expected(trained, task):
     cfg, model = load_trained(trained / f'{task}.py', trained / f'{task}.pth')
     with torch.no_grad():
-        return model.test_step(Samples(cfg)(trained / 'image.png'))[0]
+        return model.test_step(Samples(cfg)(trained / IMAGE))[0]
 
 
 @pytest.mark.parametrize('task, kind', [
@@ -46,7 +36,7 @@ def expected(trained, task):
 def test_mmdeploys_calls_fold_export_and_run(trained, tmp_path, task, kind):
     from mmdeploy.apis import inference_model, torch2onnx
     deploy_cfg = str(DEPLOY / f'{task}_onnxruntime_{kind}.py')
-    model_cfg, image = str(trained / f'{task}.py'), str(trained / 'image.png')
+    model_cfg, image = str(trained / f'{task}.py'), str(trained / IMAGE)
     torch2onnx(image, str(tmp_path), 'end2end.onnx', deploy_cfg, model_cfg,
                str(trained / f'{task}.pth'), 'cpu')
     graph = onnx.load(str(tmp_path / 'end2end.onnx')).graph
@@ -72,14 +62,14 @@ def test_the_last_class_competes_for_nms_pre(trained, tmp_path):
     cfg.model.test_cfg.nms_pre = 12
     cfg.dump(tmp_path / 'few.py')
     found = export_model(tmp_path / 'few.py', trained / 'detection.pth', 'onnxruntime',
-                         trained / 'image.png', tmp_path / 'out')
+                         trained / IMAGE, tmp_path / 'out')
     assert found.parity.problems() == []
 
 
 @pytest.mark.parametrize('options', [dict(dynamic=['size']), dict(batch_size=2)])
 def test_the_tools_options_reach_mmdeploy(trained, tmp_path, options):
     result = export_model(trained / 'detection.py', trained / 'detection.pth', 'onnxruntime',
-                          trained / 'image.png', tmp_path, **options)
+                          trained / IMAGE, tmp_path, **options)
     shape = onnx.load(str(result.path)).graph.input[0].type.tensor_type.shape.dim
     if 'batch_size' in options:
         assert [d.dim_value for d in shape] == [2, 3, 64, 96]
@@ -90,15 +80,15 @@ def test_the_tools_options_reach_mmdeploy(trained, tmp_path, options):
     samples = Samples(cfg)
     exported = ExportedModel.load(result.path, model.data_preprocessor)
     with torch.no_grad():
-        truth = model.test_step(samples(trained / 'image.png'))[0].pred_instances
-    found = exported.test_step(samples(trained / 'image.png'))[0].pred_instances
+        truth = model.test_step(samples(trained / IMAGE))[0].pred_instances
+    found = exported.test_step(samples(trained / IMAGE))[0].pred_instances
     values, count = compare_boxes(truth, found, .03)
     assert values['boxes'] >= FLOAT32.iou and values['labels'] == 0 and count > 20
 
 
 def test_half_of_a_segmentor(trained, tmp_path):
     result = export_model(trained / 'segmentation.py', trained / 'segmentation.pth',
-                          'onnxruntime', trained / 'image.png', tmp_path, half=True)
+                          'onnxruntime', trained / IMAGE, tmp_path, half=True)
     kinds = {tensor.data_type for tensor in onnx.load(str(result.path)).graph.initializer}
     assert onnx.TensorProto.FLOAT16 in kinds and result.bytes < 7e6
     assert .9 < result.parity.worst['label map'][0]
@@ -109,7 +99,7 @@ def test_half_of_a_segmentor(trained, tmp_path):
 def test_tensorrt_gets_a_checked_graph(trained, tmp_path, task, options):
     """Not run here: what is checked are the graph, its operators and the shapes of the config."""
     result = export_model(trained / f'{task}.py', trained / f'{task}.pth', 'tensorrt',
-                          trained / 'image.png', tmp_path, **options)
+                          trained / IMAGE, tmp_path, **options)
     graph = onnx.load(str(result.path)).graph
     plugins = [node.op_type for node in graph.node if node.domain == 'mmdeploy']
     assert plugins == (['TRTBatchedNMS'] if task == 'detection' else [])

@@ -6,7 +6,7 @@ import small_exports
 for _module in ('mmdet', 'mmseg', 'pnnx', 'ncnn'):
     pytest.importorskip(_module, reason=f'{_module} is not installed (make env-deploy)')
 
-from mobileone_mm.export import ExportError, ParityError, ncnn_format  # noqa: E402
+from mobileone_mm.export import ExportError, ncnn_format  # noqa: E402
 from mobileone_mm.export.job import Interface  # noqa: E402
 from mobileone_mm.export.parity import FLOAT16  # noqa: E402
 from mobileone_mm.export.runtimes import load_runtime  # noqa: E402
@@ -15,8 +15,8 @@ from mobileone_mm.export.runtimes import load_runtime  # noqa: E402
 @pytest.fixture(scope='module', params=[small_exports.detector, small_exports.segmentor])
 def exported(request, tmp_path_factory):
     model, cfg = request.param()
-    job = small_exports.job('ncnn', model, cfg, tmp_path_factory.mktemp('ncnn'), '.param')
-    return model, cfg, job, ncnn_format.export(job)
+    job = small_exports.job('ncnn', model, cfg, tmp_path_factory.mktemp('ncnn'))
+    return model, cfg, job, small_exports.export(job)
 
 
 def test_ncnn_answers_as_the_model(exported):
@@ -31,25 +31,21 @@ def test_ncnn_answers_as_the_model(exported):
 
 def test_half_stores_half_the_bytes_and_stays_close(exported, tmp_path):
     model, cfg, _, path = exported
-    half = ncnn_format.export(small_exports.job('ncnn', model, cfg, tmp_path, '.param', half=True))
+    half = ncnn_format.export(small_exports.job('ncnn', model, cfg, tmp_path, half=True))
     ratio = half.with_suffix('.bin').stat().st_size / path.with_suffix('.bin').stat().st_size
     assert .45 < ratio < .6
     small_exports.parity(model, half, FLOAT16).check()
 
 
 def test_parity_catches_a_lost_bias(exported, tmp_path):
-    model, cfg, _, _ = exported
-    job = small_exports.job('ncnn', model, cfg, tmp_path, '.param')
-    small_exports.without_a_bias(job.model)
-    with pytest.raises(ParityError, match='Worst tensor'):
-        small_exports.parity(model, ncnn_format.export(job)).check()
+    small_exports.check_a_lost_bias_is_found('ncnn', *exported[:2], tmp_path)
 
 
 def test_a_failing_pnnx_leaves_nothing(exported, tmp_path, monkeypatch):
     monkeypatch.setattr('pnnx.EXEC_PATH', '/bin/false')
     model, cfg, _, _ = exported
     with pytest.raises(ExportError, match='pnnx failed'):
-        ncnn_format.export(small_exports.job('ncnn', model, cfg, tmp_path, '.param'))
+        ncnn_format.export(small_exports.job('ncnn', model, cfg, tmp_path))
     assert not list(tmp_path.iterdir())
 
 
@@ -69,9 +65,4 @@ def test_a_missing_bin_is_an_error(exported, tmp_path):
 
 
 def test_batches_are_refused(exported, tmp_path):
-    model, cfg, _, _ = exported
-    job = small_exports.job('ncnn', model, cfg, tmp_path, '.param')
-    job.image = job.image.repeat(2, 1, 1, 1)
-    with pytest.raises(ExportError, match='batch size 1, not 2'):
-        ncnn_format.export(job)
-    assert not list(tmp_path.iterdir())
+    small_exports.check_batches_are_refused('ncnn', *exported[:2], tmp_path)

@@ -1,10 +1,8 @@
 """tools/deploy.py's work, from checkpoint to a compared file, on small random models."""
 
-import subprocess
-import sys
+import re
 
 import export_models
-import mmcv
 import numpy as np
 import pytest
 import torch
@@ -24,22 +22,13 @@ from mobileone_mm.export.pipeline import export_model  # noqa: E402
 
 @pytest.fixture(scope='module')
 def trained(tmp_path_factory):
-    """Configs, checkpoints and pictures of both tasks."""
-    folder = tmp_path_factory.mktemp('trained')
-    for name, path in dict(det=export_models.DETECTION, seg=export_models.SEGMENTATION).items():
-        cfg = export_models.config(path, size=(96, 64))
-        export_models.save(export_models.model(cfg), folder / f'{name}.pth')
-        cfg.dump(folder / f'{name}.py')
-    pictures = folder / 'pictures'
-    pictures.mkdir()
-    for index, image in enumerate(export_models.images(3, 64, 96)):
-        mmcv.imwrite(image.permute(1, 2, 0).numpy(), str(pictures / f'{index}.png'))
-    return folder
+    return export_models.write_trained(tmp_path_factory.mktemp('trained'))
 
 
 @pytest.fixture
 def export(trained, tmp_path):
-    def run(name='det', backend='onnx', config=None, checkpoint=None, image='0.png', **options):
+    def run(name='detection', backend='onnx', config=None, checkpoint=None, image='0.png',
+            **options):
         if backend == 'openvino':
             pytest.importorskip('openvino', reason='needs openvino (make test-deploy)')
         return export_model(trained / (config or f'{name}.py'),
@@ -55,23 +44,24 @@ def names(tmp_path):
 @pytest.mark.parametrize('backend, suffixes', [('onnx', ['json', 'onnx', 'py']),
                                                ('openvino', ['bin', 'json', 'py', 'xml'])])
 @pytest.mark.parametrize('task, options', [
-    ('det', {}), ('seg', dict(dynamic=['size', 'batch'])), ('det', dict(dynamic=['batch']))])
+    ('detection', {}), ('detection', dict(dynamic=['batch'])),
+    ('segmentation', dict(dynamic=['size', 'batch']))])
 def test_exports_answer_like_the_model(export, trained, tmp_path, task, backend, suffixes, options):
     result = export(task, backend, verify=trained / 'pictures', **options)
     assert names(tmp_path) == [f'{task}_{backend}.{suffix}' for suffix in suffixes]
     assert result.parity.images == 4 and result.parity.objects > 20
     assert set(result.parity.worst) == (
-        {'boxes', 'scores', 'labels'} if task == 'det' else {'label map'})
+        {'boxes', 'scores', 'labels'} if task == 'detection' else {'label map'})
     assert result.bytes > 1e6 and 0 < result.latency_ms < 1e4
     assert 'Parity: 4 images' in str(result)
 
 
 def test_a_batch_of_two(export):
-    assert export('seg', batch_size=2).parity.worst['label map'][0] > .999
+    assert export('segmentation', batch_size=2).parity.worst['label map'][0] > .999
 
 
 def test_half_is_smaller_and_close(export):
-    full, half = export('seg'), export('seg', half=True)
+    full, half = export('segmentation'), export('segmentation', half=True)
     assert half.bytes < .6 * full.bytes
     assert .9 < half.parity.worst['label map'][0] < 1.
 
@@ -79,14 +69,15 @@ def test_half_is_smaller_and_close(export):
 def test_folded_files_export_too(export, trained):
     cfg = export_models.config(export_models.DETECTION, size=(96, 64))
     model = build_model(cfg)
-    write_deployed(model, cfg, trained / 'det.pth', trained / 'folded.pth')
+    write_deployed(model, cfg, trained / 'detection.pth', trained / 'folded.pth')
     assert export(config='folded.py', checkpoint='folded.pth').parity.problems() == []
     with pytest.raises(CheckpointError, match='is folded already'):
-        export(config='det.py', checkpoint='folded.pth')
+        export(config='detection.py', checkpoint='folded.pth')
 
 
-@pytest.mark.parametrize('task', ['det', 'seg'])
-def test_a_damaged_weight_fails_the_parity(export, tmp_path, monkeypatch, task):
+@pytest.fixture
+def damage(monkeypatch):
+    """The exporter turns half of the signs in the largest weight."""
     intact = onnx_format.export
 
     def damaged(job):
@@ -101,10 +92,27 @@ def test_a_damaged_weight_fails_the_parity(export, tmp_path, monkeypatch, task):
         return path
 
     monkeypatch.setattr(onnx_format, 'export', damaged)
-    output = 'label map' if task == 'seg' else '(boxes|scores|labels)'
+
+
+@pytest.mark.parametrize('task', ['detection', 'segmentation'])
+def test_a_damaged_weight_fails_the_parity(export, damage, tmp_path, task):
+    output = 'label map' if task == 'segmentation' else '(boxes|scores|labels)'
     with pytest.raises(ParityError, match=f"Worst tensor: output '{output}'"):
         export(task)
     assert names(tmp_path) == [f'{task}_onnx.failed']
+
+
+def test_the_tools_status_and_words_tell_a_failed_parity(trained, run_tool, tmp_path, request,
+                                                         capsys):
+    command = ('deploy', trained / 'detection.py', trained / 'detection.pth', '--backend', 'onnx',
+               '--image', trained / 'pictures' / '0.png', '--out', tmp_path / 'out')
+    assert run_tool(*command) == 0
+    assert 'Parity: 1 images' in capsys.readouterr().out
+    request.getfixturevalue('damage')
+    assert run_tool(*command) == 1
+    out, err = capsys.readouterr()
+    assert 'Parity' not in out and re.search(r"Worst tensor: output '(boxes|scores|labels)'", err)
+    assert 'detection_onnx.failed' in names(tmp_path)
 
 
 def test_an_export_that_fails_leaves_nothing(export, tmp_path, monkeypatch):
@@ -120,7 +128,7 @@ def test_an_export_that_fails_leaves_nothing(export, tmp_path, monkeypatch):
 
 def test_a_checkpoint_of_another_model_is_refused(export, tmp_path):
     with pytest.raises(CheckpointError, match='is not of the model that the config builds'):
-        export('det', checkpoint='seg.pth')
+        export('detection', checkpoint='segmentation.pth')
     assert not (tmp_path / 'out').exists()
 
 
@@ -136,7 +144,7 @@ def test_pictures_are_checked(export, trained, tmp_path):
 
 def test_a_size_the_file_was_not_exported_for_is_refused(export, trained):
     from mobileone_mm.export.exported_model import ExportedModel
-    path = export('seg').path
+    path = export('segmentation').path
     cfg = export_models.config(export_models.SEGMENTATION)
     exported = ExportedModel.load(path, build_model(cfg).data_preprocessor)
     with pytest.raises(ExportError, match='export again with --dynamic size'):
@@ -144,16 +152,11 @@ def test_a_size_the_file_was_not_exported_for_is_refused(export, trained):
     with pytest.raises(ExportError, match='--dynamic batch'):
         exported.run(torch.zeros(2, 3, 64, 96))
     path.with_suffix('.json').unlink()
-    with pytest.raises(ExportError, match='seg_onnx.json is missing'):
+    with pytest.raises(ExportError, match='segmentation_onnx.json is missing'):
         ExportedModel.load(path, None)
 
 
-def test_the_tool_tells_errors_in_one_line(trained, tmp_path, pytestconfig):
-    command = [sys.executable, 'tools/deploy.py', trained / 'det.py', trained / 'none.pth',
-               '--backend', 'ncnn', '--dynamic', 'size', '--image', 'x', '--out', tmp_path]
-    result = subprocess.run(list(map(str, command)), cwd=pytestconfig.rootpath,
-                            capture_output=True, text=True, timeout=120)
-    assert result.returncode == 1
-    assert result.stderr.strip().splitlines()[-1].startswith('error: ncnn is exported for a fixed')
-
-
+def test_the_tool_tells_errors_in_one_line(trained, run_tool, tmp_path, capsys):
+    assert run_tool('deploy', trained / 'detection.py', trained / 'none.pth', '--backend', 'ncnn',
+                    '--dynamic', 'size', '--image', 'x', '--out', tmp_path) == 1
+    assert capsys.readouterr().err.startswith('error: ncnn is exported for a fixed')
