@@ -1,16 +1,10 @@
 """TensorRT, one image of 320 x 320. Not run here: there was neither a GPU nor TensorRT."""
-_base_ = './_base_/detection.py'
+_base_ = ['./_base_/detection.py', './_base_/tensorrt.py']
 onnx_config = dict(input_shape=(320, 320))
 # The suppression plugin of mmdeploy takes a few thousand anchors at most.
 codebase_config = dict(post_processing=dict(pre_top_k=3840))
-backend_config = dict(
-    type='tensorrt',
-    common_config=dict(fp16_mode=False, max_workspace_size=1 << 30),
-    model_inputs=[
-        dict(
-            input_shapes=dict(
-                input=dict(
-                    min_shape=[1, 3, 320, 320],
-                    opt_shape=[1, 3, 320, 320],
-                    max_shape=[1, 3, 320, 320])))
-    ])
+shape = [1, 3, 320, 320]
+backend_config = dict(model_inputs=[
+    dict(input_shapes=dict(input=dict(min_shape=shape, opt_shape=shape, max_shape=shape)))
+])
+del shape

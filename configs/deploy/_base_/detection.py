@@ -3,20 +3,8 @@
 Input: normalized RGB (N, 3, H, W), as the model's data preprocessor makes it. Outputs: `dets`
 (N, K, 5) as x1, y1, x2, y2 in pixels of the input and score, best first; `labels` (N, K).
 """
-# Rewrites what mmdeploy 1.3.1 gets wrong or current torch has changed.
-custom_imports = dict(
-    imports=['mobileone_mm.export.mmdeploy_rewrites'], allow_failed_imports=False)
-
-onnx_config = dict(
-    type='onnx',
-    export_params=True,
-    keep_initializers_as_inputs=False,
-    opset_version=11,
-    save_file='end2end.onnx',
-    input_names=['input'],
-    output_names=['dets', 'labels'],
-    input_shape=None,  # the size that the model config's test pipeline resizes to
-    optimize=False)  # its passes need a compiled extension that the wheel has not
+_base_ = './onnx.py'
+onnx_config = dict(output_names=['dets', 'labels'])
 codebase_config = dict(
     type='mmdet',
     task='ObjectDetection',

@@ -1,0 +1,14 @@
+"""mmdeploy: what exporting any model to any backend has in common."""
+# Rewrites what mmdeploy 1.3.1 gets wrong or current torch has changed.
+custom_imports = dict(
+    imports=['mobileone_mm.export.mmdeploy_rewrites'], allow_failed_imports=False)
+
+onnx_config = dict(
+    type='onnx',
+    export_params=True,
+    keep_initializers_as_inputs=False,
+    opset_version=11,
+    save_file='end2end.onnx',
+    input_names=['input'],
+    input_shape=None,  # the size that the model config's test pipeline gives
+    optimize=False)  # its passes need a compiled extension that the wheel has not
