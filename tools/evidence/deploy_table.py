@@ -1,12 +1,25 @@
-"""The table backend x (parity, size, latency) of a trained model, in Markdown.
+"""The table backend x (parity, size, metric, latency) of a trained model, in Markdown.
 
-    python tools/evidence/deploy_table.py CONFIG CHECKPOINT --image IMG --verify DIR --out DIR
+    python tools/evidence/deploy_table.py CONFIG CHECKPOINT --image IMG --verify DIR --out DIR \
+        --metrics coco/bbox_mAP --cfg-options data_root=data/bccd/
+
+Latencies are of one thread, without pre-processing, in turns, so that what else the machine does
+hits all backends alike. Metrics are those of tools/test.py.
 """
 
 import argparse
+import sys
+from statistics import median
+from typing import Dict
 
+from mmengine.config import DictAction
+
+from mobileone_mm.benchmark.latency.timing import take_turns
+from mobileone_mm.cli import test
 from mobileone_mm.export import FORMATS, ExportError
-from mobileone_mm.export.pipeline import export_model
+from mobileone_mm.export.exported_model import ExportedModel
+from mobileone_mm.export.pipeline import Exported, export_model, load_trained
+from mobileone_mm.export.samples import Samples
 
 
 def parse_args() -> argparse.Namespace:
@@ -18,26 +31,80 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--verify')
     parser.add_argument('--backends', nargs='+', default=list(FORMATS))
     parser.add_argument('--precisions', nargs='+', default=['fp32', 'fp16'])
+    parser.add_argument('--dynamic', nargs='+', default=[],
+                        help='axes to keep open, where the backend can')
+    parser.add_argument('--metrics', nargs='+', default=[],
+                        help='of the test set, as tools/test.py names them; by default none')
+    parser.add_argument('--rounds', type=int, default=20, help='of the timing')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={})
     return parser.parse_args()
 
 
 def main() -> None:
     args = parse_args()
-    print('| backend | precision | parity | bytes | ms |\n|--|--|--|--|--|')
-    for backend in args.backends:
-        for precision in args.precisions:
-            print(f'| {backend} | {precision} | {row(args, backend, precision)} |', flush=True)
+    rows = {f'{backend} | {precision}': export(args, backend, precision)
+            for backend in args.backends for precision in args.precisions}
+    files = {name: result for name, result in rows.items() if isinstance(result, Exported)}
+    metrics = {name: evaluate(args, str(result.path)) for name, result in files.items()
+               if args.metrics and result.parity}
+    times = latencies(args, files)
+    print('| backend | precision | parity | ' + ' | '.join(args.metrics + ['bytes', 'ms |']))
+    print('|--' * (5 + len(args.metrics)) + '|')
+    if args.metrics:
+        print(f'| PyTorch, unfolded | fp32 | | {evaluate(args, args.checkpoint)} | | |')
+    for name, result in rows.items():
+        if name not in files:
+            print(f'| {name} | {result} |' + ' |' * (2 + len(args.metrics)))
+            continue
+        cells = [str(result.parity or 'not run here')]
+        cells += [metrics.get(name, '| ' * (len(args.metrics) - 1))] if args.metrics else []
+        print(f'| {name} | {" | ".join(cells)} | {result.bytes:,} | {times.get(name, "")} |')
 
 
-def row(args: argparse.Namespace, backend: str, precision: str) -> str:
+def export(args: argparse.Namespace, backend: str, precision: str):
+    """The outcome, or why there is none.
+
+    A file of a fixed size is compared on the one picture.
+    """
+    print(f'{backend} {precision}', file=sys.stderr)
+    chosen = FORMATS[backend]
+    dynamic = [axis for axis in args.dynamic if axis in chosen.dynamic]
     try:
-        result = export_model(
+        return export_model(
             args.config, args.checkpoint, backend, args.image, f'{args.out}/{precision}',
-            half=precision == 'fp16', verify=args.verify)
+            half=precision == 'fp16', dynamic=dynamic, cfg_options=args.cfg_options,
+            verify=args.verify if chosen.runtime and dynamic == args.dynamic else None)
     except ExportError as error:
-        return f'{error} | | '
-    latency = '' if result.latency_ms is None else f'{result.latency_ms:.1f}'
-    return f'{result.parity or "not run here"} | {result.bytes:,} | {latency}'
+        return str(error)
+
+
+def evaluate(args: argparse.Namespace, model: str) -> str:
+    """The cells of the metrics."""
+    options = [f'{key}={value}' for key, value in args.cfg_options.items()]
+    try:
+        found = test([args.config, model, '--work-dir', args.out,
+                      *(['--cfg-options', *options] if options else [])])
+    except ExportError as error:  # images of another size than the file's
+        print(f'{model}: {error}', file=sys.stderr)
+        return ' | '.join('-' for _ in args.metrics)
+    return ' | '.join(f'{found[name]:.4f}' for name in args.metrics)
+
+
+def latencies(args: argparse.Namespace, files: Dict[str, Exported]) -> Dict[str, str]:
+    """Median milliseconds of those that are run by their own runtime."""
+    cfg, model = load_trained(args.config, args.checkpoint, args.cfg_options)
+    image = Samples(cfg)(args.image)['inputs'][0][None].float()
+    calls = {}
+    for name, result in files.items():
+        if result.latency_ms is not None:
+            exported = ExportedModel.load(result.path, model.data_preprocessor, threads=1)
+            array = exported.normalize(image).numpy()
+            calls[name] = lambda run=exported.runtime, array=array: run(array)
+            calls[name]()
+    samples: Dict[str, list] = {name: [] for name in calls}
+    for _, name, turn in take_turns(calls, range(args.rounds)):
+        samples[name] += turn
+    return {name: f'{median(turns):.1f}' for name, turns in samples.items()}
 
 
 if __name__ == '__main__':
