@@ -69,8 +69,15 @@ env-deploy: .venv-deploy/.installed
 	.venv-package/bin/python -m pip install --quiet --no-deps -r requirements/package.txt
 	@touch $@
 
-lint: env
+# mypy in an environment of its own reads the packages of .venv.
+lint: env .venv-lint/.installed
 	.venv/bin/python -m ruff check .
+	.venv-lint/bin/mypy --python-executable .venv/bin/python
+
+.venv-lint/.installed: requirements/lint.txt
+	$(PYTHON) -m venv --clear .venv-lint
+	.venv-lint/bin/python -m pip install --quiet --no-deps -r requirements/lint.txt
+	@touch $@
 
 # NVIDIA's libraries are left out: torch's CUDA build asks for its own, the CPU build for none.
 lock:
@@ -87,4 +94,4 @@ lock:
 	rm -r .venv-lock
 
 clean:
-	rm -rf .venv .venv-* build dist ./*.egg-info .pytest_cache .ruff_cache
+	rm -rf .venv .venv-* build dist ./*.egg-info .pytest_cache .ruff_cache .mypy_cache

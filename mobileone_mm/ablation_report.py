@@ -37,12 +37,12 @@ class Row(NamedTuple):
 def t_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
     """Student's interval for the mean of independent values."""
     from scipy import stats  # comes with mmdet and mmseg
-    values = np.asarray(values, dtype=float)
-    if len(values) < 2:
-        return Interval(float(values.mean()), math.nan)
-    error = values.std(ddof=1) / math.sqrt(len(values))
-    quantile = stats.t.ppf((1 + confidence) / 2, len(values) - 1)
-    return Interval(float(values.mean()), float(quantile * error))
+    sample = np.asarray(values, dtype=float)
+    if len(sample) < 2:
+        return Interval(float(sample.mean()), math.nan)
+    error = sample.std(ddof=1) / math.sqrt(len(sample))
+    quantile = stats.t.ppf((1 + confidence) / 2, len(sample) - 1)
+    return Interval(float(sample.mean()), float(quantile * error))
 
 
 def summarize(results: Sequence[Result]) -> List[Row]:

@@ -49,7 +49,7 @@ class MobileOneArch:
         else:
             least = 0 if name == 'num_se_blocks' else 1
             expected = f'integers >= {least}'
-            good = all(isinstance(v, Integral) and v >= least for v in values)
+            good = all(isinstance(v, Integral) and int(v) >= least for v in values)
         if not good:
             raise ValueError(f'{name} must hold {expected}, got {values}')
 

@@ -18,6 +18,8 @@ def allow_mmengine_checkpoints() -> None:
     """
     if digit_version(TORCH_VERSION) < digit_version('2.6.0'):
         return
+    array: Any
+    scalar: Any
     array, scalar = np.zeros(1).__reduce__()[0], np.float64(0).__reduce__()[0]
     dtypes = {type(np.dtype(kind)) for kind in '?bBhHiIlLqQefd'}
     torch.serialization.add_safe_globals([

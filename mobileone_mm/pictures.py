@@ -2,7 +2,7 @@
 
 import math
 from pathlib import Path
-from typing import Any, List, Sequence, Union
+from typing import Any, List, Sequence, Tuple, Union
 
 import mmcv
 import numpy as np
@@ -27,7 +27,7 @@ def draw_detections(samples: Sequence[Any], classes: Sequence[str], path: Union[
         path: The file to write.
         score_thr: Predictions of a lower score are left out. Defaults to 0.4.
     """
-    axes = _grid(len(samples), ('ground truth', f'prediction (score >= {score_thr})'), 2)
+    figure, axes = _grid(len(samples), ('ground truth', f'prediction (score >= {score_thr})'), 2)
     for (left, right), sample in zip(axes, samples):
         image = mmcv.imread(sample.img_path, channel_order='rgb')
         for axis in (left, right):
@@ -37,7 +37,7 @@ def draw_detections(samples: Sequence[Any], classes: Sequence[str], path: Union[
         _boxes(left, truth.bboxes, truth.labels, [classes[i] for i in truth.labels])
         _boxes(right, found.bboxes, found.labels,
                [f'{classes[i]} {score:.2f}' for i, score in zip(found.labels, found.scores)])
-    _save(axes, path)
+    _save(figure, path)
 
 
 def draw_segmentations(samples: Sequence[Any], classes: Sequence[str],
@@ -52,20 +52,21 @@ def draw_segmentations(samples: Sequence[Any], classes: Sequence[str],
     """
     colours = np.full((256, 3), IGNORED, np.uint8)
     colours[:len(palette)] = palette
-    axes = _grid(len(samples), ('image', 'ground truth', 'prediction'), 2)
+    figure, axes = _grid(len(samples), ('image', 'ground truth', 'prediction'), 2)
     for trio, sample in zip(axes, samples):
         maps = [sample.gt_sem_seg, sample.pred_sem_seg]
         pictures = [mmcv.imread(sample.img_path, channel_order='rgb')]
         pictures += [colours[labels.data.squeeze(0).cpu().numpy()] for labels in maps]
         for axis, picture in zip(trio, pictures):
             axis.imshow(picture, interpolation='nearest')
-    handles = [Patch(facecolor=np.array(c) / 255, edgecolor='grey', label=name)
-               for c, name in zip([*palette, (IGNORED,) * 3], [*classes, 'ignored'])]
-    axes[0][0].figure.legend(handles=handles, loc='outside lower center', ncols=4, fontsize=12)
-    _save(axes, path)
+    handles = [Patch(facecolor=(r / 255, g / 255, b / 255), edgecolor='grey', label=name)
+               for (r, g, b), name in zip([*palette, (IGNORED,) * 3], [*classes, 'ignored'])]
+    figure.legend(handles=handles, loc='outside lower center', ncols=4, fontsize=12)
+    _save(figure, path)
 
 
-def _grid(number: int, titles: Sequence[str], groups: int) -> List[List[Axes]]:
+def _grid(number: int, titles: Sequence[str], groups: int
+          ) -> Tuple[Figure, List[List[Axes]]]:
     """One group of axes per sample, ``groups`` of them side by side; no ``pyplot``, no display."""
     rows, columns = math.ceil(number / groups), groups * len(titles)
     figure = Figure(figsize=(3.4 * columns, 3.5 * rows), layout='constrained')
@@ -75,7 +76,7 @@ def _grid(number: int, titles: Sequence[str], groups: int) -> List[List[Axes]]:
         axis.set_axis_off()
     for column, axis in enumerate(axes[0]):
         axis.set_title(titles[column % len(titles)], fontsize=13)
-    return axes.reshape(rows * groups, len(titles)).tolist()
+    return figure, axes.reshape(rows * groups, len(titles)).tolist()
 
 
 def _boxes(axis: Axes, boxes: Any, labels: Any, texts: Sequence[str]) -> None:
@@ -87,6 +88,6 @@ def _boxes(axis: Axes, boxes: Any, labels: Any, texts: Sequence[str]) -> None:
                   bbox=dict(facecolor=colour, edgecolor='none', pad=1))
 
 
-def _save(axes: List[List[Axes]], path: Union[str, Path]) -> None:
+def _save(figure: Figure, path: Union[str, Path]) -> None:
     with atomic_path(path) as temporary:
-        axes[0][0].figure.savefig(temporary, format='png', dpi=80)
+        figure.savefig(temporary, format='png', dpi=80)

@@ -3,7 +3,7 @@
 import warnings
 from contextlib import contextmanager, nullcontext
 from numbers import Integral
-from typing import Dict, Iterator, List, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
 from mmengine.model import BaseModule
 from mmengine.registry import MODELS
@@ -95,7 +95,7 @@ class MobileOne(BaseModule):
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
         self.with_cp = with_cp
-        self._block_cfg = dict(
+        self._block_cfg: Dict[str, Any] = dict(
             norm_cfg=norm_cfg, act_cfg=act_cfg, use_scale_branch=use_scale_branch, deploy=deploy,
             branch_engine=branch_engine)
         self._use_skip_branch = use_skip_branch
@@ -129,7 +129,7 @@ class MobileOne(BaseModule):
         out_channels = arch.stage_channels[index]
         for i in range(arch.num_blocks[index]):
             first = i == 0
-            cfg = dict(
+            cfg: Dict[str, Any] = dict(
                 self._block_cfg,
                 num_conv_branches=arch.num_conv_branches[index],
                 use_se=i >= arch.num_blocks[index] - arch.num_se_blocks[index])
@@ -220,7 +220,7 @@ class MobileOne(BaseModule):
             stage.eval()
             stage.requires_grad_(False)
 
-    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
         # mmengine loads with strict=False: without this, a folded file would leave an unfolded
         # backbone at its random weights, with no more than a warning.
         check_form(state_dict, prefix, deploy=self.deploy)
@@ -242,18 +242,18 @@ def _statistics_kept(block: nn.Module) -> Iterator[None]:
             norm.num_batches_tracked.copy_(count)
 
 
-def _check_out_indices(out_indices: Sequence[int]) -> Tuple[int, ...]:
+def _check_out_indices(out_indices: Union[int, Sequence[int]]) -> Tuple[int, ...]:
     """Normalise to 0 ... 3, keeping the order."""
-    if not isinstance(out_indices, (list, tuple)):
-        out_indices = (out_indices, )
-    indices = []
-    for index in out_indices:
-        if not isinstance(index, Integral) or not -NUM_STAGES <= index < NUM_STAGES:
+    given: Tuple[Any, ...] = (tuple(out_indices) if isinstance(out_indices, (list, tuple)) else
+                              (out_indices, ))
+    indices: List[int] = []
+    for index in given:
+        if not isinstance(index, Integral) or not -NUM_STAGES <= int(index) < NUM_STAGES:
             raise ValueError('out_indices must be integers within '
                              f'{-NUM_STAGES} ... {NUM_STAGES - 1} (strides 4, 8, 16 and 32), '
-                             f'got {tuple(out_indices)}')
-        indices.append(index % NUM_STAGES)
+                             f'got {given}')
+        indices.append(int(index) % NUM_STAGES)
     if not indices or len(set(indices)) < len(indices):
         raise ValueError('out_indices must name at least one stage, each once, '
-                         f'got {tuple(out_indices)}')
+                         f'got {given}')
     return tuple(indices)

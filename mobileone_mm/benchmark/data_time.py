@@ -90,6 +90,7 @@ class _TurnsHook(Hook):
         self.bare: List[List[float]] = []
         self.data: List[float] = []
         self.seen: List[float] = []
+        self.start = 0.
         self.batch: Optional[Dict[str, Any]] = None
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None,

@@ -39,7 +39,8 @@ class _Timer(TorchDispatchMode):
         super().__init__()
         self.times: Dict[Tuple[str, str], List[float]] = defaultdict(list)
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (),
+                           kwargs: Optional[dict] = None) -> Any:
         start = time.thread_time()
         result = func(*args, **(kwargs or {}))
         seconds = time.thread_time() - start

@@ -30,7 +30,7 @@ def polygons(mask: np.ndarray) -> Optional[List[List[float]]]:
     padded = np.pad(mask, 1).astype(np.float64)
     result = []
     for line in contourpy.contour_generator(z=padded).lines(.5):
-        corners = line[:-1]  # closed: the first point comes again at the end
+        corners = np.asarray(line)[:-1]  # closed: the first point comes again at the end
         before, after = corners - np.roll(corners, 1, 0), np.roll(corners, -1, 0) - corners
         turns = before[:, 0] * after[:, 1] != before[:, 1] * after[:, 0]
         result.append((corners[turns] - .5).ravel().tolist())
@@ -61,7 +61,7 @@ def label_map(scene: Scene, background: int, classes: Sequence[int], ignored: in
     rim = np.zeros(labels.shape, np.uint8)
     for obj in scene.objects:
         labels[obj.mask] = ignored if obj.is_crowd else classes[obj.category]
-        rim |= cv2.morphologyEx(
-            obj.mask.astype(np.uint8), cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
+        rim[cv2.morphologyEx(obj.mask.astype(np.uint8), cv2.MORPH_GRADIENT,
+                             np.ones((3, 3), np.uint8)) > 0] = 1
     labels[rim > 0] = ignored
     return labels

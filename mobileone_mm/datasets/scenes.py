@@ -4,7 +4,7 @@ Shape legend: H, W image height and width in pixels. Images are BGR uint8, masks
 """
 import math
 from dataclasses import dataclass
-from typing import List, Optional, Tuple
+from typing import List, Tuple
 
 import cv2
 import numpy as np
@@ -94,7 +94,8 @@ class _Canvas:
 
     def __init__(self, rng: np.random.Generator) -> None:
         self.rng = rng
-        self.size = tuple(int(v) for v in rng.integers(SIDES[0], SIDES[1], 2, endpoint=True))
+        height, width = rng.integers(SIDES[0], SIDES[1], 2, endpoint=True)
+        self.size = (int(height), int(width))
         self.background = int(rng.integers(len(BACKGROUNDS)))
         self.image = paint(
             rng, self.size, _colour(rng, rng.uniform(0, 180), BACKGROUND_RANGE),
@@ -128,7 +129,7 @@ class _Canvas:
         for old in self.masks:
             old &= ~mask
         self.masks.append(mask)
-        self.areas.append(np.count_nonzero(mask))
+        self.areas.append(int(np.count_nonzero(mask)))
         self.categories.append(category)
         self.crowds.append(is_crowd)
         return True
@@ -149,11 +150,11 @@ class _Canvas:
         rng = self.rng
         category = int(rng.integers(len(CLASSES)))
         middle = np.array(self.size[::-1]) * rng.uniform(.25, .75, 2)
-        group: Optional[np.ndarray] = None
+        group = np.zeros(self.size, np.uint8)
         for _ in range(int(rng.integers(11, 16))):
             centre = middle + rng.normal(0, .08 * min(self.size), 2)
             one = _coverage(rng, category, centre, .08 * min(self.size), self.size)
-            group = one if group is None else np.maximum(group, one)
+            group = np.maximum(group, one)
         return self._add(category, group, is_crowd=True)
 
     def finish(self) -> Scene:

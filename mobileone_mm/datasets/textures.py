@@ -12,7 +12,8 @@ Size = Tuple[int, int]
 
 
 def _coordinates(size: Size) -> Tuple[np.ndarray, np.ndarray]:
-    return np.mgrid[:size[0], :size[1]].astype(np.float32)
+    y, x = np.mgrid[:size[0], :size[1]].astype(np.float32)
+    return y, x
 
 
 def _waves(rng: np.random.Generator, size: Size) -> np.ndarray:

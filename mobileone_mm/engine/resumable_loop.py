@@ -74,7 +74,7 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
             self.runner.logger.warning(
                 f'an epoch has {length} iterations, but had {before} in the checkpoint (another '
                 f'batch size, data set or number of GPUs?): epoch {self._epoch + 1} starts anew')
-            self._iter = start
+            self._iter: int = start
 
     def _validate_if_due(self) -> None:
         hub, epoch = self.runner.message_hub, self._epoch

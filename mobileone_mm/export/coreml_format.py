@@ -112,7 +112,7 @@ def postprocess(outputs: Sequence[np.ndarray], interface: Interface, size: Tuple
         return outputs[0][0]
     scores, coordinates = outputs[0][0], outputs[1][0]
     centres, halves = coordinates[:, :2], coordinates[:, 2:] / 2
-    scale = np.float32([size[1], size[0]] * 2)
+    scale = np.array([size[1], size[0]] * 2, np.float32)
     boxes = np.concatenate([centres - halves, centres + halves], 1) * scale
     return select(scores, boxes, interface.decode)
 

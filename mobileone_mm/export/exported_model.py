@@ -2,7 +2,7 @@
 
 from importlib import import_module
 from pathlib import Path
-from typing import Any, List, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import torch
@@ -38,7 +38,7 @@ class ExportedModel(BaseModel):
         self.normalize = Normalize(preprocessor) if interface.normalized else nn.Identity()
         # A backend whose file leaves work to the caller has a function postprocess().
         module = import_module(f'.{FORMATS[interface.backend].module}', __package__)
-        self.postprocess = getattr(module, 'postprocess', read_outputs)
+        self.postprocess: Callable[..., Any] = getattr(module, 'postprocess', read_outputs)
 
     @classmethod
     def load(cls, path: Union[str, Path], preprocessor: nn.Module,
@@ -110,7 +110,8 @@ class ExportedModel(BaseModel):
         outputs = self.run(image)
         result = self.postprocess(outputs, self.interface, tuple(image.shape[-2:]))
         if self.interface.task == 'detection':
-            sample.pred_instances = _instances(*result, sample.scale_factor)
+            boxes, scores, labels = result
+            sample.pred_instances = _instances(boxes, scores, labels, sample.scale_factor)
         else:
             sample.pred_sem_seg = PixelData(data=_at_size(result, sample.ori_shape))
         return sample

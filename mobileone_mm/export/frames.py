@@ -3,7 +3,7 @@
 import os
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Callable, Iterator, NamedTuple, Tuple
+from typing import Any, Callable, Iterator, NamedTuple, Tuple
 
 import cv2
 import numpy as np
@@ -26,7 +26,7 @@ class Source(NamedTuple):
     """
 
     name: str
-    count: int
+    count: int  # type: ignore[assignment]  # tuple's own count() is not needed
     fps: float
     frames: Iterator[Tuple[str, np.ndarray]]
 
@@ -65,7 +65,7 @@ def open_sink(source: Source, out: Path) -> Iterator[Callable[[str, np.ndarray],
         yield lambda name, picture: _write_picture(out / f'{Path(name).stem}.png', picture)
 
 
-def _video(name: str, where: object) -> Source:
+def _video(name: str, where: Any) -> Source:
     capture = cv2.VideoCapture(where)
     if not capture.isOpened():
         raise ExportError(f'{where} cannot be opened as a video or camera')
@@ -92,7 +92,7 @@ def _video_writer(target: Path, fps: float) -> Iterator[Callable[[str, np.ndarra
         nonlocal writer
         if writer is None:
             height, width = picture.shape[:2]
-            writer = cv2.VideoWriter(str(temporary), cv2.VideoWriter_fourcc(*'mp4v'), fps,
+            writer = cv2.VideoWriter(str(temporary), cv2.VideoWriter.fourcc(*'mp4v'), fps,
                                      (width, height))
         writer.write(picture)
 

@@ -7,7 +7,7 @@ by the caller. Swapping channels and normalizing are part of the graph, as the m
 data preprocessor does them, unless ``normalize=False``.
 """
 
-from typing import List, Optional, Sequence, Tuple
+from typing import Any, List, Optional, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -86,7 +86,7 @@ class RawDetectorGraph(ExportGraph):
         if not decode:
             self.output_names = ('scores', 'deltas')
 
-    def forward(self, image: Tensor) -> Tuple[Tensor, Tensor]:
+    def forward(self, image: Tensor) -> Tuple[Tensor, ...]:
         """Scores and boxes of every anchor.
 
         Args:
@@ -231,7 +231,7 @@ def check_head(detector: nn.Module) -> None:
 
 
 def level_predictions(head: nn.Module, class_maps: Sequence[Tensor], delta_maps: Sequence[Tensor],
-                      size: Optional[Sequence[int]]) -> List[Tuple[Tensor, Tensor]]:
+                      size: Optional[Tuple[int, int]]) -> List[Tuple[Tensor, Tensor]]:
     """What the maps of an SSD head say of each anchor, level by level.
 
     Args:
@@ -255,7 +255,7 @@ def level_predictions(head: nn.Module, class_maps: Sequence[Tensor], delta_maps:
     return levels
 
 
-def decode_deltas(anchors: Tensor, deltas: Tensor, coder: object,
+def decode_deltas(anchors: Tensor, deltas: Tensor, coder: Any,
                   size: Tuple[int, int]) -> Tensor:
     """What mmdet's ``DeltaXYWHBBoxCoder.decode`` computes, without writing into slices.
 

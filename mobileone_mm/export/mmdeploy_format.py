@@ -7,6 +7,7 @@ builds the engine where TensorRT is; not run here.
 
 import logging
 from pathlib import Path
+from typing import Sequence
 from unittest import mock
 
 from mmengine.config import Config
@@ -63,8 +64,8 @@ def deploy_config(job: ExportJob) -> Config:
     kind = 'dynamic' if job.dynamic else 'static'
     cfg = Config.fromfile(config_directory() / f'{job.task}_{job.backend}_{kind}.py')
     height, width = job.image.shape[-2:]
-    outputs = {name: (2, 3) if job.task == 'segmentation' else ()
-               for name in cfg.onnx_config.output_names}
+    spatial: Sequence[int] = (2, 3) if job.task == 'segmentation' else ()
+    outputs = {name: spatial for name in cfg.onnx_config.output_names}
     if job.half and job.backend == 'tensorrt':
         cfg.backend_config.common_config.fp16_mode = True
     if job.dynamic:

@@ -9,7 +9,7 @@ mmdeploy swaps functions while it exports ('rewrites'). Registered here are
   the last class; and it keeps boxes that mmdet sorts out as empty.
 """
 
-from typing import Any, List, Optional, Tuple
+from typing import Any, List, Optional, Sequence, Tuple
 
 import torch
 from mmdeploy.core import FUNCTION_REWRITER
@@ -28,9 +28,9 @@ def _export(*args: Any, **kwargs: Any) -> Any:
 
 @FUNCTION_REWRITER.register_rewriter(
     'mobileone_mm.detection.ssdlite_head.SSDLiteHead.predict_by_feat')
-def _predict_by_feat(self, cls_scores: List[Tensor], bbox_preds: List[Tensor],
+def _predict_by_feat(self: Any, cls_scores: List[Tensor], bbox_preds: List[Tensor],
                      score_factors: Optional[List[Tensor]] = None,
-                     batch_img_metas: Optional[List[dict]] = None, cfg: Any = None,
+                     batch_img_metas: Sequence[dict] = (), cfg: Any = None,
                      rescale: bool = False, with_nms: bool = True,
                      **kwargs: Any) -> Tuple[Tensor, Tensor]:
     """``dets`` (N, K, 5) and ``labels`` (N, K), by mmdeploy's suppression for the backend."""

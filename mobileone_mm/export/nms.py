@@ -56,8 +56,9 @@ class NonMaxSuppression(torch.autograd.Function):
         return torch.tensor(rows, dtype=torch.int64, device=boxes.device).reshape(-1, 3)
 
     @staticmethod
-    def symbolic(g, boxes, scores, limit, iou_threshold, score_threshold):  # noqa: D102
-        def constant(value, dtype):
+    def symbolic(g: Any, boxes: Any, scores: Any, limit: int,  # noqa: D102
+                 iou_threshold: float, score_threshold: float) -> Any:
+        def constant(value: float, dtype: torch.dtype) -> Any:
             return g.op('Constant', value_t=torch.tensor([value], dtype=dtype))
         return g.op('NonMaxSuppression', boxes, scores, constant(limit, torch.int64),
                     constant(iou_threshold, torch.float32),

@@ -22,7 +22,7 @@ from .samples import Samples
 class Speed(NamedTuple):
     """Pictures per second."""
 
-    count: int
+    count: int  # type: ignore[assignment]  # tuple's own count() is not needed
     model: float
     overall: float
 

@@ -38,8 +38,10 @@ class Samples:
         Raises:
             ExportError: There is no such picture, or it cannot be decoded.
         """
-        path = '' if isinstance(picture, np.ndarray) else str(picture)
-        image = read_picture(picture) if path else picture
+        if isinstance(picture, np.ndarray):
+            path, image = '', picture
+        else:
+            path, image = str(picture), read_picture(picture)
         packed = self.pipeline(dict(
             img=image, img_path=path, img_id=0, img_shape=image.shape[:2],
             ori_shape=image.shape[:2], scale_factor=(1., 1.), reduce_zero_label=False,

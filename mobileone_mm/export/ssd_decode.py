@@ -9,7 +9,7 @@ first cell; ``means`` and ``stds`` of the deltas, ``clip`` (to the image), ``sco
 ``pairs_per_level`` (-1: all), ``min_size`` (-1: any), ``iou_threshold`` and ``max_boxes``.
 """
 
-from typing import Any, Mapping, Sequence, Tuple
+from typing import Any, List, Mapping, Sequence, Tuple
 
 import numpy as np
 
@@ -49,19 +49,20 @@ def grid(levels: Sequence[Mapping[str, Any]]) -> np.ndarray:
         y, x = np.indices(level['size'], dtype=np.float32)
         x, y = x * level['stride'][0], y * level['stride'][1]
         corners = np.stack([x, y, x, y], -1).reshape(-1, 1, 4)  # of the cells
-        anchors.append((corners + np.float32(level['anchors'])).reshape(-1, 4))
+        anchors.append((corners + np.asarray(level['anchors'], np.float32)).reshape(-1, 4))
     return np.concatenate(anchors)
 
 
 def decode(deltas: np.ndarray, anchors: np.ndarray, settings: Mapping[str, Any]) -> np.ndarray:
     """Boxes (P, 4) of the deltas (P, 4): centres move by anchor sizes, sizes grow by exp."""
-    deltas = deltas * np.float32(settings['stds']) + np.float32(settings['means'])
+    means, stds = (np.array(settings[key], np.float32) for key in ('means', 'stds'))
+    deltas = deltas * stds + means
     centres, sizes = (anchors[:, :2] + anchors[:, 2:]) / 2, anchors[:, 2:] - anchors[:, :2]
     centres = centres + sizes * deltas[:, :2]
     halves = sizes * np.exp(deltas[:, 2:].clip(-MAX_LOG_RATIO, MAX_LOG_RATIO)) / 2
     boxes = np.concatenate([centres - halves, centres + halves], 1)
     height, width = settings['size']
-    border = np.float32([width, height, width, height])
+    border = np.array([width, height, width, height], np.float32)
     return boxes.clip(0, border) if settings['clip'] else boxes
 
 
@@ -83,7 +84,8 @@ def candidates(scores: np.ndarray, settings: Mapping[str, Any]) -> Tuple[np.ndar
 def suppress(boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray, iou_threshold: float,
              limit: int) -> np.ndarray:
     """Indices (K, ) of what greedy non-maximum suppression within each class keeps."""
-    order, keep = np.argsort(-scores, kind='stable'), []
+    order = np.argsort(-scores, kind='stable')
+    keep: List[int] = []
     while order.size and len(keep) < limit:
         best, rest = order[0], order[1:]
         keep.append(best)

@@ -58,7 +58,7 @@ class AtomicCheckpointHook(CheckpointHook):
         if type(self.file_backend) is not LocalBackend or self.file_client_args is not None:
             return
         self.backend_args = dict(backend=BACKEND)
-        self.file_backend = _LateRemovals()
+        self.file_backend: LocalBackend = _LateRemovals()
         if is_main_process():
             for leftover in Path(self.out_dir).glob('*.pth.*.tmp'):
                 leftover.unlink()

@@ -25,7 +25,7 @@ class IterationSeedHook(Hook):
         """Give the sampler the checkpoint's seed; it was built before the checkpoint was read."""
         loader = runner.train_loop.dataloader
         for sampler in (loader.sampler, getattr(loader.batch_sampler, 'sampler', None)):
-            if hasattr(sampler, 'seed'):
+            if sampler is not None and hasattr(sampler, 'seed'):
                 sampler.seed = runner.seed
 
     def before_train_epoch(self, runner: Runner) -> None:

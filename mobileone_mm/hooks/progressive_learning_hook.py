@@ -59,8 +59,8 @@ class ProgressiveLearningHook(Hook):
 
     def pipeline_of(self, pipeline: Sequence[dict], stage: Dict[str, Any]) -> Tuple[list, int]:
         """A pipeline's config for one stage, and how many of its arguments were replaced."""
-        pipeline, count = copy.deepcopy(list(pipeline)), 0
-        for transform in _transforms(pipeline):
+        changed, count = copy.deepcopy(list(pipeline)), 0
+        for transform in _transforms(changed):
             kind = str(transform['type']).rsplit('.', 1)[-1]
             for keys, value in ((self.resolution_keys, stage.get('resolution')),
                                 (self.strength_keys, stage.get('strength'))):
@@ -73,7 +73,7 @@ class ProgressiveLearningHook(Hook):
                 else:
                     transform[key] = _like(old, value)
                 count += 1
-        return pipeline, count
+        return changed, count
 
     def before_train(self, runner: Runner) -> None:
         """Refuse stages that would do nothing."""

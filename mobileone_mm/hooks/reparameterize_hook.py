@@ -4,7 +4,7 @@ import copy
 import os
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Dict, Optional
+from typing import Any, Callable, Dict, List, Optional
 
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.hooks import Hook
@@ -166,7 +166,8 @@ def _is_outdated(path: Path, source: str) -> bool:
 
 def _on_main_process(function: Callable, *args: Any) -> None:
     """Rank 0 works and the others wait; if it fails, all of them fail rather than hang."""
-    message, error = [None], None
+    message: List[Optional[str]] = [None]
+    error: Optional[Exception] = None
     if is_main_process():
         try:
             function(*args)

@@ -95,6 +95,7 @@ class StopSignalHook(Hook):
 
     def _leave(self, runner: Runner, what: str) -> None:
         self._restore()
-        name = signal.Signals(self._signal).name
-        runner.logger.warning(f'Stopped by {name}: {what}. The same command with --resume goes on.')
-        raise SystemExit(128 + self._signal)
+        number = signal.Signals(self._signal or signal.SIGTERM)
+        runner.logger.warning(
+            f'Stopped by {number.name}: {what}. The same command with --resume goes on.')
+        raise SystemExit(128 + number)

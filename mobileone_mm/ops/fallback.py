@@ -63,7 +63,8 @@ def _build_fallback() -> ModuleType:
     for name, function in _SUPPLIED.items():
         setattr(ext, name, function)
     # mmcv's environment report calls these two.
-    ext.get_compiler_version = ext.get_compiling_cuda_version = _not_available
+    for name in ('get_compiler_version', 'get_compiling_cuda_version'):
+        setattr(ext, name, _not_available)
     return ext
 
 

@@ -13,6 +13,8 @@ def coco_problems(source: Source) -> List[str]:
     Takes the time of reading the JSON file once: seconds for all of COCO.
     """
     path = source.ann_file
+    if path is None:
+        return []
     try:
         with open(path, encoding='utf-8') as file:
             content = json.load(file)

@@ -60,7 +60,8 @@ class Source:
         if name in self._cfg or self._class is None:
             return self._cfg.get(name)
         for cls in self._class.__mro__:  # a subclass often passes the rest on as **kwargs
-            parameter = inspect.signature(cls.__init__).parameters.get(name)
+            own = inspect.signature(cls.__init__)  # type: ignore[misc]
+            parameter = own.parameters.get(name)
             if parameter is not None and parameter.default is not inspect.Parameter.empty:
                 return parameter.default
         return None

@@ -14,7 +14,7 @@ Shapes: x (B, C, H, W); moments and gradients as in :mod:`.moments`, K = 9.
 """
 
 from functools import lru_cache
-from typing import List, Tuple
+from typing import List, Tuple, Union
 
 import torch
 import torch.nn.functional as F
@@ -37,7 +37,7 @@ CASES = ('all but last', 'all', 'all but first', 1, 2)
 COLUMN_CASES = (-2, -1, *CASES)
 
 
-def _axis_case(t: int, u: int):
+def _axis_case(t: int, u: int) -> Union[int, str]:
     """The case of a pair of taps along one axis."""
     return CASES[t + 1] if t == u else u - t
 

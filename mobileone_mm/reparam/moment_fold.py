@@ -199,8 +199,8 @@ class FoldGrads(NamedTuple):
     weight: Tensor
     gamma: Tensor
     beta: Tensor
-    quadratic: Optional[Tensor]
-    linear: Optional[Tensor]
+    quadratic: Tensor
+    linear: Tensor
 
 
 class FoldState(NamedTuple):

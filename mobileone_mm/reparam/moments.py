@@ -44,7 +44,7 @@ class Moments(NamedTuple):
 
     mean: Tensor
     cov: Tensor
-    count: int
+    count: int  # type: ignore[assignment]  # tuple's own count() is not needed
 
 
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:

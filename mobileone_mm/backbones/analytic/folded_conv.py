@@ -1,7 +1,7 @@
 """One convolution for all branches of a block, from the moments of its input (k >= 2)."""
 
 from dataclasses import dataclass
-from typing import List, Optional, Sequence, Tuple
+from typing import Any, List, Optional, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -74,7 +74,8 @@ class FoldedConv(Function):
     """``relu(sum_b BN_b(W_b x))`` as one convolution; keeps x and the output only."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, plan: BranchPlan, *tensors: Optional[Tensor]) -> Tensor:  # noqa: D102
+    def forward(ctx: Any, x: Tensor, plan: BranchPlan,  # noqa: D102
+                *tensors: Optional[Tensor]) -> Tensor:
         norms, shape = plan.norms, plan.shape
         b = len(norms)
         weights, gammas, betas = tensors[:-2 * b], tensors[-2 * b:-b], tensors[-b:]
@@ -106,7 +107,7 @@ class FoldedConv(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad: Tensor) -> Tuple[Optional[Tensor], ...]:  # noqa: D102
+    def backward(ctx: Any, grad: Tensor) -> Tuple[Optional[Tensor], ...]:  # noqa: D102
         x, y, kernel, mean, products, scale, inv, batch, shift, *tensors = ctx.saved_tensors
         plan = ctx.plan
         b = len(plan.norms)
@@ -146,7 +147,7 @@ def _is_ill_conditioned(mean: Tensor, stats: BranchStatistics) -> bool:
     return bool(((mean * stats.inv).abs() > MAX_MEAN_TO_DEVIATION).any())
 
 
-def _backward(ctx, x: Tensor, grad: Tensor, kernel: Tensor, kernels: fold.Kernels,
+def _backward(ctx: Any, x: Tensor, grad: Tensor, kernel: Tensor, kernels: fold.Kernels,
               state: fold.FoldState) -> Tuple[Optional[Tensor], fold.FoldGrads]:
     """Gradients of the input and of all branches."""
     plan, shape, dtype = ctx.plan, ctx.plan.shape, state.products.dtype

@@ -1,6 +1,6 @@
 """One convolution with batch norm, scale and identity branches, fused (k = 1)."""
 
-from typing import List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -35,7 +35,8 @@ class FusedBranches(Function):
     """
 
     @staticmethod
-    def forward(ctx, x: Tensor, plan: BranchPlan, *tensors: Optional[Tensor]) -> Tensor:  # noqa: D102
+    def forward(ctx: Any, x: Tensor, plan: BranchPlan,  # noqa: D102
+                *tensors: Optional[Tensor]) -> Tensor:
         b = len(plan.norms)
         weights, gammas, betas = tensors[:-2 * b], tensors[-2 * b:-b], tensors[-b:]
         y = _convolve(x, weights[0], plan)
@@ -76,7 +77,7 @@ class FusedBranches(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad: Tensor) -> Tuple[Optional[Tensor], ...]:  # noqa: D102
+    def backward(ctx: Any, grad: Tensor) -> Tuple[Optional[Tensor], ...]:  # noqa: D102
         (x, y, out, shift_y, slopes, mean, var, origin, scale, inv, batch, shift,
          *tensors) = ctx.saved_tensors
         plan, dtype = ctx.plan, slopes.dtype
@@ -108,7 +109,7 @@ class FusedBranches(Function):
         grad_y, *own = map(_TapGrad, sources, quadratic, linear, [g] * 2, slopes, known)
         grad_x, *weight_grads = _input_and_weight_grad(
             ctx, x, weights[0], grad_y.tensor().to(x.dtype), *own)
-        if plan.has_scale:
+        if grads.factor is not None:
             weight_grads.append(grads.factor.view_as(weights[1]).to(weights[1].dtype))
         gamma_grads = grads.gamma.to(dtype).unbind()
         gamma_grads = [None if p is None else v.to(p.dtype) for p, v in zip(gammas, gamma_grads)]
@@ -151,13 +152,12 @@ class _TapGrad(NamedTuple):
         return add_scaled_(add_scaled_(out, self.s, self.quadratic), self.g, self.slope)
 
 
-def _input_and_weight_grad(ctx, x: Tensor, weight: Tensor, grad: Tensor,
+def _input_and_weight_grad(ctx: Any, x: Tensor, weight: Tensor, grad: Tensor,
                            own: Optional[_TapGrad] = None) -> Tuple[Optional[Tensor], Tensor]:
     """Through the convolution of the first tap, plus what x gets as the second."""
     shape, depthwise = ctx.plan.shape, ctx.plan.depthwise
     w = weight.to(x.dtype)
-    groups = x.shape[1] if depthwise else 1
-    needs_x, same_dtype = ctx.needs_input_grad[0], own is None or own.s.dtype == x.dtype
+    groups, needs_x = x.shape[1] if depthwise else 1, ctx.needs_input_grad[0]
 
     def convolution_backward(mask: List[bool]) -> Tuple[Tensor, Tensor]:
         return torch.ops.aten.convolution_backward(
@@ -165,16 +165,16 @@ def _input_and_weight_grad(ctx, x: Tensor, weight: Tensor, grad: Tensor,
             [0, 0], groups, mask)[:2]
 
     same_size = shape.stride == 1 and 2 * shape.padding == shape.dilation * (shape.kernel_size - 1)
-    into_own = own is not None and needs_x and same_dtype and same_size
-    if into_own and shape == mo.ConvShape():
+    into = own if own and needs_x and same_size and own.s.dtype == x.dtype else None
+    if into and shape == mo.ConvShape():
         grad_w = convolution_backward([False, True, False])[1]
-        grad_x = pointwise_input_grad_(like_format(own.tensor(), x), w.flatten(1),
+        grad_x = pointwise_input_grad_(like_format(into.tensor(), x), w.flatten(1),
                                        like_format(grad, x))
-    elif into_own and depthwise:
+    elif into and depthwise:
         # The gradient of the input as a forward convolution takes the constant along for nothing.
         grad_w = convolution_backward([False, True, False])[1]
-        grad_x = F.conv2d(grad, w.flip(2, 3), own.linear, 1, shape.padding, shape.dilation, groups)
-        grad_x = own.add_all_but_linear_(like_format(grad_x, grad))
+        grad_x = F.conv2d(grad, w.flip(2, 3), into.linear, 1, shape.padding, shape.dilation, groups)
+        grad_x = into.add_all_but_linear_(like_format(grad_x, grad))
     else:
         grad_x, grad_w = convolution_backward([needs_x, True, False])
         if own is not None and needs_x:

@@ -1,6 +1,6 @@
 """The batch norms of a block's branches, as one stack of vectors."""
 
-from typing import List, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 import torch.distributed as dist
@@ -73,7 +73,7 @@ def _gather_moments(mean: Tensor, var: Tensor, count: int,
     return mean_all.view_as(mean), var_all.view_as(mean).to(var.dtype), int(total)
 
 
-def reduce_over(group: dist.ProcessGroup, count: int):
+def reduce_over(group: dist.ProcessGroup, count: int) -> Callable[[Tensor], Tuple[Tensor, int]]:
     """A function that sums a tensor over ``group`` and tells the total count, in one call."""
     def reduce(tensor: Tensor) -> Tuple[Tensor, int]:
         both = torch.cat([tensor.double().flatten(), tensor.new_tensor([count]).double()])

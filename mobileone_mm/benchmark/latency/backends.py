@@ -1,7 +1,7 @@
 """From a module to a call that runs it once in a backend."""
 
 from pathlib import Path
-from typing import Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional
 
 import numpy as np
 import torch
@@ -80,7 +80,7 @@ class Preparer:
         array = np.ascontiguousarray(self.image.numpy())
         return lambda: runtime(array)
 
-    def check(self, outputs: object) -> None:
+    def check(self, outputs: Any) -> None:
         """Compare a classifier's logits with PyTorch's: a wrong conversion is not worth timing.
 
         Raises:

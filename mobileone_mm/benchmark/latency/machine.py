@@ -7,7 +7,7 @@ import time
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional
 
 import numpy as np
 import torch
@@ -150,7 +150,7 @@ def _gemms(size: int, threads: int) -> List[tuple]:
     return found
 
 
-def _onnx_gemm(b: np.ndarray, threads: int) -> Optional[object]:
+def _onnx_gemm(b: np.ndarray, threads: int) -> Optional[Any]:
     try:
         import onnx
         import onnxruntime

@@ -47,11 +47,11 @@ class Row:
            times: Summary) -> 'Row':
         """A row of what was measured."""
         whole = backend != 'ncnn' or network.family not in ('detectors', 'segmentors')
+        ms = [round(t, 4) for t in (times.median, times.min, times.p10, times.p90)]
         return cls(network.name, network.label, network.family, network.group, network.form,
                    backend, 'whole' if whole else 'network', settings.threads, settings.batch,
                    settings.size or network.size, cost['macs'], cost['params'],
-                   cost['activations'], *(round(t, 4) for t in (
-                       times.median, times.min, times.p10, times.p90)), times.samples)
+                   cost['activations'], ms[0], ms[1], ms[2], ms[3], times.samples)
 
     @property
     def gflops(self) -> float:

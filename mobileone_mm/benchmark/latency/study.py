@@ -205,7 +205,7 @@ class _Job:
         notes = self.journal.notes
         rows = []
         for network in self.networks.values():
-            counted = notes.get(f'cost {network.name}')
+            counted = notes.get(f'cost {network.name}', {})
             for backend in self.settings.backends:
                 samples = self.journal.samples.get(f'{network.name}|{backend}')
                 if samples:

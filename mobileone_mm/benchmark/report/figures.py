@@ -1,7 +1,7 @@
 """The pictures, each as PNG and SVG."""
 
 from pathlib import Path
-from typing import Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import matplotlib
 from matplotlib import ticker
@@ -23,7 +23,7 @@ KIND_COLORS = {'pointwise': '#c1272d', 'dense': '#0b5fa5', 'depthwise': '#e8a33d
                'linear': '#6a4c93', 'other': '#9e9e9e'}
 KIND_LABELS = {'pointwise': '1x1 convolution', 'dense': 'other convolution',
                'depthwise': 'depthwise convolution', 'linear': 'linear layer', 'other': 'the rest'}
-STYLE = {'font.size': 9, 'axes.spines.top': False, 'axes.spines.right': False,
+STYLE: Any = {'font.size': 9, 'axes.spines.top': False, 'axes.spines.right': False,
          'axes.titlesize': 10, 'axes.titleweight': 'bold', 'svg.hashsalt': 'mobileone_mm',
          'figure.constrained_layout.use': True, 'legend.frameon': False}
 
@@ -49,7 +49,8 @@ def draw(results: Results, folder: Path) -> Dict[str, str]:
     return drawn
 
 
-def _panels(count: int, width: float = 4.6, height: float = 3.5):
+def _panels(count: int, width: float = 4.6, height: float = 3.5
+            ) -> Tuple[plt.Figure, List[plt.Axes]]:
     columns = min(count, 2)
     rows = -(-count // columns)
     figure, axes = plt.subplots(rows, columns, squeeze=False,
@@ -71,33 +72,33 @@ def _accuracy(results: Results, family: str, what: str) -> Optional[plt.Figure]:
     """The paper's accuracy over latency, a panel for each backend."""
     panels = {}
     for backend in results.backends:
-        rows = [row for row in results.select(family, backend, 'folded')
-                if numbers.accuracy(row) is not None]
+        rows = [(row, value) for row in results.select(family, backend, 'folded')
+                if (value := numbers.accuracy(row)) is not None]
         if len(rows) > 1:
             panels[backend] = rows
     if not panels:
         return None
     figure, axes = _panels(len(panels))
     for axis, (backend, rows) in zip(axes, panels.items()):
-        for group in dict.fromkeys(row.group for row in rows):
-            own = [row for row in rows if row.group == group]
-            axis.plot([row.median_ms for row in own], [numbers.accuracy(row) for row in own],
-                      'o-', color=COLORS.get(group, COLORS['others']), label=group)
+        for group in dict.fromkeys(row.group for row, _ in rows):
+            own = [(row.median_ms, value) for row, value in rows if row.group == group]
+            axis.plot(*zip(*own), 'o-', color=COLORS.get(group, COLORS['others']), label=group)
         _log(axis, 'x')
         axis.margins(x=.2, y=.12)
-        _name_points(axis, rows, [(row.median_ms, numbers.accuracy(row)) for row in rows])
-        suffix = '' if rows[0].scope == 'whole' else ' (raw outputs)'
+        _name_points(figure, axis, [row for row, _ in rows],
+                     [(row.median_ms, value) for row, value in rows])
+        suffix = '' if rows[0][0].scope == 'whole' else ' (raw outputs)'
         axis.set(title=numbers.BACKENDS[backend] + suffix, xlabel='measured latency, ms',
                  ylabel=what)
         axis.grid(alpha=.25)
     return figure
 
 
-def _name_points(axis: plt.Axes, rows: Sequence[Row], points: Sequence[Tuple[float, float]],
-                 size: float = 7.5) -> None:
+def _name_points(figure: plt.Figure, axis: plt.Axes, rows: Sequence[Row],
+                 points: Sequence[Tuple[float, float]], size: float = 7.5) -> None:
     """Write names beside points, each where it covers least of the other names and points."""
-    axis.figure.draw_without_rendering()  # settles the scales that the distances are measured in
-    to_points = 72 / axis.figure.dpi
+    figure.draw_without_rendering()  # settles the scales that the distances are measured in
+    to_points = 72 / figure.dpi
     places = [to_points * place for place in axis.transData.transform(points)]
     taken = [(x - 3, y - 3, x + 3, y + 3) for x, y in places]
     for row, point, (x, y) in zip(rows, points, places):
@@ -152,8 +153,8 @@ def rank_correlation(results: Results) -> Optional[plt.Figure]:
         _log(axis, 'x')
         _log(axis, 'y')
         axis.margins(x=.12)
-        _name_points(axis, rows, [(getattr(row, quantity) / 1e6, row.median_ms) for row in rows],
-                     6)
+        _name_points(figure, axis, rows,
+                     [(getattr(row, quantity) / 1e6, row.median_ms) for row in rows], 6)
         axis.grid(alpha=.25)
         axis.set(xlabel=label, ylabel=f'{numbers.BACKENDS[backend]}, ms',
                  title=f'rho = {found.rho:.2f}, p = {found.p:.1g}, {found.count} networks\n'
@@ -214,8 +215,8 @@ def folding(results: Results) -> Optional[plt.Figure]:
     figure, axis = plt.subplots(figsize=(9.2, 3.2))
     width = .8 / len(backends)
     for i, backend in enumerate(backends):
-        own = {row.label: numbers.unfolded_ratio(results, row) for row in rows
-               if row.backend == backend}
+        own = {row.label: value for row in rows if row.backend == backend
+               and (value := numbers.unfolded_ratio(results, row))}
         bars = axis.bar([labels.index(label) + (i - (len(backends) - 1) / 2) * width
                          for label in own], list(own.values()), width * .92,
                         color=plt.get_cmap('viridis')(.15 + .25 * i),

@@ -48,7 +48,7 @@ class Correlation(NamedTuple):
 
     rho: float
     p: float
-    count: int
+    count: int  # type: ignore[assignment]  # tuple's own count() is not needed
 
 
 def correlation(rows: List[Row], quantity: str) -> Correlation:

@@ -118,7 +118,7 @@ def stock_ratios(results: Results, family: str) -> Table:
 
 def limits(results: Results) -> Table:
     """Profiled networks against the measured peak."""
-    peak = results.peak()
+    peak = results.peak() or {}
     labels = {row.network: f'{row.label}' for row in results.rows}
     rows: List[List[str]] = []
     for name in results.roofline if peak else ():

@@ -8,13 +8,13 @@ import zlib
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO, Callable, Iterator, Mapping, Optional, Tuple
+from typing import IO, Any, Callable, Iterator, Mapping, Optional, Tuple
 from zipfile import BadZipFile, ZipFile
 
 import rich.progress
 
 DOWNLOADS = 'downloads'
-Member = Tuple[str, int, Callable[[], IO[bytes]]]
+Member = Tuple[str, int, Callable[[], Any]]  # name, size, what opens it for reading
 
 
 class ArchiveError(RuntimeError):
@@ -69,10 +69,12 @@ def unpack(archive: Archive, root: Path) -> None:
     A run that was stopped is taken up by the next one. Links and devices are not unpacked.
 
     Raises:
-        ArchiveError: The archive is damaged or incomplete, has a member that points outside, or
-            does not hold what it should; or the disk is too full to begin.
+        ArchiveError: The archive is missing, damaged or incomplete, has a member that points
+            outside, or does not hold what it should; or the disk is too full to begin.
     """
     path, target = archive.find(root), root / archive.target
+    if path is None:
+        raise ArchiveError(f'{archive.name} is not in {root}: download it from {archive.url}')
     building = target.with_name(f'{target.name}.partial')
     size, free = path.stat().st_size, shutil.disk_usage(root).free
     if not building.exists() and free < size:
@@ -129,7 +131,7 @@ def _inside(name: str, top: str, path: Path) -> Optional[PurePosixPath]:
     return member.relative_to(top) if PurePosixPath(top) in member.parents else None
 
 
-def _write(destination: Path, size: int, open_member: Callable[[], IO[bytes]]) -> None:
+def _write(destination: Path, size: int, open_member: Callable[[], Any]) -> None:
     if destination.is_file() and destination.stat().st_size == size:
         return
     destination.parent.mkdir(parents=True, exist_ok=True)

@@ -32,7 +32,7 @@ def convert_sbd(root: Path) -> None:
     voc, sbd = root / 'VOCdevkit/VOC2012', root / 'VOCdevkit/VOCaug/dataset'
     folder = voc / 'SegmentationClassAug'
     folder.mkdir(exist_ok=True)
-    palette = Image.open(next((voc / 'SegmentationClass').glob('*.png'))).getpalette()
+    palette = Image.open(next((voc / 'SegmentationClass').glob('*.png'))).getpalette() or []
     names = sorted(path.stem for path in (sbd / 'cls').glob('*.mat'))
     done = {path.stem for path in folder.glob('*.png')}
     for name in rich.progress.track([n for n in names if n not in done], 'SBD to PNG'):
