@@ -23,6 +23,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from .deploy_files import load_weights
 from .engine import SeededDataset
 from .fileio import atomic_path
+from .hooks import ProgressiveLearningHook
+from .hooks.find import hooks_of
+from .hooks.progressive_learning_hook import pipelines_of
 
 __all__ = ['Gap', 'Shift', 'TrainingBatches', 'measure_gap', 'rank_shifts', 'reestimate',
            'statistics', 'write_reestimated']
@@ -56,6 +59,8 @@ class Shift(NamedTuple):
 class TrainingBatches:
     """The first batches of a config's training data; the same ones, augmented alike, each time.
 
+    Under progressive learning they are those of its last stage.
+
     Args:
         cfg: A complete config; not changed.
         most: How many batches at most, at least 1.
@@ -68,6 +73,10 @@ class TrainingBatches:
         if most < 1:
             raise ValueError(f'the number of batches must be at least 1, got {most}')
         loader = copy.deepcopy(cfg.train_dataloader)
+        for hook in hooks_of(cfg, ProgressiveLearningHook):
+            for pipeline, config in zip(pipelines_of(loader.dataset),
+                                        pipelines_of(cfg.train_dataloader.dataset)):
+                pipeline[:] = hook.pipeline_of(config, hook.stages[-1])[0]
         if loader.dataset.type != SeededDataset.__name__:
             loader.dataset = ConfigDict(type=SeededDataset.__name__, dataset=loader.dataset)
         loader.persistent_workers = False

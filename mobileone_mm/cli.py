@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Union
+from typing import Any, Callable, Dict, List, Optional, Type, Union
 
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
@@ -28,12 +28,20 @@ from .testing import enable_tta, save_predictions, show_predictions
 __all__ = ['main', 'read_config', 'test', 'train']
 
 
-def main(command: Callable[[Optional[List[str]]], Any]) -> int:
-    """Run a command; what the user can mend is told in one message, without a traceback."""
+def main(command: Callable[[Optional[List[str]]], Any], *errors: Type[Exception]) -> int:
+    """Run a command; what the user can mend is told in one message, without a traceback.
+
+    Args:
+        command: Takes the arguments, or None for those of the process.
+        errors: What else the user can mend.
+
+    Returns:
+        The exit status.
+    """
     try:
         command(None)
-    except (CheckpointError, DatasetError, ExportError, PreflightError,
-            FileNotFoundError) as error:
+    except (CheckpointError, DatasetError, ExportError, PreflightError, FileNotFoundError,
+            *errors) as error:
         print(f'error: {error}', file=sys.stderr)
         return 1
     return 0

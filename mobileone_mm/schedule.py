@@ -10,11 +10,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from mmengine.config import Config
 from mmengine.optim import OptimWrapper, build_optim_wrapper
-from mmengine.registry import HOOKS, PARAM_SCHEDULERS
+from mmengine.registry import PARAM_SCHEDULERS
 
 from .deploy_files import build_model
 from .fileio import atomic_path
 from .hooks import ProgressiveLearningHook, WeightDecayAnnealingHook
+from .hooks.find import hooks_of
 from .hooks.progressive_learning_hook import pipelines_of, resolutions
 
 __all__ = ['Schedule', 'draw_schedule', 'iterations_per_epoch', 'simulate']
@@ -81,6 +82,8 @@ def simulate(cfg: Config, iters_per_epoch: int) -> Schedule:
     schedulers = _build_schedulers(cfg, wrapper, epochs, iters_per_epoch)
     points = _step_through(wrapper, schedulers, epochs, iters_per_epoch)
     values = np.array([point[1:] for point in points])  # (P, 2, groups)
+    # the decay in use: WeightDecayAnnealingHook frees norms and biases of the config's
+    names = [f'{name}, decay {decay:g}' for name, decay in zip(names, values[0, 1])]
     resolution, strength = _stages(cfg, epochs)
     return Schedule(np.array([point[0] for point in points]), values[:, 0], values[:, 1],
                     names, resolution, strength)
@@ -150,8 +153,8 @@ def _small_optimizer(cfg: Config) -> Tuple[OptimWrapper, List[str]]:
             options = {k: v for k, v in group.items() if k != 'params'}
             kinds.setdefault((group['lr'], group.get('weight_decay', 0.), vector), dict(
                 options, params=[torch.nn.Parameter(torch.zeros((1, ) * (1 if vector else 2)))]))
-    names = [f'{"norms and biases" if vector else "weights"}, initial lr {lr:g}, decay {decay:g}'
-             for lr, decay, vector in kinds]
+    names = [f'{"norms and biases" if vector else "weights"}, initial lr {lr:g}'
+             for lr, _, vector in kinds]
     return OptimWrapper(type(whole)(list(kinds.values()), lr=whole.defaults['lr'])), names
 
 
@@ -164,7 +167,7 @@ def _build_schedulers(cfg: Config, wrapper: OptimWrapper, epochs: int,
             'end', epochs if config.get('by_epoch', True) else epochs * iters_per_epoch)
         schedulers.append(PARAM_SCHEDULERS.build(
             config, default_args=dict(optimizer=wrapper, epoch_length=iters_per_epoch)))
-    for hook in _hooks(cfg, WeightDecayAnnealingHook):
+    for hook in hooks_of(cfg, WeightDecayAnnealingHook):
         schedulers = hook.add_schedule(wrapper, schedulers, epochs * iters_per_epoch)
     return schedulers
 
@@ -190,17 +193,9 @@ def _step_through(wrapper: OptimWrapper, schedulers: Sequence[Any], epochs: int,
     return points
 
 
-def _hooks(cfg: Config, kind: type) -> Iterator[Any]:
-    configs = [*(cfg.get('default_hooks') or {}).values(), *(cfg.get('custom_hooks') or [])]
-    for config in configs:
-        if config and str(config.get('type')).rsplit('.', 1)[-1] == kind.__name__:
-            options = {k: v for k, v in config.items() if k != 'priority'}
-            yield HOOKS.build(options)
-
-
 def _stages(cfg: Config, epochs: int) -> Tuple[Optional[np.ndarray], np.ndarray]:
     pipelines = list(pipelines_of(cfg.train_dataloader.dataset))
-    hook = next(_hooks(cfg, ProgressiveLearningHook), None)
+    hook = next(hooks_of(cfg, ProgressiveLearningHook), None)
     sizes, strengths = [], []
     for epoch in range(1, epochs + 1):
         stage = hook.stage_of(epoch) if hook else {}

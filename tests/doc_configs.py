@@ -2,9 +2,14 @@
 
 import re
 from pathlib import Path
-from typing import Dict
+from typing import Callable, Dict, Iterator, Tuple
 
+import torch
 from mmengine.config import Config
+from mmengine.model import BaseModel
+
+from mobileone_mm.deploy import reparameterize
+from mobileone_mm.verify import verify_on_batch
 
 PAGE = Path(__file__).resolve().parents[1] / 'docs' / 'other_models.md'
 
@@ -25,3 +30,28 @@ def load(text: str, folder: Path) -> Config:
     path = folder / 'own_config.py'
     path.write_text(text)
     return Config.fromfile(path)
+
+
+def train_and_fold(model: BaseModel, batch: dict, training: bool,
+                   randomize: Callable) -> Iterator[Tuple]:
+    """Check a training step and the folded model; the predictions of each image by both models.
+
+    Args:
+        model: Its batch norms are randomized after the step.
+        batch: Of a data loader.
+        training: Whether the preprocessor augments the batch for the training step.
+        randomize: The fixture.
+    """
+    data = model.data_preprocessor(batch, training)
+    loss, _ = model.parse_losses(model(**data, mode='loss'))
+    loss.backward()
+    assert loss.isfinite()
+    assert all(p.grad.abs().sum() > 0 for p in model.backbone.stage4[0].parameters())
+
+    randomize(model.backbone)
+    model.eval()
+    folded = reparameterize(model)
+    assert folded.backbone.deploy and not model.backbone.deploy
+    verify_on_batch(model, folded, batch)
+    with torch.no_grad():
+        return zip(*(side.test_step(batch) for side in (model, folded)))

@@ -9,18 +9,18 @@ The same command goes on after an interruption. Into --out go results.md, result
 import argparse
 import sys
 from pathlib import Path
+from typing import List, Optional
 
 from mmengine.config import DictAction
 
 from mobileone_mm.ablation import VARIANTS, run_ablation
 from mobileone_mm.ablation_report import draw_ablation, summarize, table
-from mobileone_mm.checkpoints import CheckpointError
-from mobileone_mm.cli import read_config, train
+from mobileone_mm.cli import main, read_config, train
 from mobileone_mm.fileio import atomic_path
-from mobileone_mm.preflight import PreflightError, check_data
+from mobileone_mm.preflight import check_data
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog='variants:\n' + '\n'.join(f'  {k}: {v.about}' for k, v in VARIANTS.items()))
@@ -31,10 +31,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--out', required=True, help='output directory')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
                         help='override settings of the config')
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
-def run(args: argparse.Namespace) -> None:
+def run(argv: Optional[List[str]] = None) -> None:
+    args = parse_args(argv)
     cfg = read_config(args.config, args.cfg_options)
     check_data(cfg)
     out = Path(args.out)
@@ -48,14 +49,5 @@ def run(args: argparse.Namespace) -> None:
     print(f'\n{text}\n{out}/results.md, {out}/results.png')
 
 
-def main() -> int:
-    try:
-        run(parse_args())
-    except (CheckpointError, PreflightError, ValueError, FileNotFoundError) as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 1
-    return 0
-
-
 if __name__ == '__main__':
-    sys.exit(main())
+    sys.exit(main(run, ValueError))

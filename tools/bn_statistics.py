@@ -6,6 +6,7 @@
 
 import argparse
 import sys
+from typing import List, Optional
 
 from mmengine.config import DictAction
 
@@ -16,13 +17,12 @@ from mobileone_mm.batch_norm import (
     statistics,
     write_reestimated,
 )
-from mobileone_mm.checkpoints import CheckpointError
-from mobileone_mm.cli import read_config
+from mobileone_mm.cli import main, read_config
 from mobileone_mm.deploy_files import build_model, load_weights
-from mobileone_mm.preflight import PreflightError, check_data
+from mobileone_mm.preflight import check_data
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='config file')
@@ -33,10 +33,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--device', default='cpu', help='default: cpu')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
                         help='override settings of the config')
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
-def report(args: argparse.Namespace) -> None:
+def report(argv: Optional[List[str]] = None) -> None:
+    args = parse_args(argv)
     cfg = read_config(args.config, args.cfg_options)
     check_data(cfg, ('train', ))
     model = build_model(cfg).to(args.device)
@@ -53,14 +54,5 @@ def report(args: argparse.Namespace) -> None:
         print(f'  {shift.mean:9.3g} {shift.variance:9.3g}  {shift.name}')
 
 
-def main() -> int:
-    try:
-        report(parse_args())
-    except (CheckpointError, PreflightError, ValueError, FileNotFoundError) as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 1
-    return 0
-
-
 if __name__ == '__main__':
-    sys.exit(main())
+    sys.exit(main(report, ValueError))

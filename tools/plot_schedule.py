@@ -6,16 +6,16 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import List, Optional
 
 from mmengine.config import DictAction
 from mmengine.logging import MMLogger
 
-from mobileone_mm.cli import read_config
-from mobileone_mm.preflight import PreflightError
+from mobileone_mm.cli import main, read_config
 from mobileone_mm.schedule import draw_schedule, iterations_per_epoch, simulate
 
 
-def main() -> int:
+def run(argv: Optional[List[str]] = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='config file')
@@ -25,24 +25,19 @@ def main() -> int:
                         help="by default of the published data set and the recipe's batch")
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
                         help='override settings of the config')
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     out = Path(args.out or f'{Path(args.config).stem}_schedule.png')
     MMLogger.get_instance('plot_schedule', log_level='WARNING')  # a line per parameter otherwise
-    try:
-        cfg = read_config(args.config, args.cfg_options)
-        iters = args.iters_per_epoch or iterations_per_epoch(cfg)
-        schedule = simulate(cfg, iters)
-        draw_schedule(schedule, out, f'{Path(args.config).name}, {iters} iterations an epoch')
-    except (PreflightError, ValueError, FileNotFoundError) as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 1
+    cfg = read_config(args.config, args.cfg_options)
+    iters = args.iters_per_epoch or iterations_per_epoch(cfg)
+    schedule = simulate(cfg, iters)
+    draw_schedule(schedule, out, f'{Path(args.config).name}, {iters} iterations an epoch')
     print(f'{out}: {len(schedule.strength)} epochs of {iters} iterations')
     for i, name in enumerate(schedule.groups):
         print(f'  {name}: lr at most {schedule.lr[:, i].max():.3g}, last '
               f'{schedule.lr[-1, i]:.3g}; weight decay {schedule.weight_decay[0, i]:.3g} to '
               f'{schedule.weight_decay[-1, i]:.3g}')
-    return 0
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    sys.exit(main(run, ValueError))

@@ -25,8 +25,15 @@ def coco_problems(source: Source) -> List[str]:
         return [f'{path}: not a COCO annotation file: it needs the lists {", ".join(keys)}']
     if not content['images']:
         return [f'{path}: lists no images']
+    if _drops_empty_images(source) and not content['annotations']:
+        return [f'{path}: holds no annotations, and training leaves out images without any']
     problems = _class_problems(source, content)
     return problems + (_image_problems(source, content) if source.images else [])
+
+
+def _drops_empty_images(source: Source) -> bool:
+    return bool((source.option('filter_cfg') or {}).get('filter_empty_gt')
+                and not source.option('test_mode'))
 
 
 def _class_problems(source: Source, content: Dict[str, Any]) -> List[str]:

@@ -9,7 +9,7 @@ pytest.importorskip('mmdet')
 
 import mobileone_mm  # noqa: E402, F401, I001
 import torch  # noqa: E402
-from doc_configs import doc_configs, load  # noqa: E402
+from doc_configs import doc_configs, load, train_and_fold  # noqa: E402
 from mmdet.registry import MODELS  # noqa: E402
 from mmdet.testing import demo_mm_inputs  # noqa: E402
 from mmengine.registry import init_default_scope  # noqa: E402
@@ -39,21 +39,9 @@ def test_trains_predicts_and_folds(name, tmp_path, randomize):
     model = build(name, tmp_path)
     with_mask = name == 'mask_rcnn'
     batch = demo_mm_inputs(2, [[3, 96, 96], [3, 96, 96]], num_items=[2, 1], with_mask=with_mask)
-    data = model.data_preprocessor(batch, False)  # without YOLOX's change of the size
-    loss, _ = model.parse_losses(model(**data, mode='loss'))
-    loss.backward()
-    assert loss.isfinite()
-    assert all(p.grad.abs().sum() > 0 for p in model.backbone.stage4[0].parameters())
-
-    randomize(model.backbone)
-    model.eval()
-    folded = reparameterize(model)
-    assert folded.backbone.deploy and not model.backbone.deploy
-    # raw outputs; two-stage ones contain proposals, hence NMS and RoIAlign
-    verify_on_batch(model, folded, batch)
-    with torch.no_grad():
-        before, after = (side.test_step(batch) for side in (model, folded))
-    for a, b in zip(before, after):
+    # Not as in training, where YOLOX changes the size. Of two stages the raw outputs contain
+    # proposals, hence NMS and RoIAlign.
+    for a, b in train_and_fold(model, batch, False, randomize):
         assert len(a.pred_instances) == len(b.pred_instances)
         torch.testing.assert_close(a.pred_instances.scores, b.pred_instances.scores,
                                    rtol=0, atol=1e-4)

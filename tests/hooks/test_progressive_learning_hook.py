@@ -12,6 +12,7 @@ from mmengine.registry import DATASETS, HOOKS, MODELS, TRANSFORMS
 from mmengine.runner import Runner
 from torch import nn
 
+from mobileone_mm.batch_norm import TrainingBatches
 from mobileone_mm.engine import find_checkpoint, make_resumable
 from mobileone_mm.hooks import ProgressiveLearningHook
 
@@ -163,3 +164,13 @@ def test_malformed_stages(stages, message):
 def test_stages_without_effect_are_refused(tmp_path, hook, message):
     with pytest.raises(ValueError, match=message):
         _run(_config(tmp_path, **hook))
+
+
+def test_statistics_are_estimated_on_the_last_stage():
+    hook = dict(type='ProgressiveLearningHook', stages=STAGES[:2], **KEYS)
+    cfg = Config(dict(custom_hooks=[hook], train_dataloader=dict(
+        batch_size=2, dataset=dict(type='_Images', pipeline=PIPELINE),
+        sampler=dict(type='DefaultSampler', shuffle=True))))
+    batch = next(iter(TrainingBatches(cfg, 1)))
+    assert batch['inputs'][0].shape == (3, 12, 12) and float(batch['level'][0]) == 1.4
+    assert cfg.train_dataloader.dataset.pipeline == PIPELINE

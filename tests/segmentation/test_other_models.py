@@ -6,15 +6,12 @@ pytest.importorskip('mmseg')
 
 import mobileone_mm  # noqa: E402, F401, I001
 import torch  # noqa: E402
-from doc_configs import doc_configs, load  # noqa: E402
+from doc_configs import doc_configs, load, train_and_fold  # noqa: E402
 from mmengine.model import revert_sync_batchnorm  # noqa: E402
 from mmengine.registry import init_default_scope  # noqa: E402
 from mmengine.structures import PixelData  # noqa: E402
 from mmseg.registry import MODELS  # noqa: E402
 from mmseg.structures import SegDataSample  # noqa: E402
-
-from mobileone_mm.deploy import reparameterize  # noqa: E402
-from mobileone_mm.verify import verify_on_batch  # noqa: E402
 
 CONFIGS = doc_configs('mmseg')
 
@@ -43,19 +40,6 @@ def test_trains_predicts_and_folds(name, tmp_path, randomize):
     cfg.model.data_preprocessor.size = (size, size)
     model = revert_sync_batchnorm(MODELS.build(cfg.model))
     batch = make_batch(num_images, size, cfg.model.decode_head.num_classes)
-    data = model.data_preprocessor(batch, True)
-    loss, _ = model.parse_losses(model(**data, mode='loss'))
-    loss.backward()
-    assert loss.isfinite()
-    assert all(p.grad.abs().sum() > 0 for p in model.backbone.stage4[0].parameters())
-
-    randomize(model.backbone)
-    model.eval()
-    folded = reparameterize(model)
-    assert folded.backbone.deploy and not model.backbone.deploy
-    verify_on_batch(model, folded, batch)
-    with torch.no_grad():
-        before, after = (side.test_step(batch) for side in (model, folded))
-    for a, b in zip(before, after):
+    for a, b in train_and_fold(model, batch, True, randomize):
         assert b.pred_sem_seg.data.shape == (1, size, size)
         assert (a.pred_sem_seg.data == b.pred_sem_seg.data).float().mean() > .99

@@ -69,6 +69,15 @@ def test_damaged_data_name_the_file(tmp_path, damage, expected):
     assert expected in message and str(tmp_path) in message
 
 
+def test_no_annotations_matter_where_empty_images_are_left_out(tmp_path):
+    cfg = _coco(tmp_path)
+    path = tmp_path / 'ann.json'
+    path.write_text(json.dumps(dict(json.loads(path.read_text()), annotations=[])))
+    check_data(cfg)
+    cfg.train_dataloader.dataset.dataset.filter_cfg = dict(filter_empty_gt=True)
+    assert f'{path}: holds no annotations' in _message(cfg)
+
+
 def test_an_unreadable_image_names_the_file_in_training(tmp_path):
     from mmengine.registry import init_default_scope
 

@@ -1,0 +1,35 @@
+"""What the benchmarks of a whole training have in common: a config, by default on drawn shapes."""
+
+import argparse
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Iterator
+
+from mmengine.config import Config
+
+from mobileone_mm.cli import load_config
+from mobileone_mm.datasets.shapes import make_shapes
+
+CONFIG = Path(__file__).resolve().parents[2] / 'configs/detection/ssdlite_mobileone_s0_shapes.py'
+
+
+def training_parser(description: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('config', nargs='?', default=str(CONFIG))
+    parser.add_argument('--data-root', help='by default, for the default config, drawn shapes that '
+                                            'are made for the occasion; else what the config says')
+    parser.add_argument('--batch-size', type=int, help="by default the config's")
+    return parser
+
+
+@contextmanager
+def training_config(args: argparse.Namespace) -> Iterator[Config]:
+    with tempfile.TemporaryDirectory() as folder:
+        root = args.data_root
+        if root is None and args.config == str(CONFIG):
+            root = str(make_shapes(Path(folder, 'shapes'), 'coco', num_train=200, num_val=1))
+        yield load_config(argparse.Namespace(
+            config=args.config, cfg_options=dict(data_root=root) if root else None,
+            launcher='none', local_rank=0, work_dir=str(Path(folder, 'work_dir'))))
