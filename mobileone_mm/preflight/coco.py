@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 from typing import Any, Dict, List
 
 from .source import Source
@@ -12,21 +13,15 @@ def coco_problems(source: Source) -> List[str]:
 
     Takes the time of reading the JSON file once: seconds for all of COCO.
     """
-    path = source.ann_file
-    if path is None:
+    if source.ann_file is None:
         return []
     try:
-        with open(path, encoding='utf-8') as file:
-            content = json.load(file)
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        return [f'{path}: not a whole JSON file ({error}): copy or download it again']
-    keys = ['images', 'annotations', 'categories']
-    if not isinstance(content, dict) or any(not isinstance(content.get(k), list) for k in keys):
-        return [f'{path}: not a COCO annotation file: it needs the lists {", ".join(keys)}']
-    if not content['images']:
-        return [f'{path}: lists no images']
+        content = read_annotations(source.ann_file)
+    except ValueError as error:
+        return [str(error)]
     if _drops_empty_images(source) and not content['annotations']:
-        return [f'{path}: holds no annotations, and training leaves out images without any']
+        return [f'{source.ann_file}: holds no annotations, and training leaves out images '
+                'without any']
     problems = _class_problems(source, content)
     return problems + (_image_problems(source, content) if source.images else [])
 
@@ -34,6 +29,26 @@ def coco_problems(source: Source) -> List[str]:
 def _drops_empty_images(source: Source) -> bool:
     return bool((source.option('filter_cfg') or {}).get('filter_empty_gt')
                 and not source.option('test_mode'))
+
+
+def read_annotations(path: Path) -> Dict[str, Any]:
+    """Read a COCO annotation file.
+
+    Raises:
+        ValueError: It is damaged, lacks a list that COCO's files have, or lists no images.
+    """
+    try:
+        content = json.loads(path.read_text(encoding='utf-8'))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f'{path}: not a whole JSON file ({error}): copy or download it '
+                         'again') from error
+    keys = ['images', 'annotations', 'categories']
+    if not isinstance(content, dict) or any(not isinstance(content.get(k), list) for k in keys):
+        raise ValueError(f'{path}: not a COCO annotation file: it needs the lists '
+                         f'{", ".join(keys)}')
+    if not content['images']:
+        raise ValueError(f'{path}: lists no images')
+    return content
 
 
 def _class_problems(source: Source, content: Dict[str, Any]) -> List[str]:
