@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Type, Union
+from typing import Any, Callable, Dict, List, Optional, Tuple, Type, Union
 
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
@@ -38,10 +38,11 @@ def main(command: Callable[[Optional[List[str]]], Any], *errors: Type[Exception]
     Returns:
         The exit status.
     """
+    mendable: Tuple[Type[Exception], ...] = (
+        CheckpointError, DatasetError, ExportError, PreflightError, FileNotFoundError, *errors)
     try:
         command(None)
-    except (CheckpointError, DatasetError, ExportError, PreflightError, FileNotFoundError,
-            *errors) as error:
+    except mendable as error:
         print(f'error: {error}', file=sys.stderr)
         return 1
     return 0
