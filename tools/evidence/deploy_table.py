@@ -3,18 +3,18 @@
     python tools/evidence/deploy_table.py CONFIG CHECKPOINT --image IMG --verify DIR --out DIR \
         --metrics coco/bbox_mAP --cfg-options data_root=data/bccd/
 
-Latencies are of one thread, without pre-processing, in turns, so that what else the machine does
-hits all backends alike. Metrics are those of tools/test.py.
+Latencies are the processor time of one run on one thread, without pre-processing, in turns, so that
+what else the machine does hardly counts. Metrics are those of tools/test.py.
 """
 
 import argparse
 import sys
+import time
 from statistics import median
 from typing import Dict
 
 from mmengine.config import DictAction
 
-from mobileone_mm.benchmark.latency.timing import take_turns
 from mobileone_mm.cli import test
 from mobileone_mm.export import FORMATS, ExportError
 from mobileone_mm.export.exported_model import ExportedModel
@@ -102,9 +102,12 @@ def latencies(args: argparse.Namespace, files: Dict[str, Exported]) -> Dict[str,
             calls[name] = lambda run=exported.runtime, array=array: run(array)
             calls[name]()
     samples: Dict[str, list] = {name: [] for name in calls}
-    for _, name, turn in take_turns(calls, range(args.rounds)):
-        samples[name] += turn
-    return {name: f'{median(turns):.1f}' for name, turns in samples.items()}
+    for _ in range(args.rounds):
+        for name, call in calls.items():
+            start = time.process_time()
+            call()
+            samples[name].append(1e3 * (time.process_time() - start))
+    return {name: f'{median(times):.1f}' for name, times in samples.items()}
 
 
 if __name__ == '__main__':
