@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .aspp import pooling_apart
 from .errors import ExportError
 from .nms import batched_nms
 from .upsampled_argmax import upsampled_argmax
@@ -191,6 +192,9 @@ class SegmentorGraph(ExportGraph):
         super().__init__(segmentor, normalize, half)
         self.argmax, self.pick = argmax, pick
         self.output_names = ('labels', ) if argmax else ('logits', )
+        from mmseg.models import ASPPHead
+        # Converters of raw logits, ncnn's and Core ML's, do not know what it takes.
+        self.pooling_apart = argmax and type(segmentor.decode_head) is ASPPHead
 
     def forward(self, image: Tensor) -> Tensor:
         """Labels, or logits.
@@ -202,7 +206,11 @@ class SegmentorGraph(ExportGraph):
             Labels (N, H, W), int64; or logits (N, C, h, w) at the stride of the head.
         """
         head = self.model.decode_head
-        logits = head(self.model.extract_feat(self.prepare(image))).float()
+        maps = self.model.extract_feat(self.prepare(image))
+        if self.pooling_apart:
+            logits = pooling_apart(head, head._transform_inputs(maps)).float()
+        else:
+            logits = head(maps).float()
         if not self.argmax:
             return logits
         size = image.shape[-2:]

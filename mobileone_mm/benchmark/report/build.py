@@ -99,9 +99,10 @@ NOTES = {
                   "this package's configs at 16; the row 'at stride 16' is the stock model with "
                   "that stride and its dilations. S4 is without squeeze-and-excitation, as there. "
                   'Most of the time is in the ASPP head, whose dilated convolutions the runtimes '
-                  'already compute without the padding. The label map was what could be mended: '
-                  'it is now found by matrix products (tools/benchmark/label_map.py measures '
-                  'the gain).',
+                  'already compute without the padding. Two things could be mended: the image '
+                  'pooling does not go through the bottleneck as a map any more, which saves a '
+                  'fifth of it, and the label map is found by matrix products '
+                  '(tools/benchmark/label_map.py measures the gain).',
     'activations': "The paper's Table 2. It gives no more of its network than 30 layers; ours is "
                    'MobileNetV1 with one more pair of convolutions. SE-ReLU is a '
                    "squeeze-and-excitation before each ReLU; dynamic ReLU is mmdet's DyReLU.",

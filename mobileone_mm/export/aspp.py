@@ -1,0 +1,42 @@
+"""The ASPP head of DeepLabV3 with its image pooling taken out of the bottleneck."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = ['pooling_apart']
+
+
+def pooling_apart(head: nn.Module, x: Tensor) -> Tensor:
+    """What mmseg's ``ASPPHead`` makes of its input, up to rounding, with a fifth less to multiply.
+
+    The pooled branch is one vector an image, of which the 3x3 bottleneck sees a constant map. So
+    its share of the bottleneck has nine values, as the padding is reached above, below, left,
+    right, at a corner or not at all: those of a map of 3x3 cells. They are spread and added.
+
+    Args:
+        head: An ``ASPPHead`` in eval mode, its norms folded or not.
+        x: The map that it selects of its inputs, (N, C_in, h, w).
+
+    Returns:
+        Logits (N, C, h, w).
+    """
+    if min(x.shape[2:]) < 2:
+        return head([x] * (head.in_index + 1))
+    conv = head.bottleneck.conv
+    pooled = head.image_pool(x)
+    ours, others = conv.weight.split([pooled.shape[1], conv.in_channels - pooled.shape[1]], 1)
+    nine = F.conv2d(pooled.expand(-1, -1, 3, 3), ours, padding=1)
+    y = F.conv2d(torch.cat(head.aspp_modules(x), 1), others, conv.bias, padding=1)
+    y = y + _spread(_spread(nine, 2, y.shape[2]), 3, y.shape[3])
+    if head.bottleneck.with_norm:
+        y = head.bottleneck.norm(y)
+    return head.cls_seg(head.bottleneck.activate(y))
+
+
+def _spread(nine: Tensor, axis: int, length: int) -> Tensor:
+    """Repeat the middle one of three along an axis until there are ``length``."""
+    first, middle, last = nine.split(1, axis)
+    size = [-1] * 4
+    size[axis] = length - 2
+    return torch.cat([first, middle.expand(size), last], axis)
