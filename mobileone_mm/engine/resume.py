@@ -41,7 +41,7 @@ def make_resumable(cfg: Config) -> None:
     """Let an epoch-based training run be stopped at any moment and resumed to the iteration.
 
     Replaces mmengine's loop, CheckpointHook and the training data set by those of
-    :mod:`mobileone_mm`, which behave the same otherwise, and adds two hooks. An iteration-based
+    :mod:`mobileone_mm`, which behave the same otherwise, and adds hooks. An iteration-based
     run gets the safe checkpoints only; mmengine resumes it by itself. Does nothing twice.
 
     Args:
@@ -61,5 +61,8 @@ def make_resumable(cfg: Config) -> None:
         loader.dataset = ConfigDict(type='SeededDataset', dataset=loader.dataset)
     hooks = cfg.get('custom_hooks') or []
     present = {hook['type'] for hook in hooks}
-    cfg.custom_hooks = list(hooks) + [
-        dict(type=name) for name in ('IterationSeedHook', 'StopSignalHook') if name not in present]
+    needed = ['IterationSeedHook', 'StopSignalHook']
+    if cfg.get('launcher', 'none') != 'none':
+        # The processes' running statistics differ; without it the validated model is not the saved.
+        needed.append('SyncBuffersHook')
+    cfg.custom_hooks = list(hooks) + [dict(type=name) for name in needed if name not in present]

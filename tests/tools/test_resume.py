@@ -145,3 +145,12 @@ def test_make_resumable_does_nothing_twice():
     once = cfg.to_dict()
     make_resumable(cfg)
     assert cfg.to_dict() == once
+    assert 'SyncBuffersHook' not in str(once)
+
+
+def test_several_processes_share_their_statistics():
+    cfg = Config(dict(
+        launcher='pytorch', train_dataloader=dict(dataset=dict(type='_Numbers')),
+        train_cfg=dict(by_epoch=True, max_epochs=1)))
+    make_resumable(cfg)
+    assert [hook['type'] for hook in cfg.custom_hooks].count('SyncBuffersHook') == 1
