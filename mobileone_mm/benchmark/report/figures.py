@@ -63,7 +63,9 @@ def _panels(count: int, width: float = 4.6, height: float = 3.5
 def _log(axis: plt.Axes, which: str) -> None:
     getattr(axis, f'set_{which}scale')('log')
     line = getattr(axis, f'{which}axis')
-    line.set_major_locator(ticker.LogLocator(subs=(1, 2, 5), numticks=12))
+    low, high = getattr(axis, f'get_{which}lim')()
+    subs = (1, 2, 5) if high > 20 * low else (1, 1.5, 2, 3, 5, 7)
+    line.set_major_locator(ticker.LogLocator(subs=subs, numticks=12))
     line.set_major_formatter(ticker.FuncFormatter(lambda value, _: f'{value:g}'))
     line.set_minor_formatter(ticker.NullFormatter())
 
