@@ -1,4 +1,4 @@
-"""mmengine's TensorBoard backend, chosen on the command line: what TensorBoard itself reads back."""
+"""mmengine's TensorBoard backend, chosen on the command line: what TensorBoard reads back."""
 
 import pytest
 
