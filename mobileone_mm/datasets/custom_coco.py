@@ -220,7 +220,7 @@ def _schedule(train: CocoSplit, epochs: int, batch_size: int) -> Dict[str, Any]:
     per_epoch = -(-train.num_images // batch_size)
     iterations = epochs * per_epoch
     return dict(per_epoch=per_epoch, iterations=iterations, val_interval=max(1, epochs // 10),
-                warmup=min(WARMUP, max(1, iterations // 10)),
+                warmup=min(WARMUP, max(2, iterations // 10)),
                 ema=min(.5, max(EMA_MOMENTUM, 10 / iterations)),
                 log_interval=min(50, max(1, per_epoch // 4)))
 

@@ -1,6 +1,7 @@
 """A set of one's own in COCO's format: a config is written, trained, tested; bad data are told."""
 
 import json
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -62,6 +63,8 @@ def test_three_commands(drawn, tmp_path, capsys):
     line = next(line for line in log.splitlines() if 'Epoch(train)' in line)
     for field in ('lr: ', 'eta: ', 'time: ', 'data_time: ', 'loss: '):
         assert f' {field}' in line
+    rates = [float(rate) for rate in re.findall(r' base_lr: (\S+)', log)]
+    assert rates[0] < max(rates) / 2 <= 1e-3  # the warm-up ends, even with two iterations
     metrics = run_test([str(work / 'epoch_1_deploy.py'), str(work / 'epoch_1_deploy.pth'),
                         '--work-dir', str(work)])
     assert 0 <= metrics['coco/bbox_mAP'] <= 1
