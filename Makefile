@@ -1,6 +1,6 @@
 # make demo    trains, folds and pictures a small detector, from nothing (15 minutes on two cores)
 # make test    runs the tests; both make .venv first, or again when requirements/ has changed
-# Other targets: demo-seg, test-compiled, test-deploy, test-package, docs, lint, lock, clean.
+# Other targets: demo-seg, coverage, test-compiled, test-deploy, test-package, docs, lint, lock, clean.
 # PYTHON=... picks a Python from 3.9 to 3.13, WORKERS=... how many processes, of one thread, share
 # the tests.
 
@@ -11,7 +11,7 @@ PYTEST := -m pytest --numprocesses=$(WORKERS) --dist=worksteal $(PYTEST_ARGS)
 INSTALL := requirements/install.sh
 PINS := requirements/lock.txt $(INSTALL) setup.cfg
 
-.PHONY: demo demo-seg test test-compiled test-deploy test-package env env-compiled env-deploy \
+.PHONY: demo demo-seg test coverage test-compiled test-deploy test-package env env-compiled env-deploy \
     env-package docs lint lock clean
 .DEFAULT_GOAL := test
 
@@ -23,6 +23,11 @@ demo-seg: env
 
 test: env
 	OMP_NUM_THREADS=1 .venv/bin/python $(PYTEST)
+
+# The tests, slower, and which lines of the package they ran; not part of CI.
+coverage: env
+	.venv/bin/python -m pip install --quiet --no-deps -r requirements/coverage.txt
+	OMP_NUM_THREADS=1 .venv/bin/python $(PYTEST) --cov=mobileone_mm --cov-report=term
 
 # The same tests with mmcv's compiled ops in place of the package's own.
 test-compiled: env-compiled
