@@ -76,19 +76,23 @@ def saved_bytes(net: nn.Module, x: Tensor) -> int:
 
 
 def _step(net: nn.Module, x: Tensor) -> float:
-    """CPU seconds of one forward and backward pass, of all threads together."""
+    """CPU seconds of a forward and, in train mode, a backward pass, of all threads together."""
     net.zero_grad(set_to_none=True)
     start = time.process_time()
-    y = net(x)
-    y.backward(torch.ones_like(y))
+    with torch.set_grad_enabled(net.training):
+        y = net(x)
+    if net.training:
+        y.backward(torch.ones_like(y))
     return time.process_time() - start
 
 
 def measure(arch: str, nets: Sequence[str], batch_size: int = 8, image_size: int = 224,
-            threads: int = 1, rounds: int = 7, channels_last: bool = False) -> List[dict]:
+            threads: int = 1, rounds: int = 7, channels_last: bool = False,
+            training: bool = True) -> List[dict]:
     """Measure nets in turns, in this process; ratios are to the first.
 
-    Libraries that are not installed are left out.
+    Libraries that are not installed are left out. Without ``training``, what is timed is the
+    forward pass in eval mode, branches unfolded.
 
     Returns:
         Per net: ``cpu_ms`` (median over the rounds), ``ratio`` (median over the rounds of the ratio
@@ -100,7 +104,7 @@ def measure(arch: str, nets: Sequence[str], batch_size: int = 8, image_size: int
     built = {}
     for name in nets:
         try:
-            built[name] = build(arch, name).to(memory_format=layout)
+            built[name] = build(arch, name).to(memory_format=layout).train(training)
         except (ImportError, RuntimeError):
             if name not in OTHERS:
                 raise

@@ -34,6 +34,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--threads', type=int, nargs='+', default=[1])
     parser.add_argument('--rounds', type=int, default=7)
     parser.add_argument('--channels-last', action='store_true')
+    parser.add_argument('--eval', action='store_true',
+                        help='instead: the forward pass in eval mode, branches unfolded')
     parser.add_argument('--peak-memory', action='store_true',
                         help='also the peak resident memory, in a process for each net')
     parser.add_argument('--markdown', action='store_true',
@@ -64,7 +66,7 @@ def main() -> None:
     for threads in args.threads:
         for arch in args.arch:
             new = measure(arch, args.nets, args.batch_size, args.image_size, threads, args.rounds,
-                          args.channels_last)
+                          args.channels_last, training=not args.eval)
             if args.peak_memory:
                 for row in new:
                     row['peak_mb'] = peak_memory(arch, row['net'], args.batch_size,
