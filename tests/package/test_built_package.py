@@ -89,6 +89,19 @@ def test_train_and_test(work):
     assert 'coco/bbox_mAP:' in output
 
 
+def test_config_for_own_data(work, installed):
+    coco = work / 'data/shapes/coco'
+    annotations = coco / 'annotations'
+    output = mim('run', 'mobileone_mm', 'custom_coco', '--out', 'own.py',
+                 '--train', str(annotations / 'instances_train2017.json'),
+                 '--val', str(annotations / 'instances_val2017.json'),
+                 '--images', str(coco / 'train2017'), '--val-images', str(coco / 'val2017'),
+                 cwd=work)
+    assert '4 images; boxes: circle' in output
+    base = installed / '.mim/configs/detection/ssdlite_mobileone_s1_coco.py'
+    assert f"_base_ = '{base.as_posix()}'" in (work / 'own.py').read_text()
+
+
 def test_search(tmp_path):
     mim('search', 'mobileone_mm', '--json', 'all.json', cwd=tmp_path)
     table = json.loads((tmp_path / 'all.json').read_text())
