@@ -9,6 +9,7 @@ from typing import Any, Dict, List, Optional, Union
 from mmengine.config import Config
 from mmengine.utils import import_modules_from_strings
 
+from ..config_directory import config_directory
 from ..fileio import atomic_path
 from ..preflight import PreflightError, check_data, check_library
 from ..preflight.coco import read_annotations
@@ -198,7 +199,7 @@ def write_custom_config(train: CocoSplit, val: CocoSplit, out: Union[str, Path],
     for name, value in (('--epochs', epochs), ('--batch-size', batch_size)):
         if value < 1:
             raise PreflightError(f'{name} {value}: expected at least 1')
-    base_file = _config_directory() / f'{base}.py'
+    base_file = config_directory('detection') / f'{base}.py'
     settings = dict(_schedule(train, epochs, batch_size), train=train, val=val,
                     classes=tuple(train.boxes), batch_size=batch_size, epochs=epochs,
                     train_file=str(train.path), train_images=str(train.images),
@@ -231,16 +232,6 @@ def _check(text: str) -> None:
     cfg = Config.fromstring(text, '.py')
     import_modules_from_strings(**cfg.custom_imports)
     check_data(cfg, ('train', 'val'))
-
-
-def _config_directory() -> Path:
-    """Where configs/detection is: in a clone, or where the wheel has it."""
-    package = Path(__file__).resolve().parents[1]
-    for root in (package.parent, package / '.mim'):
-        if (root / 'configs/detection').is_dir():
-            return root / 'configs/detection'
-    raise PreflightError(f'configs/detection is neither beside nor in {package}: '
-                         'reinstall mobileone_mm')
 
 
 def _reference(base: Path, out: Path) -> str:

@@ -12,7 +12,7 @@ from unittest import mock
 
 from mmengine.config import Config
 
-from .errors import ExportError
+from ..config_directory import config_directory
 from .job import ExportJob, Interface
 
 
@@ -59,10 +59,10 @@ def deploy_config(job: ExportJob) -> Config:
     """The deploy config of configs/deploy for a job.
 
     Raises:
-        ExportError: The directory of deploy configs is not found.
+        FileNotFoundError: The directory of deploy configs is not found.
     """
     kind = 'dynamic' if job.dynamic else 'static'
-    cfg = Config.fromfile(config_directory() / f'{job.task}_{job.backend}_{kind}.py')
+    cfg = Config.fromfile(config_directory('deploy') / f'{job.task}_{job.backend}_{kind}.py')
     height, width = job.image.shape[-2:]
     spatial: Sequence[int] = (2, 3) if job.task == 'segmentation' else ()
     outputs = {name: spatial for name in cfg.onnx_config.output_names}
@@ -85,19 +85,6 @@ def _set_profile(cfg: Config, job: ExportJob) -> None:
         shapes[name] = [
             shapes[name][axis] if kind in job.dynamic else example[axis]
             for axis, kind in enumerate(('batch', 'channels', 'size', 'size'))]
-
-
-def config_directory() -> Path:
-    """Where configs/deploy is: in a clone, or where mim installs it.
-
-    Raises:
-        ExportError: It is in neither place.
-    """
-    package = Path(__file__).resolve().parents[1]
-    for root in (package.parent, package / '.mim'):
-        if (root / 'configs' / 'deploy').is_dir():
-            return root / 'configs' / 'deploy'
-    raise ExportError(f'configs/deploy is neither beside nor in {package}: reinstall mobileone_mm')
 
 
 def _model_config(job: ExportJob) -> Config:

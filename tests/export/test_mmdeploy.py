@@ -10,12 +10,12 @@ for _name in ('mmdet', 'mmseg', 'onnx', 'onnxruntime', 'mmdeploy'):
 
 import onnx  # noqa: E402
 
+from mobileone_mm.config_directory import config_directory  # noqa: E402
 from mobileone_mm.export.exported_model import ExportedModel  # noqa: E402
-from mobileone_mm.export.mmdeploy_format import config_directory  # noqa: E402
 from mobileone_mm.export.parity import FLOAT32, compare_boxes, compare_labels  # noqa: E402
 from mobileone_mm.export.pipeline import Samples, export_model, load_trained  # noqa: E402
 
-DEPLOY = config_directory()
+DEPLOY = config_directory('deploy')
 IMAGE = 'pictures/0.png'
 OTHER_SIZE = 'test_dataloader.dataset.pipeline.1.scale'
 

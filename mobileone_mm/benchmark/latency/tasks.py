@@ -10,6 +10,8 @@ from mmengine.registry import init_default_scope
 from mmengine.utils import get_installed_path
 from torch import Tensor, nn
 
+from ...config_directory import config_directory
+
 __all__ = ['CANDIDATES', 'OTHER_DETECTORS', 'OTHER_SEGMENTORS', 'deeplabv3_mobileone',
            'spread_scores', 'ssdlite_mobileone']
 
@@ -17,12 +19,8 @@ CANDIDATES = 300
 """Pairs of anchor and class that pass a detector's score threshold."""
 
 
-def _own_config(*parts: str) -> Config:
-    root = Path(__file__).resolve().parents[2]
-    for folder in (root / '.mim' / 'configs', root.parent / 'configs'):
-        if folder.joinpath(*parts).is_file():
-            return Config.fromfile(folder.joinpath(*parts))
-    raise FileNotFoundError(f'the config {"/".join(parts)} is not beside the package {root}')
+def _own_config(task: str, name: str) -> Config:
+    return Config.fromfile(config_directory(task) / name)
 
 
 def _stock_config(library: str, *parts: str) -> Config:
