@@ -12,6 +12,7 @@ from mmengine.logging import print_log
 from torch import Tensor
 
 from .archs import ARCHS, MobileOneArch
+from .compat import safe_load_options
 
 if TYPE_CHECKING:
     from .backbones import MobileOne
@@ -83,7 +84,8 @@ def read_checkpoint(checkpoint: Union[str, PathLike], weights_only: bool = True)
                 name, map_location='cpu', weights_only=weights_only)
         if name.endswith('.safetensors'):
             return _read_safetensors(name)
-        return torch.load(name, map_location='cpu', weights_only=weights_only)
+        options = safe_load_options() if weights_only else dict(weights_only=False)
+        return torch.load(name, map_location='cpu', **options)
     except FileNotFoundError:
         raise FileNotFoundError(f'there is no checkpoint file {name!r}') from None
     except pickle.UnpicklingError as error:

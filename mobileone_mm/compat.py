@@ -1,12 +1,19 @@
-"""What mmengine 0.10 needs to read its own checkpoints on torch >= 2.6."""
+"""What reads mmengine 0.10's own checkpoints, which are more than weights, on every torch."""
 
-from typing import Any
+import pickle
+import types
+from typing import Any, Dict
 
 import numpy as np
 import torch
 from mmengine.logging.history_buffer import HistoryBuffer
 from mmengine.utils import digit_version
 from mmengine.utils.dl_utils import TORCH_VERSION
+
+__all__ = ['allow_mmengine_checkpoints', 'safe_load_options']
+
+# From here on torch's own weights_only takes exceptions under other names than the classes'.
+KNOWS_EXCEPTIONS = digit_version(TORCH_VERSION) >= digit_version('2.6.0')
 
 
 def allow_mmengine_checkpoints() -> None:
@@ -16,19 +23,50 @@ def allow_mmengine_checkpoints() -> None:
     its checkpoints hold the logged scalars as HistoryBuffer objects over numpy arrays: resuming
     fails. Naming these few harmless classes as safe keeps the protection for everything else.
     """
-    if digit_version(TORCH_VERSION) < digit_version('2.6.0'):
-        return
+    if KNOWS_EXCEPTIONS:
+        torch.serialization.add_safe_globals([(value, name) for name, value in _exceptions()])
+
+
+def safe_load_options() -> Dict[str, Any]:
+    """Arguments of ``torch.load`` that refuse all but weights and mmengine's logged scalars."""
+    if KNOWS_EXCEPTIONS:
+        return dict(weights_only=True)
+    return dict(weights_only=False, pickle_module=types.SimpleNamespace(
+        __name__='restricted', Unpickler=_RestrictedUnpickler,
+        load=lambda file, **kwargs: _RestrictedUnpickler(file, **kwargs).load()))
+
+
+class _RestrictedUnpickler(pickle.Unpickler):
+    """Finds what torch's weights_only finds, and the exceptions."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        from torch._weights_only_unpickler import _get_allowed_globals
+        allowed = {**_get_allowed_globals(), **dict(_exceptions())}
+        module = 'builtins' if module == '__builtin__' else module  # as pickle 2 has it
+        try:
+            return allowed[f'{module}.{name}']
+        except KeyError:
+            raise pickle.UnpicklingError(f'Unsupported global: {module}.{name}') from None
+
+
+def _exceptions() -> Any:
+    """Pairs of a name in a pickle and what it may stand for."""
+    import _codecs
     array: Any
     scalar: Any
     array, scalar = np.zeros(1).__reduce__()[0], np.float64(0).__reduce__()[0]
-    dtypes = {type(np.dtype(kind)) for kind in '?bBhHiIlLqQefd'}
-    torch.serialization.add_safe_globals([
-        HistoryBuffer, np.ndarray, np.dtype, array, scalar, *dtypes,
-        # numpy 1 and 2 name the same functions differently; files of either are read.
-        *((function, f'numpy.{core}.multiarray.{function.__name__}')
-          for function in (array, scalar) for core in ('core', '_core')),
-        (_history_buffer_method, 'builtins.getattr')
-    ])
+    yield 'mmengine.logging.history_buffer.HistoryBuffer', HistoryBuffer
+    yield 'numpy.ndarray', np.ndarray
+    yield 'numpy.dtype', np.dtype
+    yield '_codecs.encode', _codecs.encode
+    for kind in '?bBhHiIlLqQefd':
+        dtype = type(np.dtype(kind))
+        yield f'{dtype.__module__}.{dtype.__qualname__}', dtype
+    # numpy 1 and 2 name the same functions differently; files of either are read.
+    for function in (array, scalar):
+        for core in ('core', '_core'):
+            yield f'numpy.{core}.multiarray.{function.__name__}', function
+    yield 'builtins.getattr', _history_buffer_method
 
 
 def _history_buffer_method(owner: Any, name: str) -> Any:

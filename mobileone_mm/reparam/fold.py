@@ -122,7 +122,7 @@ def identity_kernel(channels: int,
         raise ValueError(f'groups must divide channels, got channels={channels}, groups={groups}')
     width = channels // groups
     own_input = torch.arange(channels, device=device) % width
-    kernel = nn.functional.one_hot(own_input, width).to(dtype)
+    kernel = (own_input.unsqueeze(1) == torch.arange(width, device=device)).to(dtype)
     return pad_kernel(kernel.view(channels, width, 1, 1), kernel_size)
 
 
