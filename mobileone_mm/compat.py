@@ -1,8 +1,9 @@
 """What reads mmengine 0.10's own checkpoints, which are more than weights, on every torch."""
 
+import codecs
 import pickle
 import types
-from typing import Any, Dict
+from typing import Any, Dict, Iterator, Tuple
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from mmengine.utils.dl_utils import TORCH_VERSION
 
 __all__ = ['allow_mmengine_checkpoints', 'safe_load_options']
 
-# From here on torch's own weights_only takes exceptions under other names than the classes'.
+# From here on torch's own weights_only takes exceptions, under names of their own.
 KNOWS_EXCEPTIONS = digit_version(TORCH_VERSION) >= digit_version('2.6.0')
 
 
@@ -49,16 +50,15 @@ class _RestrictedUnpickler(pickle.Unpickler):
             raise pickle.UnpicklingError(f'Unsupported global: {module}.{name}') from None
 
 
-def _exceptions() -> Any:
+def _exceptions() -> Iterator[Tuple[str, Any]]:
     """Pairs of a name in a pickle and what it may stand for."""
-    import _codecs
     array: Any
     scalar: Any
     array, scalar = np.zeros(1).__reduce__()[0], np.float64(0).__reduce__()[0]
     yield 'mmengine.logging.history_buffer.HistoryBuffer', HistoryBuffer
     yield 'numpy.ndarray', np.ndarray
     yield 'numpy.dtype', np.dtype
-    yield '_codecs.encode', _codecs.encode
+    yield '_codecs.encode', codecs.encode
     for kind in '?bBhHiIlLqQefd':
         dtype = type(np.dtype(kind))
         yield f'{dtype.__module__}.{dtype.__qualname__}', dtype

@@ -1,5 +1,7 @@
 """The ASPP head of DeepLabV3 with its image pooling taken out of the bottleneck."""
 
+from typing import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -7,8 +9,8 @@ from torch import Tensor, nn
 __all__ = ['pooling_apart']
 
 
-def pooling_apart(head: nn.Module, x: Tensor) -> Tensor:
-    """What mmseg's ``ASPPHead`` makes of its input, up to rounding, with a fifth less to multiply.
+def pooling_apart(head: nn.Module, inputs: Sequence[Tensor]) -> Tensor:
+    """What mmseg's ``ASPPHead`` makes of its inputs, up to rounding; the bottleneck saves a fifth.
 
     The pooled branch is one vector an image, of which the 3x3 bottleneck sees a constant map. So
     its share of the bottleneck has nine values, as the padding is reached above, below, left,
@@ -16,13 +18,14 @@ def pooling_apart(head: nn.Module, x: Tensor) -> Tensor:
 
     Args:
         head: An ``ASPPHead`` in eval mode, its norms folded or not.
-        x: The map that it selects of its inputs, (N, C_in, h, w).
+        inputs: The backbone's maps, as ``head`` takes them.
 
     Returns:
         Logits (N, C, h, w).
     """
+    x = head._transform_inputs(inputs)
     if min(x.shape[2:]) < 2:
-        return head([x] * (head.in_index + 1))
+        return head(inputs)
     conv = head.bottleneck.conv
     pooled = head.image_pool(x)
     ours, others = conv.weight.split([pooled.shape[1], conv.in_channels - pooled.shape[1]], 1)

@@ -207,10 +207,7 @@ class SegmentorGraph(ExportGraph):
         """
         head = self.model.decode_head
         maps = self.model.extract_feat(self.prepare(image))
-        if self.pooling_apart:
-            logits = pooling_apart(head, head._transform_inputs(maps)).float()
-        else:
-            logits = head(maps).float()
+        logits = (pooling_apart(head, maps) if self.pooling_apart else head(maps)).float()
         if not self.argmax:
             return logits
         size = image.shape[-2:]

@@ -29,4 +29,4 @@ def test_logits_are_those_of_the_head(size, folded):
     with torch.no_grad():
         expected = head([None, x])
         assert expected.std() > .1
-        torch.testing.assert_close(pooling_apart(head, x), expected, rtol=0, atol=1e-12)
+        torch.testing.assert_close(pooling_apart(head, [None, x]), expected, rtol=0, atol=1e-12)
