@@ -4,7 +4,7 @@ import os
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Union
+from typing import Any, Dict, FrozenSet, List, Optional, Union
 
 from mmengine.config import Config
 from mmengine.utils import import_modules_from_strings
@@ -96,12 +96,14 @@ class CocoSplit:
         images: Folder to which its file names are relative.
         num_images: Images listed.
         boxes: Number of boxes, crowds left out, by class name, in the file's order.
+        file_names: Of the images.
     """
 
     path: Path
     images: Path
     num_images: int
     boxes: Dict[str, int]
+    file_names: FrozenSet[str]
 
     def __str__(self) -> str:
         counts = ', '.join(f'{name} {count:,}' for name, count in self.boxes.items())
@@ -132,7 +134,8 @@ def read_split(path: Union[str, Path], images: Union[str, Path]) -> CocoSplit:
         message = str(error)
         raise PreflightError(
             message if message.startswith(str(path)) else f'{path}: {message}') from error
-    return CocoSplit(path, images, len(content['images']), boxes)
+    return CocoSplit(path, images, len(content['images']), boxes,
+                     frozenset(image['file_name'] for image in content['images']))
 
 
 def _count_boxes(content: Dict[str, Any]) -> Dict[str, int]:
@@ -246,11 +249,7 @@ def _oddities(train: CocoSplit, val: CocoSplit) -> List[str]:
     found = [f'{split.path} has no box of {name}' for split in (train, val)
              for name, count in split.boxes.items() if not count]
     if train.images == val.images:
-        shared = len(_file_names(train) & _file_names(val))
+        shared = len(train.file_names & val.file_names)
         if shared:
             found.append(f'{shared} images are in both files: metrics will be too good')
     return found
-
-
-def _file_names(split: CocoSplit) -> set:
-    return {image['file_name'] for image in read_annotations(split.path)['images']}
