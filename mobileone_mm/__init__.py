@@ -5,12 +5,13 @@ OpenMMLab library finds ``type='MobileOne'``. It never imports mmdet or mmseg: t
 them live in :mod:`mobileone_mm.detection` and :mod:`mobileone_mm.segmentation`.
 """
 
-from .compat import allow_mmengine_checkpoints
+from .compat import allow_mmengine_checkpoints, find_forks
 from .ops import install_ops_fallback
 
 # Before anything imports mmdet.models or mmseg.models: both import mmcv.ops, hence mmcv._ext.
 install_ops_fallback()
 allow_mmengine_checkpoints()
+find_forks()
 
 from .backbones import MobileOne, MobileOneBlock  # noqa: E402
 from .engine import ResumableEpochLoop  # noqa: E402

@@ -1,17 +1,20 @@
-"""What reads mmengine 0.10's own checkpoints, which are more than weights, on every torch."""
+"""What mmengine 0.10 needs help with: its own checkpoints, and mmseg under another name."""
 
 import codecs
 import pickle
 import types
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from typing import Any, Dict, Iterator, Tuple
 
 import numpy as np
 import torch
+from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.logging.history_buffer import HistoryBuffer
 from mmengine.utils import digit_version
 from mmengine.utils.dl_utils import TORCH_VERSION
 
-__all__ = ['allow_mmengine_checkpoints', 'safe_load_options']
+__all__ = ['allow_mmengine_checkpoints', 'find_forks', 'safe_load_options']
 
 # From here on torch's own weights_only takes exceptions, under names of their own.
 KNOWS_EXCEPTIONS = digit_version(TORCH_VERSION) >= digit_version('2.6.0')
@@ -26,6 +29,19 @@ def allow_mmengine_checkpoints() -> None:
     """
     if KNOWS_EXCEPTIONS:
         torch.serialization.add_safe_globals([(value, name) for name, value in _exceptions()])
+
+
+def find_forks() -> None:
+    """Let ``mmseg::...`` in a config find a fork, such as onedl-mmsegmentation.
+
+    mmengine looks for a distribution named mmsegmentation, or else for a module of that name. Where
+    mmseg is there without such a distribution, it shall look for the module ``mmseg``.
+    """
+    try:
+        version('mmsegmentation')
+    except PackageNotFoundError:
+        if find_spec('mmseg') is not None:
+            MODULE2PACKAGE['mmseg'] = 'mmseg'
 
 
 def safe_load_options() -> Dict[str, Any]:
