@@ -28,7 +28,9 @@ def build(name, tmp_path):
     cfg = load(CONFIGS[name], tmp_path)
     init_default_scope('mmdet')
     if 'rpn_proposal' in cfg.model.train_cfg:  # two stages: fewer RoIs, for time
-        cfg.model.train_cfg.rpn_proposal.max_per_img = cfg.model.test_cfg.rpn.max_per_img = 40
+        proposals = 12 if name == 'mask_rcnn' else 40
+        cfg.model.train_cfg.rpn_proposal.max_per_img = proposals
+        cfg.model.test_cfg.rpn.max_per_img = proposals
         cfg.model.train_cfg.rcnn.sampler.num = 20
         cfg.model.test_cfg.rcnn.max_per_img = 10
     return MODELS.build(cfg.model)
