@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from mmengine.config import Config
 
 ROOT = Path(__file__).resolve().parents[1]
 # arXiv 2206.04040, Tables 9 and 11, by config; S0 on COCO is not reported.
@@ -44,6 +45,14 @@ def test_fields(path):
     for model in metafile['Models']:
         assert model['In Collection'] in names
         assert (ROOT / model['Config']).is_file()
+
+
+@pytest.mark.parametrize('model', MODELS, ids=lambda model: model['Name'])
+def test_epochs_are_the_configs(model):
+    task = Path(model['Config']).parts[1]
+    pytest.importorskip({'detection': 'mmdet', 'segmentation': 'mmseg'}.get(task, 'mmpretrain'))
+    cfg = Config.fromfile(ROOT / model['Config'], import_custom_modules=False)
+    assert model['Metadata']['Epochs'] == cfg.train_cfg.max_epochs
 
 
 def test_numbers_of_the_paper():
