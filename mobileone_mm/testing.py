@@ -15,6 +15,12 @@ def show_predictions(cfg: Config, show: bool, show_dir: str, wait_time: float) -
     if hook is None:
         raise PreflightError('--show and --show-dir need default_hooks.visualization in the config')
     hook.update(draw=True, show=show, wait_time=wait_time)
+    if cfg.default_scope == 'mmseg':
+        hook.interval = 1  # mmseg draws every fiftieth image otherwise
+        # Its hook asks for the number of training iterations, for which mmengine would load the
+        # training data.
+        for name in ('train_cfg', 'train_dataloader', 'optim_wrapper', 'param_scheduler'):
+            cfg[name] = None
     if show_dir and cfg.default_scope == 'mmdet':
         hook.test_out_dir = show_dir
     elif show_dir:
@@ -40,8 +46,8 @@ def enable_tta(cfg: Config) -> None:
         cfg.setdefault('tta_model', ConfigDict(
             type='DetTTAModel',
             tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100)))
-        if 'tta_pipeline' not in cfg:
-            cfg.tta_pipeline = _flip_pipeline(cfg.test_dataloader.dataset.pipeline)
+    if cfg.default_scope in ('mmdet', 'mmseg') and 'tta_pipeline' not in cfg:
+        cfg.tta_pipeline = _flip_pipeline(cfg.test_dataloader.dataset.pipeline)
     missing = [name for name in ('tta_model', 'tta_pipeline') if name not in cfg]
     if missing:
         raise PreflightError(f'--tta needs {" and ".join(missing)} in the config')
@@ -50,9 +56,11 @@ def enable_tta(cfg: Config) -> None:
 
 
 def _flip_pipeline(pipeline: list) -> list:
-    """Each image as it is and mirrored: mmdet's default."""
-    pack = deepcopy(pipeline[-1])
-    pack.meta_keys = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'flip',
-                      'flip_direction')
-    flips = [dict(type='RandomFlip', prob=1.), dict(type='RandomFlip', prob=0.)]
-    return [*deepcopy(pipeline[:-1]), dict(type='TestTimeAug', transforms=[flips, [pack]])]
+    """Each image as it is and mirrored, as in the libraries' own; annotations stay as they are."""
+    *images, pack = deepcopy(pipeline)
+    annotations = [step for step in images if step.type == 'LoadAnnotations']
+    if 'meta_keys' in pack:
+        pack.meta_keys = (*pack.meta_keys, 'flip', 'flip_direction')
+    flips = [dict(type='RandomFlip', prob=prob) for prob in (0., 1.)]
+    return [*(step for step in images if step not in annotations),
+            dict(type='TestTimeAug', transforms=[flips, *([step] for step in annotations), [pack]])]

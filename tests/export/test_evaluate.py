@@ -1,10 +1,11 @@
-"""tools/test.py on exported files: the metrics are the PyTorch model's.
+"""tools/test.py on exported files: the metrics are the PyTorch model's; 8-bit files; options.
 
 Random models find nothing in real data, and equal zeros would prove nothing: the annotations are
 part of what the PyTorch model itself predicts.
 """
 
 import json
+import re
 
 import export_models
 import mmcv
@@ -37,6 +38,7 @@ def detection(tmp_path_factory):
     cfg.test_dataloader.dataset.update(data_root=f'{folder}/', ann_file='annotations.json',
                                        data_prefix=dict(img='pictures/'))
     cfg.test_evaluator.ann_file = f'{folder}/annotations.json'
+    cfg.val_dataloader = cfg.test_dataloader  # calibrates
     checkpoint = export_models.save(export_models.model(cfg), folder / 'model.pth')
     config = folder / 'config.py'
     cfg.dump(config)
@@ -65,6 +67,7 @@ def segmentation(tmp_path_factory):
     cfg = export_models.config(export_models.SEGMENTATION)
     cfg.test_dataloader.update(num_workers=0, persistent_workers=False)
     cfg.test_dataloader.dataset.update(data_root=str(folder), img_suffix='.png')
+    cfg.val_dataloader = cfg.test_dataloader
     checkpoint = export_models.save(export_models.model(cfg), folder / 'model.pth')
     cfg.dump(folder / 'config.py')
     pictures = export_models.write_pictures(folder / 'img_dir' / 'val')
@@ -113,3 +116,39 @@ def test_what_does_not_fit_is_refused(detection, segmentation, tmp_path):
     interface.write_text(interface.read_text().replace('RBC', 'red'))
     with pytest.raises(ExportError, match="has the classes .'red'"):
         _metrics(detection, path, tmp_path / 'classes')
+
+
+@pytest.mark.parametrize('task, backend', [('detection', 'onnx'), ('segmentation', 'openvino')])
+def test_8_bits_by_the_tool(request, run_tool, tmp_path, capsys, task, backend):
+    pytest.importorskip(dict(onnx='onnx', openvino='nncf')[backend], reason='needs nncf')
+    folder = request.getfixturevalue(task)
+    arguments = [folder / 'config.py', folder / 'model.pth', '--backend', backend, '--out',
+                 tmp_path, '--images', 2]
+    assert run_tool('quantize', *arguments, '--evaluate') == 0
+    printed = capsys.readouterr().out
+    path = tmp_path / f'config_{backend}_int8.{dict(onnx="onnx", openvino="xml")[backend]}'
+    assert json.loads(path.with_suffix('.json').read_text())['backend'] == backend
+    assert {found.suffix for found in tmp_path.glob('config_*')} == {
+        '.json', path.suffix, *(['.bin'] if backend == 'openvino' else [])}
+    size, float_size = re.search(r': ([\d,]+) bytes \(float32: ([\d,]+)\)', printed).groups()
+    assert int(size.replace(',', '')) < .45 * int(float_size.replace(',', ''))
+    metric, scale = dict(detection=('coco/bbox_mAP', 1), segmentation=('mIoU', 100))[task]
+    before, after = map(float, re.search(
+        f'^{metric}: float32 (.*), int8 (.*)$', printed, re.M).groups())
+    assert .1 < before / scale < .95 and abs(before - after) / scale < .15
+    assert run_tool('quantize', *arguments[:-1], 0) == 1
+    assert 'must be at least 1, got 0' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('task', ['detection', 'segmentation'])
+def test_augmentation_and_pictures(request, tmp_path, task, monkeypatch):
+    folder = request.getfixturevalue(task)
+    monkeypatch.chdir(tmp_path)  # detection's pictures go below the work directory
+    plain = _metrics(folder, folder / 'model.pth', tmp_path / f'{task}_drawn', '--show-dir', 'drawn')
+    drawn = sorted(path.name for path in tmp_path.glob('**/drawn/**/*.png'))
+    assert len(drawn) == 3
+    augmented = _metrics(folder, folder / 'model.pth', tmp_path / f'{task}_tta', '--tta')
+    assert augmented.keys() == plain.keys()
+    metric, scale = dict(detection=('coco/bbox_mAP', 1), segmentation=('mIoU', 100))[task]
+    # the annotations are the plain predictions, so that flipped ones beside them score less
+    assert .05 < augmented[metric] / scale < plain[metric] / scale
