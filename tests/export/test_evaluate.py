@@ -144,7 +144,8 @@ def test_8_bits_by_the_tool(request, run_tool, tmp_path, capsys, task, backend):
 def test_augmentation_and_pictures(request, tmp_path, task, monkeypatch):
     folder = request.getfixturevalue(task)
     monkeypatch.chdir(tmp_path)  # detection's pictures go below the work directory
-    plain = _metrics(folder, folder / 'model.pth', tmp_path / f'{task}_drawn', '--show-dir', 'drawn')
+    plain = _metrics(folder, folder / 'model.pth', tmp_path / f'{task}_drawn',
+                     '--show-dir', 'drawn')
     drawn = sorted(path.name for path in tmp_path.glob('**/drawn/**/*.png'))
     assert len(drawn) == 3
     augmented = _metrics(folder, folder / 'model.pth', tmp_path / f'{task}_tta', '--tta')
