@@ -1,6 +1,8 @@
 """Measuring latency, on networks that take no time."""
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -212,3 +214,17 @@ def test_bad_settings_are_refused(tmp_path, tiny_networks, change, message):
 def test_report_without_results(tmp_path):
     with pytest.raises(FileNotFoundError, match='latency.py first'):
         build_report(tmp_path)
+
+
+def test_the_documented_page_is_what_the_report_makes_of_its_results(tmp_path):
+    docs = Path(__file__).resolve().parents[2] / 'docs'
+    folder = tmp_path / 'latency'
+    folder.mkdir()
+    shutil.copy(docs / 'latency/latency.json', folder)
+    files = build_report(folder, tmp_path / 'latency.md')
+    assert (tmp_path / 'latency.md').read_text() == (docs / 'latency.md').read_text()
+    assert {path.name for path in files} - {'latency.md'} == {
+        path.name for path in (docs / 'latency').iterdir()} - {'latency.json', 'latency.csv'}
+    study.Results.read(folder).write(tmp_path)
+    for name in ('latency.json', 'latency.csv'):
+        assert (tmp_path / name).read_text() == (docs / 'latency' / name).read_text()
