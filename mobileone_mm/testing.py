@@ -1,4 +1,4 @@
-"""The options of tools/test.py, by mmdet's and mmseg's habits."""
+"""The options of tools/test.py, by the habits of mmdet, mmseg and mmpretrain."""
 
 from copy import deepcopy
 
@@ -14,7 +14,11 @@ def show_predictions(cfg: Config, show: bool, show_dir: str, wait_time: float) -
     hook = cfg.get('default_hooks', {}).get('visualization')
     if hook is None:
         raise PreflightError('--show and --show-dir need default_hooks.visualization in the config')
-    hook.update(draw=True, show=show, wait_time=wait_time)
+    hook.update(show=show, wait_time=wait_time)
+    if cfg.default_scope == 'mmpretrain':
+        hook.update(enable=True, interval=1, out_dir=show_dir)
+        return
+    hook.draw = True
     if cfg.default_scope == 'mmseg':
         hook.interval = 1  # mmseg draws every fiftieth image otherwise
         # Its hook asks for the number of training iterations, for which mmengine would load the
@@ -33,11 +37,12 @@ def save_predictions(cfg: Config, out: str) -> None:
         cfg.test_evaluator.update(output_dir=out, keep_results=True)
         return
     if not out.endswith(('.pkl', '.pickle')):
-        raise PreflightError(f'--out {out}: detections are saved to a .pkl file')
+        raise PreflightError(f'--out {out}: predictions are saved to a .pkl file')
     evaluators = cfg.test_evaluator
     if not isinstance(evaluators, list):
         evaluators = [evaluators]
-    cfg.test_evaluator = evaluators + [ConfigDict(type='DumpDetResults', out_file_path=out)]
+    kind = 'DumpDetResults' if cfg.default_scope == 'mmdet' else 'DumpResults'
+    cfg.test_evaluator = evaluators + [ConfigDict(type=kind, out_file_path=out)]
 
 
 def enable_tta(cfg: Config) -> None:

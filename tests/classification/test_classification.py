@@ -1,5 +1,6 @@
 """The ImageNet recipe in mmpretrain holds what the paper says, and starts the other tasks."""
 
+import pickle
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,18 @@ def test_folded_files_are_written(trained):
     folded, = trained.parent.glob('best_*_deploy.pth')
     weights = torch.load(folded, weights_only=True)['state_dict']
     assert 'backbone.stage0.reparam_conv.weight' in weights and 'head.fc.weight' in weights
+
+
+def test_pictures_and_predictions(trained, data, tmp_path):
+    results = tmp_path / 'out.pkl'
+    mobileone_mm.cli.test([
+        str(trained.parent / 'config.py'), str(trained), '--work-dir', str(tmp_path),
+        '--show-dir', str(tmp_path / 'drawn'), '--out', str(results), '--cfg-options',
+        f'data_root={data}', 'model.backbone.num_conv_branches=1', 'log_level=ERROR',
+        f'visualizer.name={tmp_path.name}'])
+    assert len(list((tmp_path / 'drawn').glob('*.png'))) == 4
+    predictions = pickle.loads(results.read_bytes())
+    assert [len(one['pred_score']) for one in predictions] == [6] * 4
 
 
 def test_missing_data_and_wrong_number_of_classes(data):
