@@ -83,7 +83,7 @@ def test(argv: Optional[List[str]] = None) -> Dict[str, float]:
     """
     parser = _parser('Test a detector, a segmentor or a classifier')
     parser.add_argument('checkpoint', help='checkpoint, or a file that tools/deploy.py exported')
-    parser.add_argument('--out', help='keep the predictions: detection in this .pkl file, '
+    parser.add_argument('--out', help='keep the predictions: in this .pkl file, of '
                                       'segmentation as images in this directory')
     parser.add_argument('--show', action='store_true', help='show the predictions in a window')
     parser.add_argument('--show-dir', help='directory for images of the predictions; detection '
@@ -210,6 +210,10 @@ def _is_first_process() -> bool:
 
 
 def _build_runner(cfg: Config) -> Runner:
+    if get_device() == 'cpu':
+        logs = dict(cfg.get('log_processor') or {})
+        if logs.get('type', 'LogProcessor') == 'LogProcessor':
+            cfg.log_processor = dict(logs, type='CPULogProcessor')
     if cfg.launcher == 'pytorch' and get_device() == 'cpu':
         join_cpu_processes(cfg)
     return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)

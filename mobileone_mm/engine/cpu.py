@@ -1,16 +1,23 @@
-"""Mixed precision and several processes without a GPU: mmengine refuses both on a CPU."""
+"""Mixed precision, several processes, memory in the log: what mmengine leaves out on a CPU."""
 
+import sys
 from contextlib import contextmanager
-from typing import Iterator
+from typing import Iterator, Tuple
 
 import torch
 from mmengine.config import Config
 from mmengine.dist import is_distributed
 from mmengine.optim import OptimWrapper
-from mmengine.registry import OPTIM_WRAPPERS
+from mmengine.registry import LOG_PROCESSORS, OPTIM_WRAPPERS
+from mmengine.runner import LogProcessor, Runner
 from torch import nn
 
-__all__ = ['CPUAmpOptimWrapper', 'join_cpu_processes']
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore
+
+__all__ = ['CPUAmpOptimWrapper', 'CPULogProcessor', 'join_cpu_processes']
 
 
 @OPTIM_WRAPPERS.register_module()
@@ -22,6 +29,20 @@ class CPUAmpOptimWrapper(OptimWrapper):
         """Also what :class:`mmengine.optim.OptimWrapper` does for accumulated gradients."""
         with super().optim_context(model), torch.autocast('cpu', torch.bfloat16):
             yield
+
+
+@LOG_PROCESSORS.register_module()
+class CPULogProcessor(LogProcessor):
+    """mmengine's, with the process's peak resident memory, in MB, where it tells a GPU's."""
+
+    def get_log_after_iter(self, runner: Runner, batch_idx: int, mode: str) -> Tuple[dict, str]:
+        """What mmengine logs of an iteration, and ``memory``."""
+        tag, text = super().get_log_after_iter(runner, batch_idx, mode)
+        if 'memory' not in tag and resource is not None:
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            tag['memory'] = peak >> (20 if sys.platform == 'darwin' else 10)
+            text = f"{text.rstrip()}  memory: {tag['memory']}"
+        return tag, text
 
 
 def join_cpu_processes(cfg: Config) -> None:
