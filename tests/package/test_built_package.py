@@ -11,9 +11,10 @@ import sys
 import tarfile
 import threading
 import zipfile
+from contextlib import contextmanager
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Iterator, Set
+from typing import Iterator, Set, Tuple
 
 import pytest
 
@@ -32,10 +33,10 @@ def tracked(*folders: str) -> Set[str]:
     return set(listed.split())
 
 
-def mim(*arguments: str, cwd: Path) -> str:
+def mim(*arguments: str, cwd: Path, **environ: str) -> str:
     """Run openmim as a user does; returns what it printed."""
     command = [sys.executable, '-m', 'mim', *arguments]
-    environ = {k: v for k, v in os.environ.items() if k != 'PYTHONPATH'}
+    environ = {k: v for k, v in {**os.environ, **environ}.items() if k != 'PYTHONPATH'}
     done = subprocess.run(command, cwd=cwd, env=environ, text=True, stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT)
     assert done.returncode == 0, done.stdout
@@ -80,7 +81,7 @@ def test_train_and_test(work):
     output = mim('train', 'mobileone_mm', CONFIG, '--work-dir', 'out', *TINY, cwd=work)
     assert 'Training finished successfully' in output
     # what users look for in the log
-    for field in (' lr: ', ' eta: ', ' time: ', ' data_time: ', ' loss: '):
+    for field in (' lr: ', ' eta: ', ' time: ', ' data_time: ', ' memory: ', ' loss: '):
         assert field in output
     for checkpoint in ('epoch_1.pth', 'epoch_1_deploy.pth'):
         assert (work / 'out' / checkpoint).is_file()
@@ -113,6 +114,20 @@ def test_search(tmp_path):
     assert set(best['config']) == {'ssdlite_mobileone_s3_coco', 'ssdlite_mobileone_s4_coco'}, output
 
 
+@contextmanager
+def edited(path: Path, *replacements: Tuple[str, str]) -> Iterator[None]:
+    """An installed file with other text, for a while."""
+    original = text = path.read_text()
+    for old, new in replacements:
+        assert old in text
+        text = text.replace(old, new)
+    path.write_text(text)
+    try:
+        yield
+    finally:
+        path.write_text(original)
+
+
 @pytest.fixture
 def published(installed, tmp_path) -> Iterator[bytes]:
     """Weights of CONFIG, published by a server on this machine and named in its metafile."""
@@ -122,14 +137,11 @@ def published(installed, tmp_path) -> Iterator[bytes]:
     server = ThreadingHTTPServer(
         ('127.0.0.1', 0), functools.partial(SimpleHTTPRequestHandler, directory=str(folder)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    metafile = installed / '.mim/configs/detection/metafile.yml'
-    original = metafile.read_text()
     config = f'    Config: configs/detection/{CONFIG}\n'
-    assert config in original
-    metafile.write_text(original.replace(
-        config, f'{config}    Weights: http://127.0.0.1:{server.server_port}/shapes.pth\n'))
-    yield b'weights'
-    metafile.write_text(original)
+    url = f'http://127.0.0.1:{server.server_port}/shapes.pth'
+    with edited(installed / '.mim/configs/detection/metafile.yml',
+                (config, f'{config}    Weights: {url}\n')):
+        yield b'weights'
     server.shutdown()
 
 
@@ -138,3 +150,40 @@ def test_download(published, tmp_path):
     mim('download', 'mobileone_mm', '--config', name, '--dest', 'got', cwd=tmp_path)
     assert (tmp_path / 'got/shapes.pth').read_bytes() == published
     assert "type='MobileOne'" in (tmp_path / f'got/{name}.py').read_text()
+
+
+ODL = """#!{python}
+import shutil, sys
+from pathlib import Path
+Path('called').write_text(' '.join(sys.argv[1:]))
+raw = Path(sys.argv[-1], 'COCO_2017/raw')
+for name, folder in [('Images/train2017', 'train2017'), ('Images/val2017', 'val2017'),
+                     ('Annotations/annotations_trainval2017', 'annotations')]:
+    shutil.make_archive(raw / name, 'zip', {coco!r}, folder)
+"""
+
+
+@pytest.fixture
+def stand_in(work, tmp_path) -> str:
+    """A PATH on which OpenDataLab's program puts drawn pictures where it is told to."""
+    program = tmp_path / 'bin/odl'
+    program.parent.mkdir()
+    program.write_text(ODL.format(python=sys.executable, coco=str(work / 'data/shapes/coco')))
+    program.chmod(0o755)
+    return os.pathsep.join([str(program.parent), str(Path(sys.executable).parent),
+                            os.environ['PATH']])
+
+
+def test_download_of_a_dataset(stand_in, installed, tmp_path):
+    with edited(installed / 'datasets/prepare/catalog.py', ('118287', '4'), ("': 5000", "': 2")):
+        output = mim('download', 'mobileone_mm', '--dataset', 'coco2017', cwd=tmp_path,
+                     PATH=stand_in)
+    assert (tmp_path / 'called').read_text() == 'get COCO_2017 -d data/downloads', output
+    # COCO's config looks there; that of the drawn classes, told to, finds all that it names.
+    configs = installed / '.mim/configs/detection'
+    code = ('from mobileone_mm.cli import read_config\n'
+            'from mobileone_mm.preflight import check_data\n'
+            f'root = read_config({str(configs / "ssdlite_mobileone_s1_coco.py")!r}).data_root\n'
+            'assert root == "data/coco/"\n'
+            f'check_data(read_config({str(configs / CONFIG)!r}, dict(data_root=root)))')
+    subprocess.run([sys.executable, '-I', '-c', code], cwd=tmp_path, check=True)
