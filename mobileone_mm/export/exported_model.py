@@ -112,6 +112,7 @@ class ExportedModel(BaseModel):
         if self.interface.task == 'detection':
             boxes, scores, labels = result
             sample.pred_instances = _instances(boxes, scores, labels, sample.scale_factor)
+            _unpack_boxes(sample)
         else:
             sample.pred_sem_seg = PixelData(data=_at_size(result, sample.ori_shape))
         return sample
@@ -153,6 +154,15 @@ def _instances(boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray,
     return InstanceData(bboxes=torch.as_tensor(boxes).float() / scale,
                         scores=torch.as_tensor(scores).float(),
                         labels=torch.as_tensor(labels).long())
+
+
+def _unpack_boxes(sample: Any) -> None:
+    """Annotated boxes as plain tensors, as mmdet's preprocessor gives them to its visualizer."""
+    for name in ('gt_instances', 'ignored_instances'):
+        instances = getattr(sample, name, None)
+        boxes = getattr(instances, 'bboxes', None)
+        if hasattr(boxes, 'tensor'):
+            instances.bboxes = boxes.tensor
 
 
 def _at_size(labels: np.ndarray, size: Tuple[int, int]) -> Tensor:

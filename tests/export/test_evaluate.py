@@ -100,7 +100,10 @@ def test_metrics_equal_pytorchs_to_three_decimals(request, tmp_path, task, backe
     folder = request.getfixturevalue(task)
     metric, scale = dict(detection=('coco/bbox_mAP', 1), segmentation=('mIoU', 100))[task]
     truth = _metrics(folder, folder / 'model.pth', tmp_path / 'torch')
-    found = _metrics(folder, _export(folder, backend, tmp_path), tmp_path / 'exported')
+    name = f'{task}_{backend}'  # mmengine keeps one visualizer of a name in a process
+    found = _metrics(folder, _export(folder, backend, tmp_path), tmp_path / name,
+                     '--show-dir', str(tmp_path / 'drawn'))
+    assert len(list(tmp_path.glob('drawn/**/*.png'))) == 3
     assert .1 < truth[metric] / scale < .95
     assert round(found[metric] / scale, 3) == pytest.approx(round(truth[metric] / scale, 3))
     assert found.keys() == truth.keys()
