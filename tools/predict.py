@@ -1,6 +1,6 @@
 """Draw the predictions of a checkpoint or an exported model.
 
-    python tools/predict.py MODEL IMAGES --out DIR
+    python tools/predict.py MODEL FOLDER --out DIR
 """
 
 import argparse
