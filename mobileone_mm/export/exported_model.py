@@ -159,7 +159,7 @@ def _instances(boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray,
 def _unpack_boxes(sample: Any) -> None:
     """Annotated boxes as plain tensors, as mmdet's preprocessor gives them to its visualizer."""
     for name in ('gt_instances', 'ignored_instances'):
-        instances = getattr(sample, name, None)
+        instances: Any = getattr(sample, name, None)
         boxes = getattr(instances, 'bboxes', None)
         if hasattr(boxes, 'tensor'):
             instances.bboxes = boxes.tensor
