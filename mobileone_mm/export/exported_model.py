@@ -160,7 +160,7 @@ def _unpack_boxes(sample: Any) -> None:
     """Annotated boxes as plain tensors, as mmdet's preprocessor gives them to its visualizer."""
     for name in ('gt_instances', 'ignored_instances'):
         instances: Any = getattr(sample, name, None)
-        boxes = getattr(instances, 'bboxes', None)
+        boxes: Any = getattr(instances, 'bboxes', None)
         if hasattr(boxes, 'tensor'):
             instances.bboxes = boxes.tensor
 
