@@ -19,7 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 __all__ = [
-    'ConvShape', 'Moments', 'NearlyCentred', 'accumulation_dtype', 'channel_sum',
+    'ConvShape', 'Moments', 'NearlyCentred', 'accumulation_dtype', 'add_symmetric_product',
+    'are_small', 'mirror', 'channel_sum',
     'channel_sum_squares', 'has_small_means', 'nearly_centred', 'dense_moments',
     'depthwise_patch_moments', 'dense_input_grad', 'depthwise_patch_input_grad',
 ]
@@ -90,6 +91,11 @@ def has_small_means(sums: Tensor, squares: Tensor, count: int) -> bool:
     """
     bound = count * MAX_OFFSET_SQUARED / (1 + MAX_OFFSET_SQUARED)
     return sums.device.type == 'cpu' and bool((sums * sums <= squares * bound).all())
+
+
+def are_small(mean: Tensor, var: Tensor) -> bool:
+    """:func:`has_small_means` of a map with these moments; on a GPU likewise always no."""
+    return mean.device.type == 'cpu' and bool((mean * mean <= MAX_OFFSET_SQUARED * var).all())
 
 
 def nearly_centred(x: Tensor, inplace: bool = False) -> NearlyCentred:
@@ -251,11 +257,10 @@ def dense_moments(x: Tensor, shape: ConvShape) -> Moments:
     dtype = accumulation_dtype(x.dtype)
     x = x.to(dtype)
     if shape == ConvShape():
+        x = _as_one_image(x)
         sums, count = channel_sum(x), x.numel() // x.shape[1]
         if has_small_means(sums, channel_sum_squares(x), count):
-            cov = x.new_zeros(x.shape[1], x.shape[1])
-            for image in x:
-                cov.addmm_(image.flatten(1), image.flatten(1).t())
+            cov = _gram(x)
             mean = sums.double() / count
             return Moments(mean, cov.div_(count).sub_(torch.outer(mean, mean).to(dtype)), count)
         shift = sums / count
@@ -278,6 +283,39 @@ def dense_moments(x: Tensor, shape: ConvShape) -> Moments:
     return Moments(shift.double() + rest, cov, count)
 
 
+# Products of matrices with fewer columns than so many positions an image are slow.
+SMALL_MAP = 64
+
+
+def _as_one_image(x: Tensor) -> Tensor:
+    """Images of a few positions each side by side, (1, C, 1, B * H * W); others as they are."""
+    if x.shape[0] == 1 or x.shape[2] * x.shape[3] >= SMALL_MAP:
+        return x
+    return x.transpose(0, 1).reshape(1, x.shape[1], 1, -1)
+
+
+def add_symmetric_product(out: Tensor, left: Tensor, right: Tensor) -> None:
+    """Add ``left right`` (C, n) (n, C), known to be symmetric, to the blocks above the diagonal."""
+    channels = len(out)
+    step = max(32, -(-channels // 4))  # smaller products are slower
+    for start in range(0, channels, step):
+        out[start:start + step, start:].addmm_(left[start:start + step], right[:, start:])
+
+
+def mirror(out: Tensor) -> Tensor:
+    """Copy what is above the diagonal to below it, in place."""
+    return out.triu_().add_(out.triu(1).t())
+
+
+def _gram(x: Tensor) -> Tensor:
+    """``X X^T`` over all positions: (C, C)."""
+    gram = x.new_zeros(x.shape[1], x.shape[1])
+    for image in x:
+        p = image.flatten(1)
+        add_symmetric_product(gram, p, p.t())
+    return mirror(gram)
+
+
 def dense_input_grad(x: Tensor, shape: ConvShape, quadratic: Tensor, linear: Tensor,
                      grad: Tensor, kernel: Tensor) -> Tensor:
     """Gradient through the folded dense convolution and the moments.
@@ -296,6 +334,14 @@ def dense_input_grad(x: Tensor, shape: ConvShape, quadratic: Tensor, linear: Ten
         (B, C, H, W).
     """
     dtype = quadratic.dtype
+    if shape == ConvShape() and _as_one_image(x) is not x:
+        dx = dense_input_grad(_as_one_image(x), shape, quadratic, linear, _as_one_image(grad),
+                              kernel)
+        return dx.view(x.shape[1], x.shape[0], *x.shape[2:]).transpose(0, 1).contiguous()
+    if shape == ConvShape() and x.dtype == grad.dtype == dtype and x.is_contiguous():
+        left, right = (m.expand(len(x), *m.shape) for m in (quadratic, kernel.t()))
+        flat = torch.baddbmm(linear.view(1, -1, 1), left, x.flatten(2))
+        return flat.baddbmm_(right, grad.flatten(2)).view_as(x)
     dx = torch.empty_like(x)
     for image in range(x.shape[0]):
         g = grad[image].to(dtype).flatten(1)

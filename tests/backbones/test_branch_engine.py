@@ -51,7 +51,7 @@ def is_used(block, x):
 
 @pytest.mark.parametrize('k', [1, 2, 3, 4, 5])
 @pytest.mark.parametrize('name', BLOCKS)
-def test_block_equals_textbook(name, k):
+def test_block_equals_textbook(name, k, passes):
     block = make_block(name, k)
     for batch, size in ((3, (9, 7)), (1, (8, 8)), (4, (2, 1)), (2, (1, 5)), (2, (2, 2))):
         x = make_input(block, batch, size)
@@ -78,11 +78,31 @@ def test_network_equals_textbook(arch, kwargs):
     assert_same(both(net, x), net, TOLERANCE)
 
 
-def test_a_wrong_engine_would_be_noticed(monkeypatch):
+@pytest.mark.parametrize('name', ['depthwise', 'dense'])
+def test_a_wrong_engine_would_be_noticed(monkeypatch, name):
     """The mutant of a fold that forgets the means fails the comparison."""
-    from mobileone_mm.backbones.analytic import folded_conv
+    from mobileone_mm.backbones.analytic import engine, folded_conv
+    monkeypatch.setattr(engine, 'usable', lambda x: False)
     monkeypatch.setattr(folded_conv.fold, 'fold_bias', lambda kernel, mean, beta, *_: beta.sum(0))
-    block = make_block('depthwise')
+    block = make_block(name)
+    with pytest.raises(AssertionError, match='output 0'):
+        assert_same(both(block, make_input(block)), block, TOLERANCE)
+
+
+@pytest.mark.parametrize('name', ['depthwise', 'pointwise'])
+@pytest.mark.parametrize('k', [1, 2])
+def test_a_wrong_kernel_would_be_noticed(monkeypatch, name, k):
+    """The mutant of compiled passes that leave out the last channel fails the comparison."""
+    pytest.importorskip('numba')
+    from mobileone_mm.backbones.analytic import compiled_branches, compiled_dense
+    from mobileone_mm.backbones.analytic.compiled import run
+
+    def mutant(kernel, like, *args):
+        run(lambda *all_args: kernel(*all_args[:-1], all_args[-1] - 1), like, *args)
+
+    monkeypatch.setattr(compiled_branches, 'run', mutant)
+    monkeypatch.setattr(compiled_dense, 'run', mutant)
+    block = make_block(name, k)
     with pytest.raises(AssertionError, match='output 0'):
         assert_same(both(block, make_input(block)), block, TOLERANCE)
 
@@ -122,7 +142,7 @@ def edit(block, change):
 @pytest.mark.parametrize('change', [
     'cumulative', 'mixed momentum and eps', 'one frozen', 'last frozen', 'frozen by evaluation',
     'no statistics', 'no affine', 'half affine', 'frozen parameters'])
-def test_norm_variants(change, name, k):
+def test_norm_variants(change, name, k, passes):
     block = edit(make_block(name, k), change)
     x = make_input(block)
     assert is_used(block, x)
@@ -136,7 +156,7 @@ def test_norm_variants(change, name, k):
 
 @pytest.mark.parametrize('k', [1, 2])
 @pytest.mark.parametrize('name', ['pointwise', 'widening', 'depthwise', 'strided', 'stem'])
-def test_gradcheck(name, k):
+def test_gradcheck(name, k, passes):
     block = set_engine(make_block(name, k, act_cfg=None), 'analytic')
     x = make_input(block, 2, (3, 3)).requires_grad_()
     names, params = zip(*block.named_parameters())

@@ -45,7 +45,7 @@ def errors(name, k, x, context=None):
 @pytest.mark.parametrize('offset', [0, 1.9, 10, 100, 1000])
 @pytest.mark.parametrize('k', [1, 4])
 @pytest.mark.parametrize('name', BLOCKS)
-def test_float32_error(name, k, offset):
+def test_float32_error(name, k, offset, passes):
     """At most twice the textbook's, or rounding noise."""
     x = torch.randn(4, BLOCKS[name]['in_channels'], 20, 20) + offset
     found = errors(name, k, x)
@@ -73,7 +73,7 @@ def test_half_precision_sums_do_not_overflow(dtype):
 
 @pytest.mark.parametrize('name', BLOCKS)
 @pytest.mark.parametrize('k', [1, 2])
-def test_variances_are_never_negative(name, k):
+def test_variances_are_never_negative(name, k, passes):
     """A constant input, and filters that all but annihilate a large one."""
     torch.manual_seed(0)
     block = set_engine(randomise(MobileOneBlock(**BLOCKS[name], num_conv_branches=k)), 'analytic')

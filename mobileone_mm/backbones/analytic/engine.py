@@ -10,6 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ...reparam.moments import ConvShape, accumulation_dtype
 from ..subsampled_conv import SubsampledPointwiseConv2d
+from .compiled import usable
 from .folded_conv import BranchPlan, FoldedConv
 from .fused_branches import FusedBranches
 from .norms import is_plain_norm, sync_groups, uses_batch
@@ -19,6 +20,8 @@ __all__ = ['BRANCH_ENGINES', 'analytic_forward', 'check_branch_engine']
 BRANCH_ENGINES = ('auto', 'analytic', 'textbook')
 # Beyond this many patch elements a position, the Gram matrix costs more than k = 4 convolutions.
 MAX_TAPS_PER_POSITION = 0.875
+# From so many outputs a map on, moving less data makes up for convolutions slower than torch's.
+LARGE_MAP = (24 * 24, 48 * 48)  # strided convolutions: less is to be gained
 FLOAT_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 PLAIN_CONVS = (nn.Conv2d.forward, SubsampledPointwiseConv2d.forward)
 HOOKS = ('_forward_hooks', '_forward_pre_hooks', '_backward_hooks', '_backward_pre_hooks')
@@ -64,7 +67,7 @@ def analytic_forward(block: nn.Module, x: Tensor) -> Optional[Tensor]:
         if _is_compiling():
             return None
         return block.activation(block.se(_running_fold(block, x)))
-    function = _choose(block, x)
+    function = _choose(block, x, branches)
     if function is None:
         return None
     relu = type(block.activation) is nn.ReLU and isinstance(block.se, nn.Identity)
@@ -145,17 +148,29 @@ def _shape(block: nn.Module) -> ConvShape:
     return ConvShape(cfg['kernel_size'], cfg['stride'], cfg['padding'], cfg['dilation'])
 
 
-def _choose(block: nn.Module, x: Tensor) -> Optional[Type[Function]]:
+def _choose(block: nn.Module, x: Tensor, branches: _Branches) -> Optional[Type[Function]]:
     """Which function computes this block on this input, ``None`` for its branches one by one."""
     shape, depthwise = _shape(block), block.conv_kwargs['groups'] > 1
-    count = x.shape[0] * shape.out_size(x.shape[2]) * shape.out_size(x.shape[3])
-    if count < 2:
+    positions = shape.out_size(x.shape[2]) * shape.out_size(x.shape[3])
+    if x.shape[0] * positions < 2:
         return None
+    compiled = (usable(x) and _autocast_dtype('cpu') is None and not sync_groups(branches.norms))
+    if compiled and depthwise and shape.kernel_size == 3 and (
+            len(block.rbr_conv) > 1 or positions >= LARGE_MAP[shape.stride > 1]):
+        from .compiled_branches import CompiledDepthwise
+        return CompiledDepthwise
     if len(block.rbr_conv) == 1 and (depthwise or shape.kernel_size == 1):
-        return FusedBranches
+        if not compiled:
+            return FusedBranches
+        from .compiled_branches import CompiledTaps
+        return CompiledTaps
     taps = x.shape[1] * shape.kernel_size**2
-    if block.branch_engine == 'auto' and not depthwise and taps > MAX_TAPS_PER_POSITION * count:
+    if (block.branch_engine == 'auto' and not depthwise
+            and taps > MAX_TAPS_PER_POSITION * x.shape[0] * positions):
         return None
+    if compiled and shape == ConvShape():
+        from .compiled_dense import CompiledDense
+        return CompiledDense
     return FoldedConv
 
 

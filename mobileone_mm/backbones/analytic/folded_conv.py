@@ -13,10 +13,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ...reparam import moment_fold as fold
 from ...reparam import moments as mo
 from ...reparam.lags import LAG_SHAPE, depthwise_lag_input_grad, depthwise_lag_moments
+from .compiled import run, usable
 from .kernels import like_format
 from .norms import BranchStatistics, normalise, reduce_over, stack_affine, sync_groups
 
-__all__ = ['BranchPlan', 'FoldedConv']
+__all__ = ['BranchPlan', 'FoldedConv', 'compiled_masked_grad']
 
 
 @dataclass
@@ -97,6 +98,8 @@ class FoldedConv(Function):
         if plan.relu:
             y.relu_()
         ctx.plan, ctx.count = plan, moments.count
+        ctx.small_means = x.dtype == dtype and mo.are_small(
+            moments.mean, moments.cov.diagonal(dim1=-2, dim2=-1))
         ctx.ill_conditioned = plan.shape != mo.ConvShape() and _is_ill_conditioned(mean, stats)
         ctx.reduce = None
         for group in sync_groups(norms):
@@ -112,13 +115,11 @@ class FoldedConv(Function):
         plan = ctx.plan
         b = len(plan.norms)
         weights, gammas, betas = tensors[:-2 * b], tensors[-2 * b:-b], tensors[-b:]
-        if y is not None:
-            grad = torch.ops.aten.threshold_backward(grad, y, 0)
-        else:
-            grad = like_format(grad, x).clone()
+        exact = torch.float64 if ctx.ill_conditioned else products.dtype
+        grad, grad_bias = _masked_grad(grad, x, y, exact)
         state = fold.FoldState(mean, products, scale, inv, batch, shift)
         kernels = plan.kernels(weights, products.dtype)
-        grad_x, grads = _backward(ctx, x, grad, kernel, kernels, state)
+        grad_x, grads = _backward(ctx, x, grad, grad_bias, kernel, kernels, state)
         weight_grads = plan.split_weight_grads(grads.weight, weights)
         gamma_grads = [None if p is None else g.to(p.dtype) for p, g in zip(gammas, grads.gamma)]
         beta_grads = [None if p is None else g.to(p.dtype) for p, g in zip(betas, grads.beta)]
@@ -131,11 +132,34 @@ def _by_lags(x: Tensor, plan: BranchPlan) -> bool:
 
 
 def _moments(x: Tensor, plan: BranchPlan) -> mo.Moments:
-    if not plan.depthwise:
-        return mo.dense_moments(x, plan.shape)
     if _by_lags(x, plan):
         return depthwise_lag_moments(x)
-    return mo.depthwise_patch_moments(x, plan.shape)
+    if plan.depthwise:
+        return mo.depthwise_patch_moments(x, plan.shape)
+    return mo.dense_moments(x, plan.shape)
+
+
+def _masked_grad(grad: Tensor, x: Tensor, out: Optional[Tensor],
+                 dtype: torch.dtype) -> Tuple[Tensor, Tensor]:
+    """A new gradient before the ReLU, in ``dtype`` and the format of x, and its sums."""
+    if usable(x):
+        g, sums = compiled_masked_grad(grad, out)
+        return g.to(dtype), sums.to(dtype)
+    if out is None:
+        g = like_format(grad, x).to(dtype, copy=True)
+    else:
+        g = torch.ops.aten.threshold_backward(grad, out, 0).to(dtype)
+    return g, mo.channel_sum(g)
+
+
+def compiled_masked_grad(grad: Tensor, out: Optional[Tensor]) -> Tuple[Tensor, Tensor]:
+    """:func:`_masked_grad` of contiguous maps in one pass; sums in float64."""
+    from .compiled import taps
+    grad = grad.contiguous()
+    g, sums = torch.empty_like(grad), grad.new_zeros(grad.shape[1], dtype=torch.float64)
+    run(taps.masked_grad, g, grad.flatten(2), (grad if out is None else out).flatten(2),
+        out is not None, g.flatten(2), sums)
+    return g, sums
 
 
 # Where a branch's mean is this many times its deviation, gradients are taken in float64.
@@ -147,29 +171,34 @@ def _is_ill_conditioned(mean: Tensor, stats: BranchStatistics) -> bool:
     return bool(((mean * stats.inv).abs() > MAX_MEAN_TO_DEVIATION).any())
 
 
-def _backward(ctx: Any, x: Tensor, grad: Tensor, kernel: Tensor, kernels: fold.Kernels,
-              state: fold.FoldState) -> Tuple[Optional[Tensor], fold.FoldGrads]:
-    """Gradients of the input and of all branches."""
-    plan, shape, dtype = ctx.plan, ctx.plan.shape, state.products.dtype
-    exact = torch.float64 if ctx.ill_conditioned else dtype
+def _backward(ctx: Any, x: Tensor, grad: Tensor, grad_bias: Tensor, kernel: Tensor,
+              kernels: fold.Kernels, state: fold.FoldState
+              ) -> Tuple[Optional[Tensor], fold.FoldGrads]:
+    """Gradients of the input and of all branches; in the dtype of ``grad``, which is changed."""
+    plan, shape, exact, dtype = ctx.plan, ctx.plan.shape, grad.dtype, state.products.dtype
     by_lags = _by_lags(x, plan)
-    x, kernel, grad = x.to(exact), kernel.to(exact), grad.to(exact)
-    grad_bias = mo.channel_sum(grad)
-    # Centred, it gives the kernel's gradient against the centred patches, without cancellation.
+    x, kernel = x.to(exact), kernel.to(exact)
     mean_grad = grad_bias / ctx.count
-    grad.sub_(mean_grad.view(1, -1, 1, 1))
+    if not ctx.small_means:
+        # Centred, it gives the kernel's gradient against centred patches, without cancellation.
+        grad.sub_(mean_grad.view(1, -1, 1, 1))
     size = [shape.kernel_size] * 2
     needs_x = ctx.needs_input_grad[0]
     grad_x, grad_kernel, _ = torch.ops.aten.convolution_backward(
         grad, x, kernel.view(len(kernel), -1, *size), None, [shape.stride] * 2,
         [shape.padding] * 2, [shape.dilation] * 2, False, [0, 0],
         x.shape[1] if plan.depthwise else 1, [by_lags and needs_x, True, False])
-    grads = fold.fold_backward(kernels, state, grad_kernel.flatten(1).to(dtype),
-                               grad_bias.to(dtype), ctx.count, ctx.reduce)
+    grad_kernel = grad_kernel.flatten(1)
+    if ctx.small_means:
+        grad_kernel -= grad_bias.unsqueeze(1) * state.mean.to(exact)
+    grads = fold.fold_backward(kernels, state, grad_kernel.to(dtype), grad_bias.to(dtype),
+                               ctx.count, ctx.reduce)
     if not needs_x:
         return None, grads
-    back = kernel * mean_grad.unsqueeze(1) if plan.depthwise else mean_grad @ kernel
-    quadratic, linear = grads.quadratic.to(exact), (grads.linear + back).to(exact)
+    linear = grads.linear
+    if not ctx.small_means:
+        linear += kernel * mean_grad.unsqueeze(1) if plan.depthwise else mean_grad @ kernel
+    quadratic, linear = grads.quadratic.to(exact), linear.to(exact)
     if by_lags:
         grad_x = grad_x + depthwise_lag_input_grad(x, quadratic, linear)
     elif plan.depthwise:

@@ -21,7 +21,7 @@ from .kernels import (
 )
 from .norms import normalise, reduce_over, stack_affine, sync_groups
 
-__all__ = ['FusedBranches']
+__all__ = ['FusedBranches', 'at_outputs', 'convolution_grads', 'convolve', 'keeps_output']
 
 # From this map size on, a depthwise convolution is done again in the backward pass instead of kept:
 # the large maps hold most of the memory, and depthwise convolutions take little of the time.
@@ -39,11 +39,11 @@ class FusedBranches(Function):
                 *tensors: Optional[Tensor]) -> Tensor:
         b = len(plan.norms)
         weights, gammas, betas = tensors[:-2 * b], tensors[-2 * b:-b], tensors[-b:]
-        y = _convolve(x, weights[0], plan)
+        y = convolve(x, weights[0], plan)
         dtype = mo.accumulation_dtype(y.dtype)
         sources = [mo.nearly_centred(y.to(dtype), inplace=True)]
         if b > 1:
-            sources.append(mo.nearly_centred(_at_outputs(x, y, plan.shape.stride).to(dtype)))
+            sources.append(mo.nearly_centred(at_outputs(x, y, plan.shape.stride).to(dtype)))
         count = y.numel() // y.shape[1]
         rest, var = fold.tap_moments(
             torch.stack([source.sums for source in sources]),
@@ -69,9 +69,8 @@ class FusedBranches(Function):
         ctx.plan, ctx.count, ctx.reduce = plan, count, None
         for group in sync_groups(plan.norms):
             ctx.reduce = reduce_over(group, count)
-        keep_y = not plan.depthwise or y.shape[2] * y.shape[3] < RECOMPUTE_PIXELS
         origin = torch.cat([rest[:1], mean[1:]])
-        ctx.save_for_backward(x, y if keep_y else None, out if plan.relu else None,
+        ctx.save_for_backward(x, y if keeps_output(y, plan) else None, out if plan.relu else None,
                               sources[0].shift, slopes, mean, var, origin, *stats, *tensors)
         return out
 
@@ -86,10 +85,10 @@ class FusedBranches(Function):
         # What was kept in float32 is centred already: it was so in place.
         is_centred = shift_y is None or y is not None and y.dtype == dtype
         if y is None:
-            y = _convolve(x, weights[0], plan)
+            y = convolve(x, weights[0], plan)
         sources = [y.to(dtype) if is_centred else y.to(dtype).sub_(shift_y.view(1, -1, 1, 1))]
         if b > 1:
-            sources.append(_at_outputs(x, y, plan.shape.stride).to(dtype))
+            sources.append(at_outputs(x, y, plan.shape.stride).to(dtype))
         if out is not None:
             grad = torch.ops.aten.threshold_backward(grad, out, 0)
         g = like_format(grad, y).to(dtype)
@@ -117,16 +116,22 @@ class FusedBranches(Function):
         return (grad_x, None, *weight_grads, *gamma_grads, *beta_grads)
 
 
+def keeps_output(y: Tensor, plan: BranchPlan) -> bool:
+    """Whether the convolution's output is kept for the backward pass, or computed again."""
+    return not plan.depthwise or y.shape[2] * y.shape[3] < RECOMPUTE_PIXELS
+
+
 def _taps(weights: Sequence[Tensor], plan: BranchPlan) -> fold.Taps:
     return fold.Taps(weights[1].flatten().double() if plan.has_scale else None, plan.has_skip)
 
 
-def _at_outputs(x: Tensor, y: Tensor, stride: int) -> Tensor:
+def at_outputs(x: Tensor, y: Tensor, stride: int) -> Tensor:
     """X at the positions of y, in y's memory format."""
     return like_format(x[:, :, ::stride, ::stride] if stride > 1 else x, y)
 
 
-def _convolve(x: Tensor, weight: Tensor, plan: BranchPlan) -> Tensor:
+def convolve(x: Tensor, weight: Tensor, plan: BranchPlan) -> Tensor:
+    """The block's convolution, contiguous or channels_last."""
     shape = plan.shape
     y = F.conv2d(x, weight.to(x.dtype), None, shape.stride, shape.padding, shape.dilation,
                  x.shape[1] if plan.depthwise else 1)
@@ -154,29 +159,40 @@ class _TapGrad(NamedTuple):
 
 def _input_and_weight_grad(ctx: Any, x: Tensor, weight: Tensor, grad: Tensor,
                            own: Optional[_TapGrad] = None) -> Tuple[Optional[Tensor], Tensor]:
-    """Through the convolution of the first tap, plus what x gets as the second."""
-    shape, depthwise = ctx.plan.shape, ctx.plan.depthwise
-    w = weight.to(x.dtype)
-    groups, needs_x = x.shape[1] if depthwise else 1, ctx.needs_input_grad[0]
-
-    def convolution_backward(mask: List[bool]) -> Tuple[Tensor, Tensor]:
-        return torch.ops.aten.convolution_backward(
-            grad, x, w, None, [shape.stride] * 2, [shape.padding] * 2, [shape.dilation] * 2, False,
-            [0, 0], groups, mask)[:2]
-
+    """:func:`convolution_grads`, with ``own`` not computed yet."""
+    shape, needs_x = ctx.plan.shape, ctx.needs_input_grad[0]
     same_size = shape.stride == 1 and 2 * shape.padding == shape.dilation * (shape.kernel_size - 1)
-    into = own if own and needs_x and same_size and own.s.dtype == x.dtype else None
-    if into and shape == mo.ConvShape():
-        grad_w = convolution_backward([False, True, False])[1]
-        grad_x = pointwise_input_grad_(like_format(into.tensor(), x), w.flatten(1),
+    if not (own and needs_x and same_size and ctx.plan.depthwise and own.s.dtype == x.dtype):
+        return convolution_grads(ctx, x, weight, grad, own.tensor() if own and needs_x else None)
+    # The gradient of the input as a forward convolution takes the constant along for nothing.
+    _, grad_w = _convolution_backward(ctx, x, weight, grad, [False, True, False])
+    grad_x = F.conv2d(grad, weight.to(x.dtype).flip(2, 3), own.linear, 1, shape.padding,
+                      shape.dilation, x.shape[1])
+    return own.add_all_but_linear_(like_format(grad_x, grad)), grad_w.to(weight.dtype)
+
+
+def convolution_grads(ctx: Any, x: Tensor, weight: Tensor, grad: Tensor,
+                      own: Optional[Tensor]) -> Tuple[Optional[Tensor], Tensor]:
+    """Of input and weight through the convolution, from its output's ``grad``.
+
+    ``own`` is what x gets beside that, at the outputs' positions; it may be changed.
+    """
+    shape, needs_x = ctx.plan.shape, ctx.needs_input_grad[0]
+    pointwise = (shape == mo.ConvShape() and own is not None and own.dtype == x.dtype and needs_x
+                 and x.shape[2] * x.shape[3] >= mo.SMALL_MAP)
+    grad_x, grad_w = _convolution_backward(ctx, x, weight, grad,
+                                           [needs_x and not pointwise, True, False])
+    if pointwise:
+        grad_x = pointwise_input_grad_(like_format(own, x), weight.to(x.dtype).flatten(1),
                                        like_format(grad, x))
-    elif into and depthwise:
-        # The gradient of the input as a forward convolution takes the constant along for nothing.
-        grad_w = convolution_backward([False, True, False])[1]
-        grad_x = F.conv2d(grad, w.flip(2, 3), into.linear, 1, shape.padding, shape.dilation, groups)
-        grad_x = into.add_all_but_linear_(like_format(grad_x, grad))
-    else:
-        grad_x, grad_w = convolution_backward([needs_x, True, False])
-        if own is not None and needs_x:
-            grad_x[:, :, ::shape.stride, ::shape.stride] += own.tensor()
+    elif own is not None and needs_x:
+        grad_x[:, :, ::shape.stride, ::shape.stride] += own
     return grad_x if needs_x else None, grad_w.to(weight.dtype)
+
+
+def _convolution_backward(ctx: Any, x: Tensor, weight: Tensor, grad: Tensor,
+                          mask: List[bool]) -> Tuple[Tensor, Tensor]:
+    shape = ctx.plan.shape
+    return torch.ops.aten.convolution_backward(
+        grad, x, weight.to(x.dtype), None, [shape.stride] * 2, [shape.padding] * 2,
+        [shape.dilation] * 2, False, [0, 0], x.shape[1] if ctx.plan.depthwise else 1, mask)[:2]

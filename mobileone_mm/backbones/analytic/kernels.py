@@ -56,7 +56,6 @@ def pointwise_input_grad_(out: Tensor, weight: Tensor, g: Tensor) -> Tensor:
         out.permute(0, 2, 3, 1).view(-1, out.shape[1]).addmm_(
             g.permute(0, 2, 3, 1).reshape(-1, g.shape[1]), weight)
         return out
-    transposed = weight.t()
-    for to, of in zip(out.flatten(2).unbind(), g.flatten(2).unbind()):
-        to.addmm_(transposed, of)
+    transposed = weight.t().expand(len(out), *weight.t().shape)
+    out.flatten(2).baddbmm_(transposed, g.flatten(2))
     return out

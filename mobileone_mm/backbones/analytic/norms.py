@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 __all__ = ['BranchStatistics', 'is_plain_norm', 'sync_groups', 'stack_affine', 'uses_batch',
-           'normalise', 'reduce_over']
+           'normalise', 'reduce_over', 'update_running']
 
 
 class BranchStatistics(NamedTuple):
@@ -106,7 +106,7 @@ def normalise(norms: Sequence[_BatchNorm], gamma: Tensor, mean: Tensor, var: Ten
             if not batch[i]:
                 used_mean[i], used_var[i] = norm.running_mean, norm.running_var
         mask = gamma.new_tensor(batch).unsqueeze(1)
-    _update_running(norms, batch_mean, batch_var, total)
+    update_running(norms, batch_mean, batch_var, total)
     eps = [norm.eps for norm in norms]
     if min(eps) < max(eps):
         eps = [used_var.new_tensor(eps).unsqueeze(1)]
@@ -115,7 +115,8 @@ def normalise(norms: Sequence[_BatchNorm], gamma: Tensor, mean: Tensor, var: Ten
     return BranchStatistics(gamma * inv, inv, mask, shift)
 
 
-def _update_running(norms: Sequence[_BatchNorm], mean: Tensor, var: Tensor, count: int) -> None:
+def update_running(norms: Sequence[_BatchNorm], mean: Tensor, var: Tensor, count: int) -> None:
+    """As each norm's own forward would from this batch's statistics, (b, C) each."""
     tracked = [i for i, norm in enumerate(norms) if norm.training and norm.track_running_stats]
     if not tracked:
         return

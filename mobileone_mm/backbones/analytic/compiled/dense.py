@@ -1,0 +1,87 @@
+"""The fold of pointwise convolutions (k >= 2), all that is not a product of matrices.
+
+Each kernel handles the output channels ``lo`` to ``hi``. Shapes: b branches with a weight, W and
+products ``W S`` (b, C, K), mean (K,); the identity, if there is one, comes last in the norms.
+"""
+
+import numpy as np
+
+from .channel_fold import Branches, Grads, State, normalise, normalise_backward
+from .jit import jit
+
+__all__ = ['backward', 'forward']
+
+
+@jit
+def forward(branches: Branches, mean: np.ndarray, cov: np.ndarray, state: State, lo: int,
+            hi: int) -> None:
+    """Fill the state; its mean and products are there."""
+    own = branches.weight.shape[0]
+    for c in range(lo, hi):
+        kernel, bias = state.kernel[c], 0.
+        kernel[:] = 0
+        for b in range(len(branches.eps)):
+            if b == own:
+                scale, offset = normalise(b, c, mean[c], max(cov[c, c], 0.), branches, state)
+                kernel[c] += scale
+            else:
+                w, product = branches.weight[b, c], state.products[b, c]
+                own_mean = own_var = 0.
+                for t in range(w.size):
+                    own_mean += w[t] * mean[t]
+                    own_var += w[t] * product[t]
+                scale, offset = normalise(b, c, own_mean, max(own_var, 0.), branches, state)
+                factor = w.dtype.type(scale)
+                for t in range(w.size):
+                    kernel[t] += factor * w[t]
+            bias += offset
+        # Of the rounded kernel: so its rounding errors cancel at the mean.
+        for t in range(kernel.size):
+            bias -= kernel[t] * mean[t]
+        state.bias[c] = bias
+
+
+@jit
+def backward(branches: Branches, mean: np.ndarray, state: State, grad_kernel: np.ndarray,
+             count: int, grads: Grads, scaled: np.ndarray, linear: np.ndarray,
+             diagonal: np.ndarray, lo: int, hi: int) -> None:
+    """Gradients of the branches and the terms of ``dp_o = kernel g_o + Q (p_o - mean) + l``.
+
+    Args:
+        branches: As in the forward.
+        mean: As in the forward.
+        state: Of the forward.
+        grad_kernel: ``sum_o g_o (p_o - mean)``, (C, K).
+        count: Positions.
+        grads: Written, but for ``beta``, which is read.
+        scaled: Written: ``Q = sum_b scaled_b^T W_b + diag(diagonal[0])``, (b, C, K).
+        linear: Written: ``l = sum_b W_b^T linear_b + diagonal[1]``, (b, C).
+        diagonal: Written by the identity: (2, C) in float64.
+        lo: First channel.
+        hi: Channel after the last.
+    """
+    own = branches.weight.shape[0]
+    for c in range(lo, hi):
+        grad, bias = grad_kernel[c], grads.beta[c]
+        for b in range(len(branches.eps)):
+            if b == own:
+                d_var, per_mean, _ = normalise_backward(b, c, grad[c], bias, branches, state,
+                                                        grads.gamma)
+                diagonal[0, c], diagonal[1, c] = 2 * d_var / count, per_mean / count
+                continue
+            w, product, gw = branches.weight[b, c], state.products[b, c], grads.weight[b, c]
+            dot = 0.
+            for t in range(w.size):
+                dot += w[t] * grad[t]
+            d_var, per_mean, along = normalise_backward(b, c, dot, bias, branches, state,
+                                                        grads.gamma)
+            linear[b, c] = per_mean / count
+            of = w.dtype.type
+            scale, twice, square = of(state.scale[b, c]), of(2 * d_var), of(2 * d_var / count)
+            to = scaled[b, c]
+            for t in range(w.size):
+                gw[t] = scale * grad[t] + twice * product[t]
+                to[t] = square * w[t]
+            if along != 0:
+                for t in range(w.size):
+                    gw[t] += along * mean[t]

@@ -1,0 +1,166 @@
+"""Autocorrelations of planes laid out for a 3x3 convolution with stride and dilation 1.
+
+With x zero outside, the patch moments ``sum_o p_t(o) p_u(o)`` are autocorrelations of the planes at
+lag u - t, less the outputs that would lie outside: those beyond the first row read it by tap row
++1, beyond the last by tap row -1; columns likewise; what both take off at a corner comes back.
+
+Taps count from 0 to 8 by rows. Positions o and q as in :mod:`.planes`.
+"""
+
+import numpy as np
+
+from .jit import add_row5, dots3, jit, total
+from .planes import Layout
+
+__all__ = ['add_lag_grad', 'add_lags', 'lag_kernels', 'lag_moments']
+
+
+@jit
+def _line_lags(x: np.ndarray, c: int, lines: np.ndarray, sums: np.ndarray,
+               corners: np.ndarray) -> None:
+    """Lags 0, 1, 2 along the first and last row, first and last column: (4, 3), and their sums.
+
+    ``corners`` (2, 4): their sums and those of their squares.
+    """
+    batch, _, height, width = x.shape
+    # Of all images one after the other, with zeros between.
+    both = np.zeros((4, batch * (max(height, width) + 2) + 2), x.dtype)
+    for b in range(batch):
+        plane = x[b, c]
+        for side in range(2):
+            at = b * (width + 2)
+            both[side, at:at + width] = plane[side * (height - 1)]
+            at, column = b * (height + 2), side * (width - 1)
+            line = both[2 + side, at:at + height]
+            for i in range(height):
+                line[i] = plane[i, column]
+            for other in range(2):
+                corner = plane[side * (height - 1), other * (width - 1)]
+                corners[0, 2 * side + other] += corner
+                corners[1, 2 * side + other] += corner * corner
+    for side in range(4):
+        line = both[side]
+        sums[side] = total(line)
+        lines[side] = dots3(line[:-2], line[:-2], line[1:-1], line[2:])
+
+
+@jit
+def add_lags(q: np.ndarray, n: int, lay: Layout, lags: np.ndarray) -> None:
+    """Add ``sum_i q[i] q[i + lag]`` for lags of 0 to 2 rows and -2 to 2 columns: (3, 6).
+
+    By columns -2, -1, 0, 0, 1, 2; those of a negative lag in the same row are left out.
+    """
+    a = q[lay.lead:lay.lead + n]
+    for y in range(3):
+        for column in range(0 if y > 0 else 3, 6, 3):
+            at = lay.lead + y * lay.width + column - 2 - column // 3
+            found = dots3(a, q[at:at + n], q[at + 1:at + 1 + n], q[at + 2:at + 2 + n])
+            for i in range(3):
+                lags[y, column + i] += found[i]
+
+
+@jit
+def lag_moments(x: np.ndarray, c: int, lags: np.ndarray, total: float, count: int,
+                mean: np.ndarray, cov: np.ndarray) -> None:
+    """Mean (9,) and covariance (9, 9) of the patches of channel c.
+
+    Args:
+        x: Input.
+        c: Channel.
+        lags: Its autocorrelations, as by :func:`add_lags`.
+        total: Its sum.
+        count: Positions.
+        mean: Written.
+        cov: Written.
+    """
+    lines, sums, corners = np.zeros((4, 3)), np.zeros(4), np.zeros((2, 4))
+    _line_lags(x, c, lines, sums, corners)
+    lags[0, 0], lags[0, 1], lags[0, 2] = lags[0, 5], lags[0, 4], lags[0, 3]
+    for t in range(9):
+        ty, tx = t // 3, t % 3
+        # Beyond the first line outputs read it by tap 2 of that axis, beyond the last by tap 0.
+        row, column, corner = 1 - ty // 2, 3 - tx // 2, 2 * (1 - ty // 2) + 1 - tx // 2
+        s = total
+        if ty != 1:
+            s -= sums[row]
+        if tx != 1:
+            s -= sums[column]
+        if ty != 1 and tx != 1:
+            s += corners[0, corner]
+        mean[t] = s / count
+        for u in range(t, 9):
+            dy, dx = u // 3 - ty, u % 3 - tx
+            s = lags[dy, 2 + dx if dx < 1 else 3 + dx]
+            if ty != 1 and dy == 0:
+                s -= lines[row, abs(dx)]
+            if tx != 1 and dx == 0:
+                s -= lines[column, dy]
+            if ty != 1 and tx != 1 and t == u:
+                s += corners[1, corner]
+            cov[t, u] = cov[u, t] = s / count
+    for t in range(9):
+        for u in range(9):
+            cov[t, u] -= mean[t] * mean[u]
+
+
+@jit
+def lag_kernels(quadratic: np.ndarray, linear: np.ndarray, kernels: np.ndarray,
+                offsets: np.ndarray) -> None:
+    """What :func:`add_lag_grad` needs of ``dp_o = quadratic p_o + linear``.
+
+    ``kernels`` (9, 5): rows of the 5x5 kernel of all positions, then what to take off along the
+    first and last row and column; ``offsets`` (5,) likewise.
+    """
+    kernels[:] = 0
+    offsets[:] = 0
+    for t in range(9):
+        ty, tx = t // 3, t % 3
+        row, column = 6 - ty // 2, 8 - tx // 2
+        offsets[0] += linear[t]
+        if ty != 1:
+            offsets[row - 4] -= linear[t]
+        if tx != 1:
+            offsets[column - 4] -= linear[t]
+        for u in range(9):
+            dy, dx = u // 3 - ty, u % 3 - tx
+            kernels[2 + dy, 2 + dx] += quadratic[t, u]
+            if ty != 1 and dy == 0:
+                kernels[row, 2 + dx] -= quadratic[t, u]
+            if tx != 1 and dx == 0:
+                kernels[column, 2 + dy] -= quadratic[t, u]
+
+
+@jit
+def add_lag_grad(flat: np.ndarray, q: np.ndarray, images: int, kernels: np.ndarray,
+                 offsets: np.ndarray, quadratic: np.ndarray, linear: np.ndarray,
+                 lay: Layout) -> None:
+    """Add ``dp_o = quadratic p_o + linear``, summed into the inputs, to flat along o.
+
+    But for ``offsets[0]``, which flat has already.
+    """
+    n = images * lay.period
+    of = flat.dtype.type
+    for row in range(5):
+        at = lay.lead + (row - 1) * lay.width - 1
+        add_row5(flat[:n], q[at:at + n + 4], kernels[row])
+    line = np.zeros(lay.rows + 4, flat.dtype)
+    added = np.empty(lay.rows, flat.dtype)
+    for image in range(images):
+        for side in range(2):
+            row = image * lay.period + side * (lay.rows - 1) * lay.width
+            at = lay.lead + row + lay.width - 1
+            target = flat[row:row + lay.columns]
+            target += offsets[1 + side]
+            add_row5(target, q[at:at + lay.columns + 4], kernels[5 + side])
+            column = image * lay.period + side * (lay.columns - 1)
+            for i in range(lay.rows):
+                line[2 + i] = q[lay.lead + column + (i + 1) * lay.width + 1]
+            added[:] = offsets[3 + side]
+            add_row5(added, line, kernels[7 + side])
+            for i in range(lay.rows):
+                flat[column + i * lay.width] += added[i]
+            for other in range(2):
+                t = 8 - 6 * side - 2 * other
+                o = row + other * (lay.columns - 1)
+                value = q[lay.lead + o + lay.width + 1]
+                flat[o] += of(quadratic[t, t]) * value + of(linear[t])

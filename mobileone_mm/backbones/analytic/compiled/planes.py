@@ -1,0 +1,144 @@
+"""One channel of some images, laid out so that a 3x3 convolution is nine shifted flat ones.
+
+The planes are padded and split by stride into phases; of each phase the planes of all images follow
+each other, ``period`` long, with rows ``width`` long. Output o = image * period + row * width +
+column reads tap t at ``q[at[t] + o]``. Among these o are some that are no outputs: a mask is zero
+there. Before and after, q has ``lead`` values more, as if the padding went on.
+"""
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+from ....reparam.moments import ConvShape
+from .jit import jit
+
+__all__ = ['Layout', 'gather', 'layout', 'read_masked', 'scatter', 'write_rows']
+
+# Planes that are handled together should fit the cache, a few times over.
+GROUP_ELEMENTS = 1 << 15
+
+
+class Layout(NamedTuple):
+    """Where a 3x3 convolution finds its inputs.
+
+    ``at`` (9,): of the taps; ``mask`` (n,): one at the outputs, else zero; ``rows``, ``columns`` of
+    an output; ``images``: how many are handled together; ``size`` of q; ``by_lags``: whether stride
+    and dilation are 1.
+    """
+
+    at: np.ndarray
+    mask: np.ndarray
+    rows: int
+    columns: int
+    images: int
+    period: int
+    width: int
+    stride: int
+    pad: int
+    lead: int
+    size: int
+    by_lags: bool
+
+
+@lru_cache(maxsize=64)
+def layout(shape: ConvShape, batch: int, height: int, width: int, dtype: str) -> Layout:
+    """For planes of ``height`` x ``width`` and a convolution with a 3x3 kernel."""
+    stride, pad, dilation = shape.stride, shape.padding, shape.dilation
+    rows, columns = (-(-(size + 2 * pad) // stride) for size in (height, width))
+    period = rows * columns
+    # Twice the kernel's reach, for the 5x5 kernel of :mod:`.lags`, or as far as its dilation goes.
+    lead = (dilation + 2) * columns + dilation + 3
+    images = max(1, min(batch, GROUP_ELEMENTS // period))
+    taps = [dilation * t for t in range(3)]
+    at = [lead + (y % stride * stride + x % stride) * images * period + y // stride * columns
+          + x // stride for y in taps for x in taps]
+    out = [shape.out_size(size) for size in (height, width)]
+    mask = np.zeros((images, rows, columns), dtype)
+    mask[:, :out[0], :out[1]] = 1
+    return Layout(np.array(at), mask.ravel(), out[0], out[1], images, period, columns, stride, pad, lead,
+                  stride**2 * images * period + 2 * lead,
+                  shape.stride == shape.dilation == 1 and min(height, width) > 1)
+
+
+@jit
+def gather(q: np.ndarray, x: np.ndarray, c: int, first: int, images: int, lay: Layout,
+           shift: float) -> None:
+    """Write channel c of ``x - shift`` into q; the padding is the caller's."""
+    for image in range(images):
+        plane = x[first + image, c]
+        start = lay.lead + image * lay.period
+        if lay.stride == 1:
+            start += lay.pad * lay.width + lay.pad
+            for row in range(plane.shape[0]):
+                target, source = q[start:start + plane.shape[1]], plane[row]
+                for i in range(target.size):
+                    target[i] = source[i] - shift
+                start += lay.width
+            continue
+        for row in range(plane.shape[0]):
+            for phase in range(lay.stride):
+                column, at, count = _strided(row, phase, plane.shape[1], lay)
+                target, source = q[start + at:start + at + count], plane[row]
+                for i in range(count):
+                    target[i] = source[column + i * lay.stride] - shift
+
+
+@jit
+def _strided(row: int, phase: int, width: int, lay: Layout) -> tuple:
+    """A row's first column in a phase of columns, its place in q, and how many there are."""
+    column = (phase - lay.pad) % lay.stride
+    row_phase, to_row = (row + lay.pad) % lay.stride, (row + lay.pad) // lay.stride
+    at = ((row_phase * lay.stride + phase) * lay.images * lay.period + to_row * lay.width
+          + (column + lay.pad) // lay.stride)
+    return column, at, (width - column + lay.stride - 1) // lay.stride
+
+
+@jit
+def scatter(x: np.ndarray, q: np.ndarray, c: int, first: int, images: int, lay: Layout) -> None:
+    """Undo :func:`gather`: write channel c of x."""
+    for image in range(images):
+        plane = x[first + image, c]
+        start = lay.lead + image * lay.period
+        for row in range(plane.shape[0]):
+            for phase in range(lay.stride):
+                column, at, count = _strided(row, phase, plane.shape[1], lay)
+                target, source = plane[row], q[start + at:start + at + count]
+                for i in range(count):
+                    target[column + i * lay.stride] = source[i]
+
+
+@jit
+def write_rows(y: np.ndarray, flat: np.ndarray, c: int, first: int, images: int, relu: bool,
+               lay: Layout) -> None:
+    """The outputs among the positions o into channel c of y, through a ReLU if asked for."""
+    for image in range(images):
+        plane, start = y[first + image, c], image * lay.period
+        for row in range(plane.shape[0]):
+            target, source = plane[row], flat[start:start + plane.shape[1]]
+            if relu:
+                for i in range(target.size):
+                    target[i] = 0 if source[i] <= 0 else source[i]
+            else:
+                for i in range(target.size):
+                    target[i] = source[i]
+            start += lay.width
+
+
+@jit
+def read_masked(flat: np.ndarray, grad: np.ndarray, y: np.ndarray, c: int, first: int, images: int,
+                relu: bool, lay: Layout) -> None:
+    """Lay ``grad``, zero where ``relu`` cut y off, out along o; the rest of flat is kept."""
+    for image in range(images):
+        plane, cut, start = grad[first + image, c], y[first + image, c], image * lay.period
+        for row in range(plane.shape[0]):
+            target, source = flat[start:start + plane.shape[1]], plane[row]
+            if relu:
+                out = cut[row]
+                for i in range(target.size):
+                    target[i] = 0 if out[i] <= 0 else source[i]
+            else:
+                for i in range(target.size):
+                    target[i] = source[i]
+            start += lay.width
