@@ -20,7 +20,7 @@ from torch import Tensor
 
 __all__ = [
     'ConvShape', 'Moments', 'NearlyCentred', 'accumulation_dtype', 'add_symmetric_product',
-    'are_small', 'mirror', 'channel_sum',
+    'are_small', 'mirror', 'gram', 'channel_sum',
     'channel_sum_squares', 'has_small_means', 'nearly_centred', 'dense_moments',
     'depthwise_patch_moments', 'dense_input_grad', 'depthwise_patch_input_grad',
 ]
@@ -260,7 +260,7 @@ def dense_moments(x: Tensor, shape: ConvShape) -> Moments:
         x = _as_one_image(x)
         sums, count = channel_sum(x), x.numel() // x.shape[1]
         if has_small_means(sums, channel_sum_squares(x), count):
-            cov = _gram(x)
+            cov = gram(x)
             mean = sums.double() / count
             return Moments(mean, cov.div_(count).sub_(torch.outer(mean, mean).to(dtype)), count)
         shift = sums / count
@@ -307,13 +307,13 @@ def mirror(out: Tensor) -> Tensor:
     return out.triu_().add_(out.triu(1).t())
 
 
-def _gram(x: Tensor) -> Tensor:
+def gram(x: Tensor) -> Tensor:
     """``X X^T`` over all positions: (C, C)."""
-    gram = x.new_zeros(x.shape[1], x.shape[1])
-    for image in x:
+    result = x.new_zeros(x.shape[1], x.shape[1])
+    for image in _as_one_image(x):
         p = image.flatten(1)
-        add_symmetric_product(gram, p, p.t())
-    return mirror(gram)
+        add_symmetric_product(result, p, p.t())
+    return mirror(result)
 
 
 def dense_input_grad(x: Tensor, shape: ConvShape, quadratic: Tensor, linear: Tensor,

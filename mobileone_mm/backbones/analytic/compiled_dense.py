@@ -9,7 +9,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from ...reparam import moments as mo
-from .compiled import dense, run
+from .compiled import dense, run, taps
 from .folded_conv import BranchPlan, compiled_masked_grad
 from .stacks import (
     affine_of,
@@ -32,7 +32,7 @@ class CompiledDense(Function):
     def forward(ctx: Any, x: Tensor, plan: BranchPlan,  # noqa: D102
                 *tensors: Optional[Tensor]) -> Tensor:
         weight = _weight(plan, tensors)
-        mean, cov, count = mo.dense_moments(x, plan.shape)
+        mean, cov, count = _moments(x)
         branches = branches_of(plan, weight.numpy(), affine_of(plan, tensors))
         state, saved = new_state(branches, own_means=False)
         torch.mm(weight.flatten(0, 1), cov, out=torch.from_numpy(state.products).flatten(0, 1))
@@ -87,6 +87,17 @@ class CompiledDense(Function):
             grad_x = mo.dense_input_grad(x, plan.shape, quadratic, offset.to(x.dtype), grad, kernel)
         weight_grads = [g.view_as(w) for g, w in zip(torch.from_numpy(grads.weight), tensors)]
         return (grad_x, None, *param_grads(weight_grads, grads, tensors))
+
+
+def _moments(x: Tensor) -> mo.Moments:
+    """:func:`mobileone_mm.reparam.moments.dense_moments` of positions."""
+    mean, var = x.new_empty(2, x.shape[1], dtype=torch.float64).unbind()
+    run(taps.channel_moments, x, x.flatten(2), mean, var)
+    if not mo.are_small(mean, var):
+        return mo.dense_moments(x, mo.ConvShape())
+    count = x.numel() // x.shape[1]
+    cov = mo.gram(x).div_(count).sub_(torch.outer(mean, mean).to(x.dtype))
+    return mo.Moments(mean, cov, count)
 
 
 def _weight(plan: BranchPlan, tensors: Sequence[Optional[Tensor]]) -> Tensor:

@@ -155,7 +155,7 @@ def _choose(block: nn.Module, x: Tensor, branches: _Branches) -> Optional[Type[F
     if x.shape[0] * positions < 2:
         return None
     compiled = (usable(x) and _autocast_dtype('cpu') is None and not sync_groups(branches.norms))
-    if compiled and depthwise and shape.kernel_size == 3 and (
+    if compiled and depthwise and shape.kernel_size == 3 and shape.stride <= 2 and (
             len(block.rbr_conv) > 1 or positions >= LARGE_MAP[shape.stride > 1]):
         from .compiled_branches import CompiledDepthwise
         return CompiledDepthwise

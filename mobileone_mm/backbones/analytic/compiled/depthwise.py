@@ -39,8 +39,11 @@ def _lag_moments(q: np.ndarray, x: np.ndarray, c: int, lay: Layout, mean: np.nda
 
 @jit
 def _patch_moments(q: np.ndarray, flat: np.ndarray, x: np.ndarray, c: int, lay: Layout,
-                   mean: np.ndarray, cov: np.ndarray) -> None:
-    """The same from the patches themselves, at any mean, stride and dilation."""
+                   mean: np.ndarray, cov: np.ndarray) -> float:
+    """The same from the patches themselves, at any mean, stride and dilation.
+
+    Returns what was taken off x, which q still lacks.
+    """
     # Near enough to the mean to keep all digits.
     shift = x.dtype.type(total(x[0, c].ravel()) / (x.shape[2] * x.shape[3]))
     mean[:] = 0
@@ -67,6 +70,7 @@ def _patch_moments(q: np.ndarray, flat: np.ndarray, x: np.ndarray, c: int, lay: 
         for u in range(t, 9):
             cov[t, u] = cov[u, t] = cov[t, u] / count - mean[t] * mean[u]
     mean += shift
+    return shift
 
 
 @jit
@@ -82,20 +86,17 @@ def forward(x: np.ndarray, branches: Branches, state: State, relu: bool, out: np
     q, flat = np.zeros(lay.size, x.dtype), np.empty(lay.mask.size, x.dtype)
     mean, cov = np.empty(9), np.empty((9, 9))
     for c in range(lo, hi):
-        by_lags = lay.by_lags and _lag_moments(q, x, c, lay, mean, cov)
-        if not by_lags:
-            _patch_moments(q, flat, x, c, lay, mean, cov)
+        origin = x.dtype.type(0)
+        if not (lay.by_lags and _lag_moments(q, x, c, lay, mean, cov)):
+            origin = _patch_moments(q, flat, x, c, lay, mean, cov)
         fold(c, branches, mean, cov, state)
-        origin = x.dtype.type(0 if _is_small(mean[4], cov[4, 4]) else mean[4])
         state.origin[c] = origin
         offset = state.bias[c]
         for t in range(9):
             offset += origin * state.kernel[c, t]
-        if not (by_lags and origin == 0):
-            q[:] = -origin
         for first in range(0, x.shape[0], lay.images):
             images = min(lay.images, x.shape[0] - first)
-            if not (by_lags and origin == 0 and images == x.shape[0]):  # not there yet
+            if images < x.shape[0]:  # not there any more
                 gather(q, x, c, first, images, lay, origin)
             correlate9(flat[:images * lay.period], q, lay.at, state.kernel[c],
                        x.dtype.type(offset))
@@ -221,7 +222,7 @@ def _branch_input_grad(x: np.ndarray, grad: np.ndarray, out: np.ndarray, relu: b
         for t in range(9):
             add_scaled(gq[lay.at[t]:lay.at[t] + n], gy, w[t])
         add_scaled(gq[lay.at[4]:lay.at[4] + n], y, of(1))
-        scatter(gx, gq, c, first, images, lay)
+        _write_inputs(gx, gq, c, first, images, lay)
 
 
 @jit
@@ -264,4 +265,14 @@ def _patch_input_grad(x: np.ndarray, grad: np.ndarray, out: np.ndarray, relu: bo
             to = gq[lay.at[t]:lay.at[t] + n]
             for i in range(n):
                 to[i] += lay.mask[i] * dp[i]
+        _write_inputs(gx, gq, c, first, images, lay)
+
+
+@jit
+def _write_inputs(gx: np.ndarray, gq: np.ndarray, c: int, first: int, images: int,
+                  lay: Layout) -> None:
+    """What was summed where the inputs are in q."""
+    if lay.stride == 1:
+        write_rows(gx, gq[lay.at[4]:], c, first, images, False, lay)
+    else:
         scatter(gx, gq, c, first, images, lay)

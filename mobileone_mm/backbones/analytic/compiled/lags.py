@@ -131,6 +131,25 @@ def lag_kernels(quadratic: np.ndarray, linear: np.ndarray, kernels: np.ndarray,
 
 
 @jit
+def _add25(out: np.ndarray, q: np.ndarray, width: int, w: np.ndarray) -> None:
+    """``out_i += sum_st w_st q[i + s width + t]``, s, t = 0 ... 4, in one loop: written out."""
+    n = out.size + 4
+    a, b, c, d, e = q[:n], q[width:], q[2 * width:], q[3 * width:], q[4 * width:]
+    a0, a1, a2, a3, a4 = w[0, 0], w[0, 1], w[0, 2], w[0, 3], w[0, 4]
+    b0, b1, b2, b3, b4 = w[1, 0], w[1, 1], w[1, 2], w[1, 3], w[1, 4]
+    c0, c1, c2, c3, c4 = w[2, 0], w[2, 1], w[2, 2], w[2, 3], w[2, 4]
+    d0, d1, d2, d3, d4 = w[3, 0], w[3, 1], w[3, 2], w[3, 3], w[3, 4]
+    e0, e1, e2, e3, e4 = w[4, 0], w[4, 1], w[4, 2], w[4, 3], w[4, 4]
+    for i in range(out.size):
+        s = a0 * a[i] + a1 * a[i + 1] + a2 * a[i + 2] + a3 * a[i + 3] + a4 * a[i + 4]
+        s += b0 * b[i] + b1 * b[i + 1] + b2 * b[i + 2] + b3 * b[i + 3] + b4 * b[i + 4]
+        s += c0 * c[i] + c1 * c[i + 1] + c2 * c[i + 2] + c3 * c[i + 3] + c4 * c[i + 4]
+        s += d0 * d[i] + d1 * d[i + 1] + d2 * d[i + 2] + d3 * d[i + 3] + d4 * d[i + 4]
+        s += e0 * e[i] + e1 * e[i + 1] + e2 * e[i + 2] + e3 * e[i + 3] + e4 * e[i + 4]
+        out[i] += s
+
+
+@jit
 def add_lag_grad(flat: np.ndarray, q: np.ndarray, images: int, kernels: np.ndarray,
                  offsets: np.ndarray, quadratic: np.ndarray, linear: np.ndarray,
                  lay: Layout) -> None:
@@ -140,9 +159,7 @@ def add_lag_grad(flat: np.ndarray, q: np.ndarray, images: int, kernels: np.ndarr
     """
     n = images * lay.period
     of = flat.dtype.type
-    for row in range(5):
-        at = lay.lead + (row - 1) * lay.width - 1
-        add_row5(flat[:n], q[at:at + n + 4], kernels[row])
+    _add25(flat[:n], q[lay.lead - lay.width - 1:], lay.width, kernels)
     line = np.zeros(lay.rows + 4, flat.dtype)
     added = np.empty(lay.rows, flat.dtype)
     for image in range(images):

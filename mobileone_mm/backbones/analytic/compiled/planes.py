@@ -44,7 +44,7 @@ class Layout(NamedTuple):
 
 @lru_cache(maxsize=64)
 def layout(shape: ConvShape, batch: int, height: int, width: int, dtype: str) -> Layout:
-    """For planes of ``height`` x ``width`` and a convolution with a 3x3 kernel."""
+    """For planes of ``height`` x ``width`` and a convolution with a 3x3 kernel, stride 1 or 2."""
     stride, pad, dilation = shape.stride, shape.padding, shape.dilation
     rows, columns = (-(-(size + 2 * pad) // stride) for size in (height, width))
     period = rows * columns
@@ -57,9 +57,10 @@ def layout(shape: ConvShape, batch: int, height: int, width: int, dtype: str) ->
     out = [shape.out_size(size) for size in (height, width)]
     mask = np.zeros((images, rows, columns), dtype)
     mask[:, :out[0], :out[1]] = 1
-    return Layout(np.array(at), mask.ravel(), out[0], out[1], images, period, columns, stride, pad, lead,
-                  stride**2 * images * period + 2 * lead,
-                  shape.stride == shape.dilation == 1 and min(height, width) > 1)
+    size = stride**2 * images * period + 2 * lead
+    by_lags = stride == dilation == 1 and min(height, width) > 1
+    return Layout(np.array(at), mask.ravel(), out[0], out[1], images, period, columns, stride, pad,
+                  lead, size, by_lags)
 
 
 @jit
@@ -68,45 +69,48 @@ def gather(q: np.ndarray, x: np.ndarray, c: int, first: int, images: int, lay: L
     """Write channel c of ``x - shift`` into q; the padding is the caller's."""
     for image in range(images):
         plane = x[first + image, c]
-        start = lay.lead + image * lay.period
-        if lay.stride == 1:
-            start += lay.pad * lay.width + lay.pad
-            for row in range(plane.shape[0]):
-                target, source = q[start:start + plane.shape[1]], plane[row]
+        for row in range(plane.shape[0]):
+            source = plane[row]
+            if lay.stride == 1:
+                start = _place(row, 0, image, lay)
+                target = q[start:start + source.size]
                 for i in range(target.size):
                     target[i] = source[i] - shift
-                start += lay.width
-            continue
-        for row in range(plane.shape[0]):
-            for phase in range(lay.stride):
-                column, at, count = _strided(row, phase, plane.shape[1], lay)
-                target, source = q[start + at:start + at + count], plane[row]
-                for i in range(count):
-                    target[i] = source[column + i * lay.stride] - shift
+            else:
+                even, odd = _place(row, 0, image, lay), _place(row, 1, image, lay)
+                half = source.size // 2
+                left, right = q[even:even + half + 1], q[odd:odd + half]
+                for i in range(half):
+                    left[i] = source[2 * i] - shift
+                    right[i] = source[2 * i + 1] - shift
+                if source.size % 2:
+                    left[half] = source[2 * half] - shift
 
 
 @jit
-def _strided(row: int, phase: int, width: int, lay: Layout) -> tuple:
-    """A row's first column in a phase of columns, its place in q, and how many there are."""
-    column = (phase - lay.pad) % lay.stride
-    row_phase, to_row = (row + lay.pad) % lay.stride, (row + lay.pad) // lay.stride
-    at = ((row_phase * lay.stride + phase) * lay.images * lay.period + to_row * lay.width
-          + (column + lay.pad) // lay.stride)
-    return column, at, (width - column + lay.stride - 1) // lay.stride
+def _place(row: int, column: int, image: int, lay: Layout) -> int:
+    """Where an input is in q."""
+    row, column = row + lay.pad, column + lay.pad
+    phase = row % lay.stride * lay.stride + column % lay.stride
+    return (lay.lead + (phase * lay.images + image) * lay.period + row // lay.stride * lay.width
+            + column // lay.stride)
 
 
 @jit
 def scatter(x: np.ndarray, q: np.ndarray, c: int, first: int, images: int, lay: Layout) -> None:
-    """Undo :func:`gather`: write channel c of x."""
+    """Undo :func:`gather` for stride 2: write channel c of x."""
     for image in range(images):
         plane = x[first + image, c]
-        start = lay.lead + image * lay.period
         for row in range(plane.shape[0]):
-            for phase in range(lay.stride):
-                column, at, count = _strided(row, phase, plane.shape[1], lay)
-                target, source = plane[row], q[start + at:start + at + count]
-                for i in range(count):
-                    target[column + i * lay.stride] = source[i]
+            target = plane[row]
+            even, odd = _place(row, 0, image, lay), _place(row, 1, image, lay)
+            half = target.size // 2
+            left, right = q[even:even + half + 1], q[odd:odd + half]
+            for i in range(half):
+                target[2 * i] = left[i]
+                target[2 * i + 1] = right[i]
+            if target.size % 2:
+                target[2 * half] = left[half]
 
 
 @jit

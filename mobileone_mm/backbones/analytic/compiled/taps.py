@@ -12,7 +12,7 @@ import numpy as np
 from .channel_fold import Branches, Grads, State, fold, fold_backward
 from .jit import exact_total, jit, total
 
-__all__ = ['backward', 'forward', 'mask_grad', 'masked_grad', 'moments']
+__all__ = ['backward', 'channel_moments', 'forward', 'mask_grad', 'masked_grad', 'moments']
 
 
 @jit
@@ -32,6 +32,13 @@ def moments(x: np.ndarray, c: int) -> tuple:
         squares += q
     n = x.shape[0] * x.shape[2]
     return shift + sums / n, max(squares / n - (sums / n)**2, 0.)
+
+
+@jit
+def channel_moments(x: np.ndarray, mean: np.ndarray, var: np.ndarray, lo: int, hi: int) -> None:
+    """:func:`moments` of all channels."""
+    for c in range(lo, hi):
+        mean[c], var[c] = moments(x, c)
 
 
 @jit
