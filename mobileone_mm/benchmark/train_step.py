@@ -75,28 +75,30 @@ def saved_bytes(net: nn.Module, x: Tensor) -> int:
     return total
 
 
-def _step(net: nn.Module, x: Tensor) -> float:
-    """CPU seconds of a forward and, in train mode, a backward pass, of all threads together."""
+def _step(net: nn.Module, x: Tensor, wall: bool = False) -> float:
+    """Seconds of a forward and, in train mode, a backward pass: CPU time, or ``wall``."""
+    clock = time.perf_counter if wall else time.process_time
     net.zero_grad(set_to_none=True)
-    start = time.process_time()
+    start = clock()
     with torch.set_grad_enabled(net.training):
         y = net(x)
     if net.training:
         y.backward(torch.ones_like(y))
-    return time.process_time() - start
+    return clock() - start
 
 
 def measure(arch: str, nets: Sequence[str], batch_size: int = 8, image_size: int = 224,
             threads: int = 1, rounds: int = 7, channels_last: bool = False,
-            training: bool = True) -> List[dict]:
+            training: bool = True, wall: bool = False) -> List[dict]:
     """Measure nets in turns, in this process; ratios are to the first.
 
     Libraries that are not installed are left out. Without ``training``, what is timed is the
-    forward pass in eval mode, branches unfolded.
+    forward pass in eval mode, branches unfolded. Times are CPU times of all threads together, which
+    other programs disturb least, or ``wall`` times.
 
     Returns:
-        Per net: ``cpu_ms`` (median over the rounds), ``ratio`` (median over the rounds of the ratio
-        to the first net in the same round), ``saved_mb`` and ``saved_ratio``.
+        Per net: ``ms`` (median over the rounds) and its ``clock``, ``ratio`` (median over the
+        rounds of the ratio to the first net in the same round), ``saved_mb`` and ``saved_ratio``.
     """
     torch.set_num_threads(threads)
     layout = torch.channels_last if channels_last else torch.contiguous_format
@@ -114,12 +116,12 @@ def measure(arch: str, nets: Sequence[str], batch_size: int = 8, image_size: int
         _step(net, x)
     for _ in range(rounds):
         for name, net in built.items():
-            times[name].append(_step(net, x))
+            times[name].append(_step(net, x, wall))
     first = next(iter(built))
     return [
         dict(arch=arch, net=name, threads=threads, batch_size=batch_size, image_size=image_size,
              channels_last=channels_last, rounds=rounds, torch=torch.__version__,
-             cpu_ms=1e3 * statistics.median(times[name]),
+             clock='wall' if wall else 'CPU', ms=1e3 * statistics.median(times[name]),
              ratio=statistics.median(t / f for t, f in zip(times[name], times[first])),
              saved_mb=saved[name], saved_ratio=saved[name] / saved[first]) for name in built
     ]
@@ -159,11 +161,11 @@ def format_table(rows: List[dict], header: bool = True) -> str:
     """One line a net."""
     lines = []
     if header:
-        lines.append(f'{"arch":5}{"net":12}{"threads":>8}{"CPU ms":>9}{"x first":>9}'
+        lines.append(f'{"arch":5}{"net":12}{"threads":>8}{"ms":>9}{"x first":>9}'
                      f'{"saved MB":>10}{"x first":>9}{"peak MB":>9}')
     for row in rows:
         peak = f'{row["peak_mb"]:9.0f}' if 'peak_mb' in row else f'{"-":>9}'
-        lines.append(f'{row["arch"]:5}{row["net"]:12}{row["threads"]:8}{row["cpu_ms"]:9.0f}'
+        lines.append(f'{row["arch"]:5}{row["net"]:12}{row["threads"]:8}{row["ms"]:9.0f}'
                      f'{row["ratio"]:9.2f}{row["saved_mb"]:10.1f}{row["saved_ratio"]:9.2f}{peak}')
     return '\n'.join(lines)
 
@@ -175,7 +177,7 @@ def format_markdown(rows: List[dict]) -> str:
     for row in rows:
         groups.setdefault((row['arch'], row['threads']), {})[row['net']] = row
     with_peak = all('peak_mb' in row for row in rows)
-    titles = ['', 'threads', f'{first}, CPU ms', *(f'{net}, time' for net in others),
+    titles = ['', 'threads', f'{first}, {rows[0]["clock"]} ms', *(f'{net}, time' for net in others),
               f'{first}, saved MB', *(f'{net}, memory' for net in others)]
     if with_peak:
         titles += [f'{net}, peak MB' for net in (first, *others)]
@@ -185,7 +187,7 @@ def format_markdown(rows: List[dict]) -> str:
             return [f'{nets[net][key]:.{digits}f}' if net in nets else '-' for net in names]
 
         line = [arch.upper(), str(threads),
-                *cells('cpu_ms', 0, [first]), *cells('ratio', 2, others),
+                *cells('ms', 0, [first]), *cells('ratio', 2, others),
                 *cells('saved_mb', 0, [first]), *cells('saved_ratio', 2, others)]
         if with_peak:
             line += cells('peak_mb', 0, [first, *others])

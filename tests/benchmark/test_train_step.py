@@ -65,8 +65,8 @@ def test_rows_and_tables(monkeypatch):
     plain, auto = rows
     assert plain['ratio'] == plain['saved_ratio'] == 1 and auto['saved_ratio'] == 2
     assert plain['saved_mb'] == pytest.approx(2 * 8 * 8 * 8 * 4 / 1e6)
-    assert plain['cpu_ms'] > 0 and auto['ratio'] > 0
-    rows = [dict(row, cpu_ms=100., ratio=ratio) for row, ratio in zip(rows, (1., 1.234))]
+    assert plain['ms'] > 0 and plain['clock'] == 'CPU' and auto['ratio'] > 0
+    rows = [dict(row, ms=100., ratio=ratio) for row, ratio in zip(rows, (1., 1.234))]
     title, _, line = format_markdown(rows).splitlines()
     assert title == '|  | threads | plain, CPU ms | auto, time | plain, saved MB | auto, memory |'
     assert line == '| S1 | 1 | 100 | 1.23 | 0 | 2.00 |'

@@ -1,10 +1,10 @@
 """Time and memory of a training step: textbook branches, the analytic engine, a plain net.
 
 All nets live in one process and take turns, so that a busy machine slows all of them. Times are CPU
-times of the process; ratios are to the first net given, by default the plain conv + BN + ReLU net
-of the same widths, which is what training can hardly undercut. Examples::
+times of the process, or wall times; ratios are to the first net given, by default the plain conv +
+BN + ReLU net of the same widths, which is what training can hardly undercut. Examples::
 
-    python tools/benchmark/train_step.py --markdown --threads 1 2 --peak-memory  # README's table
+    python tools/benchmark/train_step.py --markdown --threads 1 2 --wall --peak-memory
     python tools/benchmark/train_step.py --arch s0 s1 --rounds 9 --json train_step.json
     python tools/benchmark/train_step.py --arch s0 --profile  # where the time goes, by operator
 """
@@ -36,6 +36,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--channels-last', action='store_true')
     parser.add_argument('--eval', action='store_true',
                         help='instead: the forward pass in eval mode, branches unfolded')
+    parser.add_argument('--wall', action='store_true',
+                        help='wall times, for several threads on a machine that does nothing else')
     parser.add_argument('--peak-memory', action='store_true',
                         help='also the peak resident memory, in a process for each net')
     parser.add_argument('--markdown', action='store_true',
@@ -66,7 +68,7 @@ def main() -> None:
     for threads in args.threads:
         for arch in args.arch:
             new = measure(arch, args.nets, args.batch_size, args.image_size, threads, args.rounds,
-                          args.channels_last, training=not args.eval)
+                          args.channels_last, training=not args.eval, wall=args.wall)
             if args.peak_memory:
                 for row in new:
                     row['peak_mb'] = peak_memory(arch, row['net'], args.batch_size,
