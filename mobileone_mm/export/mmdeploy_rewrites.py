@@ -9,14 +9,24 @@ mmdeploy swaps functions while it exports ('rewrites'). Registered here are
   the last class; and it keeps boxes that mmdet sorts out as empty.
 """
 
+from contextlib import suppress
+from importlib import import_module
 from typing import Any, List, Optional, Sequence, Tuple
 
 import torch
 from mmdeploy.core import FUNCTION_REWRITER
+from mmdeploy.core.rewriters import function_rewriter, rewriter_utils
 from torch import Tensor
 
 from .graphs import at_most, level_predictions
 from .onnx import torchscript_exporter
+
+# mmdeploy imports packages by exec() within a function and looks for them by eval(), which from
+# Python 3.13 on sees such names among the module's alone.
+for _name in ('torch', 'mmengine', 'mmcv', 'mmdet', 'mmseg', 'mmdeploy', 'mobileone_mm'):
+    with suppress(ImportError):
+        for _module in (function_rewriter, rewriter_utils):
+            setattr(_module, _name, import_module(_name))
 
 
 @FUNCTION_REWRITER.register_rewriter('torch.onnx.export')
