@@ -34,6 +34,7 @@ def test_threads_share_the_channels(cfg, k, two_threads, monkeypatch):
     block = block.double()
     x = torch.randn(4, 12, 20, 30, dtype=torch.float64)
     state = {name: value.clone() for name, value in block.state_dict().items()}
+    monkeypatch.setenv('OMP_WAIT_POLICY', 'passive')
     monkeypatch.setattr(available, 'MIN_ELEMENTS_PER_THREAD', 1 << 40)
     alone = run(block, x)
     block.load_state_dict(state)
@@ -44,6 +45,16 @@ def test_threads_share_the_channels(cfg, k, two_threads, monkeypatch):
     for name, value in alone.items():
         # What kernels compute is the same to the bit; torch's products are split otherwise.
         torch.testing.assert_close(shared[name], value, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize('policy, k, name', [
+    ('passive', 1, 'CompiledTaps'), ('', 1, 'FusedBranches'), ('', 2, 'CompiledDense')])
+def test_choice_with_several_threads(policy, k, name, two_threads, monkeypatch):
+    pytest.importorskip('numba')
+    monkeypatch.setenv('OMP_WAIT_POLICY', policy)
+    block = MobileOneBlock(6, 6, 1, num_conv_branches=k).train()
+    y = block(torch.randn(2, 6, 8, 8, requires_grad=True))
+    assert y.grad_fn.name().startswith(name)
 
 
 def test_only_plain_maps_on_a_cpu():

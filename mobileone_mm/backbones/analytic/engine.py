@@ -10,7 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ...reparam.moments import ConvShape, accumulation_dtype
 from ..subsampled_conv import SubsampledPointwiseConv2d
-from .compiled import usable
+from .compiled import has_cores_to_itself, usable
 from .folded_conv import BranchPlan, FoldedConv
 from .fused_branches import FusedBranches
 from .norms import is_plain_norm, sync_groups, uses_batch
@@ -104,7 +104,7 @@ def _collect(block: nn.Module) -> Optional[_Branches]:
 
 def _is_watched(module: nn.Module) -> bool:
     """Whether someone hooked into this module or replaced its forward."""
-    own = vars(module)
+    own = module.__dict__  # not vars(): torch 2.8 cannot trace that
     return 'forward' in own or any(own[name] for name in HOOKS)
 
 
@@ -154,24 +154,34 @@ def _choose(block: nn.Module, x: Tensor, branches: _Branches) -> Optional[Type[F
     positions = shape.out_size(x.shape[2]) * shape.out_size(x.shape[3])
     if x.shape[0] * positions < 2:
         return None
-    compiled = (usable(x) and _autocast_dtype('cpu') is None and not sync_groups(branches.norms))
-    if compiled and depthwise and shape.kernel_size == 3 and shape.stride <= 2 and (
-            len(block.rbr_conv) > 1 or positions >= LARGE_MAP[shape.stride > 1]):
-        from .compiled_branches import CompiledDepthwise
-        return CompiledDepthwise
-    if len(block.rbr_conv) == 1 and (depthwise or shape.kernel_size == 1):
-        if not compiled:
-            return FusedBranches
-        from .compiled_branches import CompiledTaps
-        return CompiledTaps
+    single = len(block.rbr_conv) == 1 and (depthwise or shape.kernel_size == 1)
     taps = x.shape[1] * shape.kernel_size**2
-    if (block.branch_engine == 'auto' and not depthwise
+    if (block.branch_engine == 'auto' and not single and not depthwise
             and taps > MAX_TAPS_PER_POSITION * x.shape[0] * positions):
         return None
-    if compiled and shape == ConvShape():
+    if usable(x) and _autocast_dtype('cpu') is None and not sync_groups(branches.norms):
+        function = _choose_compiled(shape, depthwise, single, positions)
+        if function is not None:
+            return function
+    return FusedBranches if single else FoldedConv
+
+
+def _choose_compiled(shape: ConvShape, depthwise: bool, single: bool,
+                     positions: int) -> Optional[Type[Function]]:
+    """Among the functions by compiled passes; ``None`` where there is none or it is slower."""
+    if single and not has_cores_to_itself():
+        return None  # torch has nearly as few passes for a single convolution, on all cores
+    if depthwise and shape.kernel_size == 3 and shape.stride <= 2 and (
+            not single or positions >= LARGE_MAP[shape.stride > 1]):
+        from .compiled_branches import CompiledDepthwise
+        return CompiledDepthwise
+    if single:
+        from .compiled_branches import CompiledTaps
+        return CompiledTaps
+    if shape == ConvShape():
         from .compiled_dense import CompiledDense
         return CompiledDense
-    return FoldedConv
+    return None
 
 
 @torch.compiler.disable

@@ -6,6 +6,6 @@ precision, in channels_last, and where numba is not installed (``pip install
 'mobileone_mm[fast]'``).
 """
 
-from .available import run, usable
+from .available import has_cores_to_itself, run, usable
 
-__all__ = ['run', 'usable']
+__all__ = ['has_cores_to_itself', 'run', 'usable']

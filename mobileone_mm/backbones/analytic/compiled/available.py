@@ -12,7 +12,7 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor
 
-__all__ = ['run', 'usable']
+__all__ = ['has_cores_to_itself', 'run', 'usable']
 
 # Below so many elements a map, handing work to other threads costs more than it saves.
 MIN_ELEMENTS_PER_THREAD = 1 << 16
@@ -22,6 +22,16 @@ def usable(x: Tensor) -> bool:
     """Whether the kernels take maps like ``x``: float32 or float64, contiguous, on a CPU."""
     return (x.device.type == 'cpu' and x.dtype in (torch.float32, torch.float64)
             and x.is_contiguous() and _has_numba())
+
+
+def has_cores_to_itself() -> bool:
+    """Whether kernels are not kept waiting by torch's threads.
+
+    Of several, all but one go on running for a while after each operator, in wait for the next,
+    unless the environment has ``OMP_WAIT_POLICY=passive``.
+    """
+    return (torch.get_num_threads() == 1
+            or os.environ.get('OMP_WAIT_POLICY', '').lower() == 'passive')
 
 
 @cache
