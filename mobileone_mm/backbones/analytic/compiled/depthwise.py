@@ -115,7 +115,8 @@ def backward(x: np.ndarray, grad: np.ndarray, out: np.ndarray, relu: bool, branc
     # Zeros before and after let the gradient be read at outputs that are not there.
     around = np.zeros(lay.mask.size + 2 * lay.lead, x.dtype)
     g = around[lay.lead:lay.lead + lay.mask.size]
-    dots = np.empty(9)
+    dots, flat = np.empty(9), np.empty(lay.mask.size, x.dtype)
+    lines = np.zeros((5, lay.images * (max(lay.rows, lay.columns) + 4) + 4), x.dtype)
     terms, matrix = np.empty((2, len(branches.eps))), np.empty((2, 9, 9))
     for c in range(lo, hi):
         origin = state.origin[c]
@@ -131,10 +132,10 @@ def backward(x: np.ndarray, grad: np.ndarray, out: np.ndarray, relu: bool, branc
                                terms[1], gx, lay)
             continue
         quadratic, linear = matrix[0], matrix[1, 0]
-        _of_patches(c, branches, state, terms[0], terms[1], quadratic, linear)
+        _of_patches(c, branches, kernels, state, terms[0], terms[1], quadratic, linear)
         if lay.by_lags and origin == 0:
             _lag_input_grad(x, grad, out, relu, c, q, around, state.kernel[c], quadratic, linear,
-                            gx, lay)
+                            flat, lines, gx, lay)
         else:
             _patch_input_grad(x, grad, out, relu, c, q, g, state.kernel[c], quadratic, linear,
                               origin, gx, lay)
@@ -163,17 +164,22 @@ def _patch_dots(x: np.ndarray, grad: np.ndarray, out: np.ndarray, relu: bool, c:
 
 
 @jit
-def _of_patches(c: int, branches: Branches, state: State, quadratic_b: np.ndarray,
+def _of_patches(c: int, branches: Branches, kernels: int, state: State, quadratic_b: np.ndarray,
                 linear_b: np.ndarray, quadratic: np.ndarray, linear: np.ndarray) -> None:
     """From the branches' terms to ``dp_o = quadratic (p_o - origin) + linear``."""
     quadratic[:] = 0
     linear[:] = 0
-    for b in range(branches.weight.shape[0]):
+    for b in range(kernels):
         w = branches.weight[b, c]
         for t in range(9):
             linear[t] += w[t] * linear_b[b]
+            scaled = w[t] * quadratic_b[b]
             for u in range(9):
-                quadratic[t, u] += w[t] * w[u] * quadratic_b[b]
+                quadratic[t, u] += scaled * w[u]
+    for b in range(kernels, len(quadratic_b)):
+        u = branches.weight[b, c, 4]
+        linear[4] += u * linear_b[b]
+        quadratic[4, 4] += u * u * quadratic_b[b]
     for t in range(9):
         for u in range(9):
             linear[t] -= quadratic[t, u] * (state.mean[c, u] - state.origin[c])
@@ -228,19 +234,22 @@ def _branch_input_grad(x: np.ndarray, grad: np.ndarray, out: np.ndarray, relu: b
 @jit
 def _lag_input_grad(x: np.ndarray, grad: np.ndarray, out: np.ndarray, relu: bool, c: int,
                     q: np.ndarray, around: np.ndarray, kernel: np.ndarray, quadratic: np.ndarray,
-                    linear: np.ndarray, gx: np.ndarray, lay: Layout) -> None:
-    """``dp_o = kernel g_o + quadratic p_o + linear`` into channel c of gx, by lags."""
+                    linear: np.ndarray, flat: np.ndarray, lines: np.ndarray, gx: np.ndarray,
+                    lay: Layout) -> None:
+    """``dp_o = kernel g_o + quadratic p_o + linear`` into channel c of gx, by lags.
+
+    ``flat`` and ``lines`` are room to work in.
+    """
     kernels, offsets = np.empty((9, 5), x.dtype), np.empty(5, x.dtype)
     lag_kernels(quadratic, linear, kernels, offsets)
     back = lay.lead + lay.at[4] - lay.at
-    flat = np.empty(lay.mask.size, x.dtype)
     for first in range(0, x.shape[0], lay.images):
         images = min(lay.images, x.shape[0] - first)
         if images < x.shape[0]:  # not there any more
             gather(q, x, c, first, images, lay, 0)
             read_masked(around[lay.lead:], grad, out, c, first, images, relu, lay)
         correlate9(flat[:images * lay.period], around, back, kernel, offsets[0])
-        add_lag_grad(flat, q, images, kernels, offsets, quadratic, linear, lay)
+        add_lag_grad(flat, q, images, kernels, offsets, quadratic, linear, lines, lay)
         write_rows(gx, flat, c, first, images, False, lay)
 
 

@@ -150,34 +150,59 @@ def _add25(out: np.ndarray, q: np.ndarray, width: int, w: np.ndarray) -> None:
 
 
 @jit
+def _read_line(line: np.ndarray, q: np.ndarray, side: int, image: int, lay: Layout) -> None:
+    """The first or last row (side 0, 1), first or last column (2, 3) of an image."""
+    start = lay.lead + image * lay.period + lay.width + 1
+    if side < 2:
+        start += side * (lay.rows - 1) * lay.width
+        line[:] = q[start:start + line.size]
+    else:
+        start += (side - 2) * (lay.columns - 1)
+        for i in range(line.size):
+            line[i] = q[start + i * lay.width]
+
+
+@jit
+def _add_line(flat: np.ndarray, line: np.ndarray, side: int, image: int, lay: Layout) -> None:
+    """Add to what lies along o as :func:`_read_line` reads."""
+    start = image * lay.period
+    if side < 2:
+        start += side * (lay.rows - 1) * lay.width
+        target = flat[start:start + line.size]
+        for i in range(line.size):
+            target[i] += line[i]
+    else:
+        start += (side - 2) * (lay.columns - 1)
+        for i in range(line.size):
+            flat[start + i * lay.width] += line[i]
+
+
+@jit
 def add_lag_grad(flat: np.ndarray, q: np.ndarray, images: int, kernels: np.ndarray,
                  offsets: np.ndarray, quadratic: np.ndarray, linear: np.ndarray,
-                 lay: Layout) -> None:
+                 lines: np.ndarray, lay: Layout) -> None:
     """Add ``dp_o = quadratic p_o + linear``, summed into the inputs, to flat along o.
 
-    But for ``offsets[0]``, which flat has already.
+    But for ``offsets[0]``, which flat has already. ``lines`` (5, n), zeros at first, is room for
+    the borders of all images.
     """
-    n = images * lay.period
     of = flat.dtype.type
-    _add25(flat[:n], q[lay.lead - lay.width - 1:], lay.width, kernels)
-    line = np.zeros(lay.rows + 4, flat.dtype)
-    added = np.empty(lay.rows, flat.dtype)
-    for image in range(images):
-        for side in range(2):
-            row = image * lay.period + side * (lay.rows - 1) * lay.width
-            at = lay.lead + row + lay.width - 1
-            target = flat[row:row + lay.columns]
-            target += offsets[1 + side]
-            add_row5(target, q[at:at + lay.columns + 4], kernels[5 + side])
-            column = image * lay.period + side * (lay.columns - 1)
-            for i in range(lay.rows):
-                line[2 + i] = q[lay.lead + column + (i + 1) * lay.width + 1]
-            added[:] = offsets[3 + side]
-            add_row5(added, line, kernels[7 + side])
-            for i in range(lay.rows):
-                flat[column + i * lay.width] += added[i]
-            for other in range(2):
-                t = 8 - 6 * side - 2 * other
-                o = row + other * (lay.columns - 1)
-                value = q[lay.lead + o + lay.width + 1]
-                flat[o] += of(quadratic[t, t]) * value + of(linear[t])
+    _add25(flat[:images * lay.period], q[lay.lead - lay.width - 1:], lay.width, kernels)
+    for side in range(4):
+        length = lay.columns if side < 2 else lay.rows
+        line, added = lines[side], lines[4, :images * (length + 4)]
+        for image in range(images):  # four zeros apart
+            start = image * (length + 4)
+            _read_line(line[start + 2:start + 2 + length], q, side, image, lay)
+        added[:] = offsets[1 + side]
+        add_row5(added, line, kernels[5 + side])
+        for image in range(images):
+            start = image * (length + 4)
+            _add_line(flat, added[start:start + length], side, image, lay)
+    for corner in range(4):
+        t = 8 - 6 * (corner // 2) - 2 * (corner % 2)
+        at = corner // 2 * (lay.rows - 1) * lay.width + corner % 2 * (lay.columns - 1)
+        square, add = of(quadratic[t, t]), of(linear[t])
+        for image in range(images):
+            o = at + image * lay.period
+            flat[o] += square * q[lay.lead + o + lay.width + 1] + add
