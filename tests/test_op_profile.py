@@ -1,5 +1,7 @@
 """The profile by operator, and how many operators the engine calls."""
 
+from importlib.util import find_spec
+
 import pytest
 import torch
 
@@ -18,6 +20,9 @@ def test_operators_of_a_block(cfg, limit):
     calls = {row.operator: row.calls for row in rows}
     assert calls['convolution'] >= 1 and calls['convolution_backward'] == 1
     assert sum(calls.values()) <= limit
+    if find_spec('numba') is not None:
+        assert calls['taps.forward'] == calls['taps.backward'] == 1
+        assert summarise(rows)['compiled'] > 0
 
 
 def test_profile_adds_up():

@@ -1,9 +1,11 @@
 """Where a training step's time goes: CPU time by operator and size of the feature map."""
 
 import statistics
+import sys
 import time
 from collections import defaultdict
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from contextlib import contextmanager
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -48,6 +50,29 @@ class _Timer(TorchDispatchMode):
         return result
 
 
+@contextmanager
+def _timed_kernels(times: Dict[Tuple[str, str], List[float]]) -> Iterator[None]:
+    """Time the kernels that numba compiled, too: they are no operators of torch."""
+    from ..backbones.analytic.compiled import available
+
+    def timed(kernel: Callable, like: Tensor, *args: Any) -> None:
+        start = time.thread_time()
+        available.run(kernel, like, *args)
+        name = f'{kernel.__module__.rsplit(".", 1)[-1]}.{kernel.__name__}'
+        times[name, _size(like)].append(time.thread_time() - start)
+
+    users = [module for name, module in sys.modules.items()
+             if name.startswith('mobileone_mm.') and vars(module).get('run') is available.run
+             and module is not available]
+    for module in users:
+        module.run = timed  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        for module in users:
+            module.run = available.run  # type: ignore[attr-defined]
+
+
 def _size(*values: Any) -> str:
     """Height x width of the largest map, 'matrix' without one, 'small' below :data:`SMALL`."""
     largest: Optional[Tensor] = max((v for v in tree_leaves(values) if isinstance(v, Tensor)),
@@ -74,7 +99,8 @@ def profile_step(net: nn.Module, x: Tensor, rounds: int = 3) -> List[OpTime]:
         start = time.thread_time()
         _forward_backward(net, x)
         steps.append(time.thread_time() - start)
-        with _Timer() as timer:
+        timer = _Timer()
+        with timer, _timed_kernels(timer.times):
             _forward_backward(net, x)
         runs.append(timer.times)
     keys = runs[-1].keys()
@@ -94,12 +120,17 @@ def _forward_backward(net: nn.Module, x: Tensor) -> None:
 def summarise(rows: List[OpTime]) -> Dict[str, float]:
     """Milliseconds by kind.
 
-    Convolutions and matrix products, other passes over maps, operators on small tensors, calls.
+    Convolutions and matrix products, other passes over maps, kernels compiled by numba, operators
+    on small tensors, calls.
     """
-    kinds = dict.fromkeys(('products', 'passes', 'small', 'calls'), 0.)
+    kinds = dict.fromkeys(('products', 'passes', 'compiled', 'small', 'calls'), 0.)
     for row in rows:
-        if row.operator == '(calls)' or row.size == 'small':
-            kind = 'calls' if row.operator == '(calls)' else 'small'
+        if row.operator == '(calls)':
+            kind = 'calls'
+        elif '.' in row.operator:
+            kind = 'compiled'
+        elif row.size == 'small':
+            kind = 'small'
         else:
             kind = 'products' if row.operator in PRODUCTS else 'passes'
         kinds[kind] += row.milliseconds
