@@ -18,12 +18,19 @@ __all__ = ['backward', 'forward']
 
 
 @jit
+def _pad(q: np.ndarray, value: float) -> None:
+    """Have the padding hold a value; the first of q is padding."""
+    if q[0] != value:
+        q[:] = value
+
+
+@jit
 def _lag_moments(q: np.ndarray, x: np.ndarray, c: int, lay: Layout, mean: np.ndarray,
                  cov: np.ndarray) -> bool:
     """Mean (9,) and covariance (9, 9) of the patches by lags; not if the mean is large."""
     lags = np.zeros((3, 6))
     sums = 0.
-    q[:] = 0
+    _pad(q, x.dtype.type(0))
     for first in range(0, x.shape[0], lay.images):
         images = min(lay.images, x.shape[0] - first)
         gather(q, x, c, first, images, lay, 0)
@@ -48,7 +55,7 @@ def _patch_moments(q: np.ndarray, flat: np.ndarray, x: np.ndarray, c: int, lay: 
     shift = x.dtype.type(total(x[0, c].ravel()) / (x.shape[2] * x.shape[3]))
     mean[:] = 0
     cov[:] = 0
-    q[:] = -shift
+    _pad(q, -shift)
     for first in range(0, x.shape[0], lay.images):
         images = min(lay.images, x.shape[0] - first)
         gather(q, x, c, first, images, lay, shift)
@@ -111,7 +118,7 @@ def backward(x: np.ndarray, grad: np.ndarray, out: np.ndarray, relu: bool, branc
 
     Only the first ``kernels`` branches read more than the centre.
     """
-    q = np.empty(lay.size, x.dtype)
+    q = np.zeros(lay.size, x.dtype)
     # Zeros before and after let the gradient be read at outputs that are not there.
     around = np.zeros(lay.mask.size + 2 * lay.lead, x.dtype)
     g = around[lay.lead:lay.lead + lay.mask.size]
@@ -148,7 +155,7 @@ def _patch_dots(x: np.ndarray, grad: np.ndarray, out: np.ndarray, relu: bool, c:
     """``sum_o g_o (p_o - origin)``, (9,), and the sum of g, which is returned."""
     dots[:] = 0
     sums = 0.
-    q[:] = -origin
+    _pad(q, -origin)
     for first in range(0, x.shape[0], lay.images):
         images = min(lay.images, x.shape[0] - first)
         gather(q, x, c, first, images, lay, origin)
