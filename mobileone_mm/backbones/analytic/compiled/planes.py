@@ -91,9 +91,11 @@ def gather(q: np.ndarray, x: np.ndarray, c: int, first: int, images: int, lay: L
 def _place(row: int, column: int, image: int, lay: Layout) -> int:
     """Where an input is in q."""
     row, column = row + lay.pad, column + lay.pad
-    phase = row % lay.stride * lay.stride + column % lay.stride
-    return (lay.lead + (phase * lay.images + image) * lay.period + row // lay.stride * lay.width
-            + column // lay.stride)
+    if lay.stride == 1:
+        return lay.lead + image * lay.period + row * lay.width + column
+    phase = row % 2 * 2 + column % 2
+    return (lay.lead + (phase * lay.images + image) * lay.period + row // 2 * lay.width
+            + column // 2)
 
 
 @jit
