@@ -149,6 +149,14 @@ def backward(x: np.ndarray, grad: np.ndarray, out: np.ndarray, relu: bool, branc
 
 
 @jit
+def _load(q: np.ndarray, g: np.ndarray, x: np.ndarray, grad: np.ndarray, out: np.ndarray,
+          relu: bool, c: int, first: int, images: int, origin: float, lay: Layout) -> None:
+    """Inputs less ``origin`` into q, the gradient before the ReLU into g."""
+    gather(q, x, c, first, images, lay, origin)
+    read_masked(g, grad, out, c, first, images, relu, lay)
+
+
+@jit
 def _patch_dots(x: np.ndarray, grad: np.ndarray, out: np.ndarray, relu: bool, c: int,
                 origin: float, q: np.ndarray, g: np.ndarray, dots: np.ndarray,
                 lay: Layout) -> float:
@@ -158,8 +166,7 @@ def _patch_dots(x: np.ndarray, grad: np.ndarray, out: np.ndarray, relu: bool, c:
     _pad(q, -origin)
     for first in range(0, x.shape[0], lay.images):
         images = min(lay.images, x.shape[0] - first)
-        gather(q, x, c, first, images, lay, origin)
-        read_masked(g, grad, out, c, first, images, relu, lay)
+        _load(q, g, x, grad, out, relu, c, first, images, origin, lay)
         n = images * lay.period
         sums += exact_total(g[:n])
         for t in range(0, 9, 3):
@@ -217,8 +224,7 @@ def _branch_input_grad(x: np.ndarray, grad: np.ndarray, out: np.ndarray, relu: b
     for first in range(0, x.shape[0], lay.images):
         images = min(lay.images, x.shape[0] - first)
         if images < x.shape[0]:  # not there any more
-            gather(q, x, c, first, images, lay, origin)
-            read_masked(g, grad, out, c, first, images, relu, lay)
+            _load(q, g, x, grad, out, relu, c, first, images, origin, lay)
         n = images * lay.period
         y, gy, centre = flat[:n], g[:n], q[lay.at[4]:lay.at[4] + n]
         correlate9(y, q, lay.at, w, of(offset))
@@ -253,8 +259,7 @@ def _lag_input_grad(x: np.ndarray, grad: np.ndarray, out: np.ndarray, relu: bool
     for first in range(0, x.shape[0], lay.images):
         images = min(lay.images, x.shape[0] - first)
         if images < x.shape[0]:  # not there any more
-            gather(q, x, c, first, images, lay, 0)
-            read_masked(around[lay.lead:], grad, out, c, first, images, relu, lay)
+            _load(q, around[lay.lead:], x, grad, out, relu, c, first, images, x.dtype.type(0), lay)
         correlate9(flat[:images * lay.period], around, back, kernel, offsets[0])
         add_lag_grad(flat, q, images, kernels, offsets, quadratic, linear, lines, lay)
         write_rows(gx, flat, c, first, images, False, lay)
@@ -270,8 +275,7 @@ def _patch_input_grad(x: np.ndarray, grad: np.ndarray, out: np.ndarray, relu: bo
     for first in range(0, x.shape[0], lay.images):
         images = min(lay.images, x.shape[0] - first)
         if images < x.shape[0]:  # not there any more
-            gather(q, x, c, first, images, lay, origin)
-            read_masked(g, grad, out, c, first, images, relu, lay)
+            _load(q, g, x, grad, out, relu, c, first, images, origin, lay)
         n = images * lay.period
         gq[:] = 0
         for t in range(9):
