@@ -4,7 +4,7 @@ import sys
 
 import pytest
 import torch
-from engine_utils import randomise, run, set_engine
+from engine_utils import assert_same, both, randomise, run, set_engine
 
 from mobileone_mm.backbones import MobileOneBlock
 from mobileone_mm.backbones.analytic.compiled import available
@@ -45,6 +45,24 @@ def test_threads_share_the_channels(cfg, k, two_threads, monkeypatch):
     for name, value in alone.items():
         # What kernels compute is the same to the bit; torch's products are split otherwise.
         torch.testing.assert_close(shared[name], value, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize('k', [1, 2])
+@pytest.mark.parametrize('offset', [0, 5])
+@pytest.mark.parametrize('cfg, elements', [
+    (dict(), 336), (dict(), 100), (dict(stride=2), 100), (dict(dilation=2), 400)])
+def test_more_planes_than_a_group(cfg, elements, offset, k, monkeypatch):
+    """The passes reload what is not in the cache any more; the last group is smaller."""
+    pytest.importorskip('numba')
+    from mobileone_mm.backbones.analytic import engine
+    from mobileone_mm.backbones.analytic.compiled import planes
+    monkeypatch.setattr(engine, 'LARGE_MAP', (0, 0))
+    monkeypatch.setattr(planes, 'GROUP_ELEMENTS', elements)
+    planes.layout.cache_clear()
+    block = MobileOneBlock(3, 3, 3, groups=3, num_conv_branches=k, **cfg).double()
+    x = torch.randn(5, 3, 9, 11, dtype=torch.float64) + offset
+    assert_same(both(randomise(block), x), block, 1e-9)
+    planes.layout.cache_clear()
 
 
 @pytest.mark.parametrize('policy, k, name', [
