@@ -1,4 +1,4 @@
-# make demo    trains, folds and pictures a small detector, from nothing (15 minutes on two cores)
+# make demo    trains, folds and pictures a small detector, from nothing (6 minutes on two cores)
 # make test    runs the tests; both make .venv first, or again when requirements/ has changed
 # Other targets: demo-seg, coverage, test-compiled, test-deploy, test-package, docs, lint, lock, clean.
 # PYTHON=... picks a Python from 3.9 to 3.13, WORKERS=... how many processes, of one thread, share
