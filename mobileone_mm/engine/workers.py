@@ -4,7 +4,7 @@ import os
 import signal
 import threading
 from functools import partial
-from typing import Callable, Optional
+from typing import Any, Callable, Optional
 
 from torch.utils.data import DataLoader
 
@@ -31,12 +31,23 @@ def shield_workers(loader: DataLoader) -> None:
     """
     if not isinstance(loader.worker_init_fn, partial) or loader.worker_init_fn.func is not _start:
         loader.worker_init_fn = partial(_start, loader.worker_init_fn)
+        if hasattr(signal, 'sigwaitinfo'):  # not on macOS and Windows
+            loader._get_iterator = partial(_with_sigterm_blocked, loader._get_iterator)
+
+
+def _with_sigterm_blocked(make: Callable) -> Any:
+    """Workers begin as the main process is: they must not die before they call :func:`_start`."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        return make()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _start(then: Optional[Callable[[int], None]], worker_id: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(signal, 'sigwaitinfo'):  # not on macOS and Windows
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    if hasattr(signal, 'sigwaitinfo'):
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # if it is not yet
         threading.Thread(target=_obey_parent, args=(os.getppid(), ), daemon=True).start()
     if then is not None:
         then(worker_id)
