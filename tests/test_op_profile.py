@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from mobileone_mm.backbones import MobileOneBlock
+from mobileone_mm.backbones.analytic.compiled import has_cores_to_itself
 from mobileone_mm.benchmark.op_profile import format_profile, profile_step, summarise
 
 
@@ -20,7 +21,7 @@ def test_operators_of_a_block(cfg, limit):
     calls = {row.operator: row.calls for row in rows}
     assert calls['convolution'] >= 1 and calls['convolution_backward'] == 1
     assert sum(calls.values()) <= limit
-    if find_spec('numba') is not None:
+    if find_spec('numba') is not None and has_cores_to_itself():
         assert calls['taps.forward'] == calls['taps.backward'] == 1
         assert summarise(rows)['compiled'] > 0
 

@@ -9,6 +9,7 @@ output o reads.
 
 import numpy as np
 
+from ....reparam.moments import MAX_OFFSET_SQUARED
 from .channel_fold import Branches, Grads, State, fold, fold_backward
 from .jit import add_scaled, correlate9, dots3, exact_total, jit, total
 from .lags import add_lag_grad, add_lags, lag_kernels, lag_moments
@@ -83,7 +84,7 @@ def _patch_moments(q: np.ndarray, flat: np.ndarray, x: np.ndarray, c: int, lay: 
 @jit
 def _is_small(mean: float, var: float) -> bool:
     """Up to this square of mean over deviation, raw sums of squares lose less than a digit."""
-    return mean * mean <= 4 * var
+    return mean * mean <= MAX_OFFSET_SQUARED * var
 
 
 @jit

@@ -9,7 +9,8 @@ from typing import Any, Callable
 import numba
 import numpy as np
 
-__all__ = ['add_row5', 'add_scaled', 'correlate9', 'dots3', 'exact_total', 'jit', 'total']
+__all__ = ['add_row5', 'add_scaled', 'correlate9', 'dots3', 'exact_total', 'jit', 'mask_grad',
+           'total']
 
 
 def jit(function: Callable) -> Any:
@@ -48,6 +49,17 @@ def dots3(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray) -> tuple:
         s1 += a[i] * c[i]
         s2 += a[i] * d[i]
     return s0, s1, s2
+
+
+@jit
+def mask_grad(to: np.ndarray, grad: np.ndarray, out: np.ndarray, relu: bool) -> None:
+    """``to = grad``, zero where ``relu`` cut ``out`` off; all (n,)."""
+    if relu:
+        for i in range(to.size):
+            to[i] = 0 if out[i] <= 0 else grad[i]
+    else:
+        for i in range(to.size):
+            to[i] = grad[i]
 
 
 @jit

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ....reparam.moments import ConvShape
-from .jit import jit
+from .jit import jit, mask_grad
 
 __all__ = ['Layout', 'gather', 'layout', 'read_masked', 'scatter', 'write_rows']
 
@@ -139,12 +139,5 @@ def read_masked(flat: np.ndarray, grad: np.ndarray, y: np.ndarray, c: int, first
     for image in range(images):
         plane, cut, start = grad[first + image, c], y[first + image, c], image * lay.period
         for row in range(plane.shape[0]):
-            target, source = flat[start:start + plane.shape[1]], plane[row]
-            if relu:
-                out = cut[row]
-                for i in range(target.size):
-                    target[i] = 0 if out[i] <= 0 else source[i]
-            else:
-                for i in range(target.size):
-                    target[i] = source[i]
+            mask_grad(flat[start:start + plane.shape[1]], plane[row], cut[row], relu)
             start += lay.width

@@ -1,4 +1,4 @@
-"""Blocks of one pointwise convolution: ``out = kernel_y y + kernel_x x + bias``, y = W x given.
+"""Blocks of one convolution y = W x, which torch computes: ``kernel_y y + kernel_x x + bias``.
 
 Each channel is read from memory once: its sums, the fold of its branches and what follows from that
 come one after the other while its planes are in the cache. Each kernel handles the channels ``lo``
@@ -10,9 +10,9 @@ Shapes: maps y, x, grad, out (B, C, H * W).
 import numpy as np
 
 from .channel_fold import Branches, Grads, State, fold, fold_backward
-from .jit import exact_total, jit, total
+from .jit import exact_total, jit, mask_grad, total
 
-__all__ = ['backward', 'channel_moments', 'forward', 'mask_grad', 'masked_grad', 'moments']
+__all__ = ['backward', 'channel_moments', 'forward', 'masked_grad', 'moments']
 
 
 @jit
@@ -48,7 +48,8 @@ def forward(y: np.ndarray, x: np.ndarray, branches: Branches, state: State, relu
     mean, cov = np.zeros(2), np.zeros((2, 2))
     for c in range(lo, hi):
         mean[0], cov[0, 0] = moments(y, c)
-        mean[1], cov[1, 1] = moments(x, c)
+        if len(branches.eps) > 1:  # else nothing reads x
+            mean[1], cov[1, 1] = moments(x, c)
         fold(c, branches, mean, cov, state)
         sy, sx = state.kernel[c, 0], state.kernel[c, 1]
         my, mx = x.dtype.type(mean[0]), x.dtype.type(mean[1])
@@ -63,17 +64,6 @@ def forward(y: np.ndarray, x: np.ndarray, branches: Branches, state: State, relu
             else:
                 for i in range(to.size):
                     to[i] = sy * (u[i] - my) + sx * (v[i] - mx) + offset
-
-
-@jit
-def mask_grad(to: np.ndarray, grad: np.ndarray, out: np.ndarray, relu: bool) -> None:
-    """``to = grad``, zero where ``relu`` cut ``out`` off; all (n,)."""
-    if relu:
-        for i in range(to.size):
-            to[i] = 0 if out[i] <= 0 else grad[i]
-    else:
-        for i in range(to.size):
-            to[i] = grad[i]
 
 
 @jit
