@@ -32,14 +32,14 @@ coverage: env-deploy
 
 # With mmcv's compiled ops in place of the package's own: the tests of these ops and of all that
 # stands on mmdet and mmseg. The others call no op; `make test-compiled COMPILED_TESTS=` runs all.
-COMPILED_TESTS := $(addprefix tests/,ops detection segmentation tools deploy export \
-    test_import_isolation.py test_tutorial.py)
+COMPILED_TESTS := $(addprefix tests/,utils detection segmentation commands folding export datasets \
+    engine test_import_isolation.py test_tutorial.py)
 test-compiled: env-compiled
 	OMP_NUM_THREADS=1 .venv-compiled/bin/python $(PYTEST) $(COMPILED_TESTS)
 
 # What needs the runtimes that models are exported to.
 test-deploy: env-deploy
-	OMP_NUM_THREADS=1 .venv-deploy/bin/python $(PYTEST) tests/export
+	OMP_NUM_THREADS=1 .venv-deploy/bin/python $(PYTEST) tests/export tests/commands/test_predict.py
 
 # The wheel and the sdist as users of openmim get them: built, installed and used away from here.
 test-package: env-package

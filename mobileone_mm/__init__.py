@@ -5,17 +5,19 @@ OpenMMLab library finds ``type='MobileOne'``. It never imports mmdet or mmseg: t
 them live in :mod:`mobileone_mm.detection` and :mod:`mobileone_mm.segmentation`.
 """
 
-from .compat import allow_mmengine_checkpoints, find_forks
-from .ops import install_ops_fallback
+from .utils.compat import allow_mmengine_checkpoints, find_forks
+from .utils.mmcv_ops import install_ops_fallback
+from .utils.old_paths import keep_old_paths
 
 # Before anything imports mmdet.models or mmseg.models: both import mmcv.ops, hence mmcv._ext.
 install_ops_fallback()
 allow_mmengine_checkpoints()
 find_forks()
+keep_old_paths()
 
 from .backbones import MobileOne, MobileOneBlock  # noqa: E402
 from .engine import ResumableEpochLoop  # noqa: E402
-from .hooks import ReparameterizeHook  # noqa: E402
+from .engine.hooks import ReparameterizeHook  # noqa: E402
 from .version import __version__  # noqa: E402
 
 __all__ = ['MobileOne', 'MobileOneBlock', 'ReparameterizeHook', 'ResumableEpochLoop', '__version__']

@@ -1,5 +1,7 @@
 """Fixtures shared by all tests."""
 
+import runpy
+import sys
 from pathlib import Path
 
 import pytest
@@ -58,3 +60,15 @@ def randomize():
                         bn.bias.normal_()
         return module
     return apply
+
+
+@pytest.fixture
+def run_tool(monkeypatch, pytestconfig):
+    """A function that runs tools/NAME.py with arguments, in this process; returns its status."""
+    def run(name, *arguments):
+        script = str(pytestconfig.rootpath / 'tools' / f'{name}.py')
+        monkeypatch.setattr(sys, 'argv', [script, *map(str, arguments)])
+        with pytest.raises(SystemExit) as status:
+            runpy.run_path(script, run_name='__main__')
+        return status.value.code
+    return run

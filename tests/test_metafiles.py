@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 from mmengine.config import Config
+from paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 # arXiv 2206.04040, Tables 9 and 11, by config; S0 on COCO is not reported.
 PAPER = {
     'top-1 of the paper': {

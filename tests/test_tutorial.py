@@ -4,13 +4,12 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from paths import ROOT
 
 pytest.importorskip('mmdet')
 
-ROOT = Path(__file__).resolve().parents[1]
 CHECKS = """
 from pathlib import Path
 assert difference < 2e-6 and numbers[1] < numbers[0] and inferencer.model.backbone.deploy

@@ -13,11 +13,12 @@ from typing import List, Optional
 
 from mmengine.config import DictAction
 
-from mobileone_mm.ablation import VARIANTS, run_ablation
-from mobileone_mm.ablation_report import draw_ablation, summarize, table
-from mobileone_mm.cli import main, read_config, train
-from mobileone_mm.fileio import atomic_path
-from mobileone_mm.preflight import check_data
+from mobileone_mm.commands.ablation import VARIANTS, run_ablation
+from mobileone_mm.commands.ablation_report import draw_ablation, summarize, table
+from mobileone_mm.commands.train_test import main, train
+from mobileone_mm.datasets.preflight import check_data
+from mobileone_mm.utils.configs import read_config
+from mobileone_mm.utils.fileio import atomic_path
 
 
 def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:

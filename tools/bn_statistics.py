@@ -10,16 +10,17 @@ from typing import List, Optional
 
 from mmengine.config import DictAction
 
-from mobileone_mm.batch_norm import (
+from mobileone_mm.commands.bn_statistics import (
     TrainingBatches,
     measure_gap,
     rank_shifts,
     statistics,
     write_reestimated,
 )
-from mobileone_mm.cli import main, read_config
-from mobileone_mm.deploy_files import build_model, load_weights
-from mobileone_mm.preflight import check_data
+from mobileone_mm.commands.train_test import main
+from mobileone_mm.datasets.preflight import check_data
+from mobileone_mm.folding.models import build_model, load_weights
+from mobileone_mm.utils.configs import read_config
 
 
 def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:

@@ -8,7 +8,7 @@
 import argparse
 import sys
 
-from mobileone_mm.cli import main
+from mobileone_mm.commands.train_test import main
 from mobileone_mm.datasets.custom_coco import BASES, read_split, write_custom_config
 
 

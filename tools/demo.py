@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from mobileone_mm.demo import TASKS, run_demo
+from mobileone_mm.commands.demo import TASKS, run_demo
 
 
 def parse_args() -> argparse.Namespace:

@@ -8,10 +8,10 @@ import sys
 
 from mmengine.config import DictAction
 
-from mobileone_mm.checkpoints import CheckpointError
 from mobileone_mm.export import FORMATS, ExportError
 from mobileone_mm.export.pipeline import export_model
-from mobileone_mm.preflight import PreflightError
+from mobileone_mm.utils.checkpoint_files import CheckpointError
+from mobileone_mm.utils.libraries import PreflightError
 
 
 def parse_args() -> argparse.Namespace:

@@ -2,8 +2,8 @@
 import argparse
 import sys
 
-from mobileone_mm.datasets.layouts import LAYOUTS
-from mobileone_mm.datasets.shapes import make_shapes
+from mobileone_mm.datasets.drawn.layouts import LAYOUTS
+from mobileone_mm.datasets.drawn.shapes import make_shapes
 
 
 def parse_args() -> argparse.Namespace:

@@ -11,8 +11,9 @@ from typing import List, Optional
 from mmengine.config import DictAction
 from mmengine.logging import MMLogger
 
-from mobileone_mm.cli import main, read_config
-from mobileone_mm.schedule import draw_schedule, iterations_per_epoch, simulate
+from mobileone_mm.commands.plot_schedule import draw_schedule, iterations_per_epoch, simulate
+from mobileone_mm.commands.train_test import main
+from mobileone_mm.utils.configs import read_config
 
 
 def run(argv: Optional[List[str]] = None) -> None:

@@ -6,10 +6,10 @@
 import argparse
 import sys
 
-from mobileone_mm.checkpoints import CheckpointError
+from mobileone_mm.commands.predict import Predictor, predict
 from mobileone_mm.export import ExportError
-from mobileone_mm.export.predict import Predictor, predict
-from mobileone_mm.preflight import PreflightError
+from mobileone_mm.utils.checkpoint_files import CheckpointError
+from mobileone_mm.utils.libraries import PreflightError
 
 
 def parse_args() -> argparse.Namespace:

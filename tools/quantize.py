@@ -8,11 +8,11 @@ import sys
 
 from mmengine.config import DictAction
 
-from mobileone_mm.checkpoints import CheckpointError
-from mobileone_mm.cli import test
+from mobileone_mm.commands.train_test import test
 from mobileone_mm.export import ExportError
-from mobileone_mm.export.int8 import BACKENDS, quantize_model
-from mobileone_mm.preflight import PreflightError
+from mobileone_mm.export.int8.quantize import BACKENDS, quantize_model
+from mobileone_mm.utils.checkpoint_files import CheckpointError
+from mobileone_mm.utils.libraries import PreflightError
 
 
 def parse_args() -> argparse.Namespace:

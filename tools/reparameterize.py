@@ -9,9 +9,10 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 from torch import nn
 
-from mobileone_mm.checkpoints import CheckpointError
-from mobileone_mm.deploy_files import build_model, check_loads, deploy_config, write_deployed
-from mobileone_mm.verify import FoldingError, verify_folding, verify_on_batch
+from mobileone_mm.folding.deployed_files import check_loads, deploy_config, write_deployed
+from mobileone_mm.folding.models import build_model
+from mobileone_mm.folding.verify import FoldingError, verify_folding, verify_on_batch
+from mobileone_mm.utils.checkpoint_files import CheckpointError
 
 
 def parse_args() -> argparse.Namespace:

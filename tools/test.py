@@ -5,7 +5,7 @@
 
 import sys
 
-from mobileone_mm.cli import main, test
+from mobileone_mm.commands.train_test import main, test
 
 if __name__ == '__main__':
     sys.exit(main(test))

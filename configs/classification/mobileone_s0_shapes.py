@@ -4,8 +4,6 @@ Not a recipe of the paper: it shows all of its parts at work, progressive learni
 Every value is our choice.
 """
 _base_ = './_base_/mobileone_in1k.py'
-custom_imports = dict(
-    imports=['mobileone_mm', 'mobileone_mm.initializers'], allow_failed_imports=False)
 
 data_root = 'data/shapes/imagenet'
 classes = ('circle', 'cross', 'ring', 'square', 'star', 'triangle')  # as folders are sorted

@@ -4,8 +4,6 @@ Not a recipe of the paper: it shows that training works where there are neither 
 weights. Every value is our choice. Data: `data/bccd` with train, val and annotations.
 """
 _base_ = './_base_/ssdlite_coco.py'
-custom_imports = dict(
-    imports=['mobileone_mm.detection', 'mobileone_mm.initializers'], allow_failed_imports=False)
 
 data_root = 'data/bccd/'
 metainfo = dict(classes=('RBC', 'WBC', 'Platelets'))

@@ -4,8 +4,6 @@ Not a recipe of the paper: the schedule and sizes are cut down for `make demo`, 
 choice. Compare ssdlite_mobileone_s0_coco.py.
 """
 _base_ = './_base_/ssdlite_coco.py'
-custom_imports = dict(
-    imports=['mobileone_mm.detection', 'mobileone_mm.initializers'], allow_failed_imports=False)
 
 norm_cfg = dict(type='BN', momentum=0.1)  # a few hundred iterations are too few for 0.03
 model = dict(

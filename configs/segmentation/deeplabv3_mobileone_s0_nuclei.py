@@ -5,8 +5,6 @@ weights. Every value is our choice. Data: `data/nuclei` with img_dir/{train,val}
 ann_dir/{train,val}/*.png, whose labels are 0 (background) and 1 (nucleus).
 """
 _base_ = './_base_/deeplabv3.py'
-custom_imports = dict(
-    imports=['mobileone_mm.segmentation', 'mobileone_mm.initializers'], allow_failed_imports=False)
 
 model = dict(
     data_preprocessor=dict(size=(128, 128)),

@@ -4,9 +4,6 @@ Not a recipe of the paper: sizes and schedule are cut down for `make demo-seg`, 
 Compare deeplabv3_mobileone_s0_voc12aug.py.
 """
 _base_ = './_base_/deeplabv3_voc12aug.py'
-custom_imports = dict(
-    imports=['mobileone_mm.segmentation', 'mobileone_mm.initializers'],
-    allow_failed_imports=False)
 
 # The shapes stand in for the first six object classes; the others do not occur.
 metainfo = dict(

@@ -7,7 +7,9 @@ import torch
 from mmcv.cnn import build_activation_layer, build_norm_layer
 from torch import Tensor, nn
 
-from ..reparam import (
+from ..branches import analytic_forward, check_branch_engine
+from ..branches.subsampled_conv import SubsampledPointwiseConv2d
+from ..folding import (
     KernelBias,
     bn_scale_shift,
     fold_conv_bn,
@@ -15,9 +17,7 @@ from ..reparam import (
     pad_kernel,
     sum_branches,
 )
-from .analytic import analytic_forward, check_branch_engine
 from .squeeze_excite import SqueezeExcite
-from .subsampled_conv import SubsampledPointwiseConv2d
 
 HALF_DTYPES = (torch.float16, torch.bfloat16)
 
@@ -45,7 +45,7 @@ class MobileOneBlock(nn.Module):
         deploy: Build the folded form. Defaults to False.
         branch_engine: How the branches are computed, not what: ``'textbook'`` one by one,
             ``'analytic'`` folded by the batch's statistics or fused
-            (:mod:`mobileone_mm.backbones.analytic`), ``'auto'``, the default, the faster of both.
+            (:mod:`mobileone_mm.branches`), ``'auto'``, the default, the faster of both.
 
     Raises:
         ValueError: ``kernel_size`` is even, the skip branch is asked for where input and output

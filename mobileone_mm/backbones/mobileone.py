@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-from ..archs import NUM_STAGES, MobileOneArch, resolve_arch
-from ..checkpoints import check_form, load_pretrained
+from .archs import NUM_STAGES, MobileOneArch, resolve_arch
 from .block import MobileOneBlock
+from .checkpoint_names import check_form
+from .pretrained import load_pretrained
 
 # output_stride -> (stride, dilation of the blocks behind the first) of the four stages.
 STAGE_STRIDES: Dict[int, Tuple[Tuple[int, int], ...]] = {
@@ -28,10 +29,11 @@ class MobileOne(BaseModule):
     """MobileOne: over-parameterised in training, a plain stack of convolutions once folded.
 
     Follows the released weights where they differ from the paper's Table 7 (see
-    :mod:`mobileone_mm.archs`); parameters carry Apple's names.
+    :mod:`mobileone_mm.backbones.archs`); parameters carry Apple's names.
 
     Args:
-        arch: ``'s0'`` ... ``'s4'`` or a dict of :class:`~mobileone_mm.archs.MobileOneArch` fields.
+        arch: ``'s0'`` ... ``'s4'`` or a dict of
+            :class:`~mobileone_mm.backbones.archs.MobileOneArch` fields.
         in_channels: Channels of the image. Defaults to 3.
         out_indices: Which stages to return, in this order: 0 to 3 are strides 4, 8, 16 and 32;
             negative ones count from the end. Defaults to (3, ).
@@ -51,7 +53,7 @@ class MobileOne(BaseModule):
             faster of both in each block and call.
         init_cfg: Initialization config. ``dict(type='Pretrained', checkpoint=path_or_url)`` reads
             the files of Apple, mmpretrain, timm and cvnets; see
-            :func:`mobileone_mm.checkpoints.load_pretrained` for its options.
+            :func:`mobileone_mm.backbones.pretrained.load_pretrained` for its options.
 
     Attributes:
         out_channels (tuple[int]): Channels of each returned map.

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..reparam import KernelBias, bn_scale_shift
+from ..folding import KernelBias, bn_scale_shift
 from .block import MobileOneBlock
 
 __all__ = ['match_batch_statistics', 'unfold']

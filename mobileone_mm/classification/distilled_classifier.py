@@ -9,7 +9,7 @@ from mmpretrain.models import ImageClassifier
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
-from ..deploy_files import load_weights
+from ..folding.models import load_weights
 
 __all__ = ['DistilledClassifier', 'distillation_loss']
 

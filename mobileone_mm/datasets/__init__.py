@@ -1,1 +1,1 @@
-"""The embedded data set of drawn shapes; see :func:`mobileone_mm.datasets.shapes.make_shapes`."""
+"""Data sets: drawn ones, public ones, and a user's own."""

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any, Dict, List, Union
 
-from ..fileio import atomic_path
+from ..utils.fileio import atomic_path
 
 __all__ = ['SubsetError', 'write_easy_subset']
 

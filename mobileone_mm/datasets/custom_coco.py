@@ -9,10 +9,11 @@ from typing import Any, Dict, FrozenSet, List, Optional, Union
 from mmengine.config import Config
 from mmengine.utils import import_modules_from_strings
 
-from ..config_directory import config_directory
-from ..fileio import atomic_path
-from ..preflight import PreflightError, check_data, check_library
-from ..preflight.coco import read_annotations
+from ..utils.configs import config_directory
+from ..utils.fileio import atomic_path
+from ..utils.libraries import PreflightError, check_library
+from .preflight import check_data
+from .preflight.coco import read_annotations
 
 __all__ = ['CocoSplit', 'read_split', 'write_custom_config']
 
@@ -74,8 +75,6 @@ optim_wrapper = dict(
     optimizer=dict(_delete_=True, type='AdamW', lr=2e-3, weight_decay=0.01),
     clip_grad=dict(max_norm=35))"""
 SCRATCH_IMPORTS = """\
-custom_imports = dict(
-    imports=['mobileone_mm.detection', 'mobileone_mm.initializers'], allow_failed_imports=False)
 """
 SCRATCH_INIT = """\
     backbone=dict(

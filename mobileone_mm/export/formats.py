@@ -16,10 +16,10 @@ class Format:
 
     Attributes:
         name: As on the command line.
-        module: Module of this package that has ``export(job)``.
+        module: Module of :mod:`.backends` that has ``export(job)``.
         suffix: Of the file (or directory) that it writes.
-        runtime: What :func:`mobileone_mm.export.runtimes.load_runtime` runs it with; empty where
-            nothing on Linux with a CPU can.
+        runtime: What :func:`~mobileone_mm.export.running.runtimes.load_runtime` runs it with;
+            empty where nothing on Linux with a CPU can.
         extra: The pip extra that brings ``packages``.
         packages: Modules that exporting imports.
         dynamic: Which of :data:`DYNAMIC` it supports.

@@ -18,8 +18,8 @@ from mmdeploy.core import FUNCTION_REWRITER
 from mmdeploy.core.rewriters import function_rewriter, rewriter_utils
 from torch import Tensor
 
-from .graphs import at_most, level_predictions
-from .onnx import torchscript_exporter
+from .graphs.models import at_most, level_predictions
+from .graphs.trace import torchscript_exporter
 
 # mmdeploy imports packages by exec() within a function and looks for them by eval(), which from
 # Python 3.13 on sees such names among the module's alone.

@@ -15,15 +15,17 @@ import torch
 from mmengine.config import Config
 from torch import nn
 
-from ..checkpoints import is_folded
-from ..cli import read_config
-from ..deploy import holds_unfolded, reparameterize
-from ..deploy_files import build_model, deploy_config, load_weights
+from ..folding.deployed_files import deploy_config
+from ..folding.models import build_model, load_weights
+from ..folding.reparameterize import holds_unfolded, reparameterize
+from ..utils.checkpoint_files import is_folded
+from ..utils.configs import read_config
+from ..utils.libraries import TASKS
 from .errors import ExportError, ParityError
-from .exported_model import ExportedModel
 from .formats import check_options, require
-from .job import TASKS, ExportJob
+from .job import ExportJob
 from .parity import FLOAT16, FLOAT32, Parity, compare
+from .running.exported_model import ExportedModel
 from .samples import Samples, list_pictures, read_picture
 
 LATENCY_RUNS = 20
@@ -102,7 +104,7 @@ def export_model(config: Union[str, Path], checkpoint: Union[str, Path], backend
             image=example.expand(batch_size, -1, -1, -1).contiguous(),
             out=folder / f'{name}{chosen.suffix}', half=half, dynamic=list(dynamic),
             classes=samples.classes, source=str(pictures[0]))
-        path = import_module(f'.{chosen.module}', __package__).export(job)
+        path = import_module(f'.backends.{chosen.module}', __package__).export(job)
         shutil.rmtree(folder / 'folded')
         result = Exported(path, _bytes(folder))
         job.cfg.dump(folder / f'{name}.py')

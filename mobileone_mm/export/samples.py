@@ -8,8 +8,8 @@ import numpy as np
 from mmcv.transforms import Compose
 from mmengine.config import Config
 
+from ..utils.libraries import TASKS, class_names
 from .errors import ExportError
-from .job import TASKS, class_names
 
 PICTURES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
 

@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from mobileone_mm import MobileOne
+from mobileone_mm.backbones.checkpoint_names import to_apple_names
 from mobileone_mm.backbones.unfold import match_batch_statistics
-from mobileone_mm.checkpoints import CheckpointError, is_folded, to_apple_names, unwrap
+from mobileone_mm.utils.checkpoint_files import CheckpointError, is_folded, unwrap
 
 S4_LIKE = dict(width_factor=(0.25, 0.25, 0.25, 0.25), num_conv_branches=(2, 2, 2, 2),
                num_blocks=(1, 2, 3, 1), num_se_blocks=(0, 0, 1, 1))

@@ -10,7 +10,7 @@ from mmengine.registry import MODELS
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mobileone_mm import MobileOne, MobileOneBlock
-from mobileone_mm.archs import ARCHS, resolve_arch
+from mobileone_mm.backbones.archs import ARCHS, resolve_arch
 
 # Parameters of the released classifiers, unfolded and folded; MFLOPs at 224 px (paper, Table 9).
 SIZES = {

@@ -1,22 +1,23 @@
 """The ImageNet recipe in mmpretrain holds what the paper says, and starts the other tasks."""
 
 import pickle
-from pathlib import Path
 
 import pytest
 import torch
 from mmengine.config import Config
+from paths import ROOT
 from torchvision_stub import import_mmpretrain
 
 import mobileone_mm
-from mobileone_mm.archs import ARCHS
-from mobileone_mm.cli import train
-from mobileone_mm.datasets.shapes import make_shapes
-from mobileone_mm.deploy_files import build_model
-from mobileone_mm.preflight import PreflightError, check_data, check_library
+from mobileone_mm.backbones.archs import ARCHS
+from mobileone_mm.commands.train_test import train
+from mobileone_mm.datasets.drawn.shapes import make_shapes
+from mobileone_mm.datasets.preflight import check_data
+from mobileone_mm.folding.models import build_model
+from mobileone_mm.utils.libraries import PreflightError, check_library
 
 mmpretrain = import_mmpretrain()
-CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
+CONFIGS = ROOT / 'configs'
 FOLDER = CONFIGS / 'classification'
 PARAMETERS = dict(s0=5_293_272, s1=4_825_192, s2=7_884_648, s3=10_170_600, s4=14_951_248)
 
@@ -48,7 +49,7 @@ def test_recipe(arch):
 
 
 def test_randaugment_grows_with_the_stages():
-    from mobileone_mm.hooks import ProgressiveLearningHook
+    from mobileone_mm.engine.hooks import ProgressiveLearningHook
     cfg = config('s2_randaugment_in1k')
     hook = dict(cfg.default_hooks.progressive)
     assert hook.pop('type') == 'ProgressiveLearningHook'
@@ -109,7 +110,7 @@ def test_folded_files_are_written(trained):
 
 def test_pictures_and_predictions(trained, data, tmp_path):
     results = tmp_path / 'out.pkl'
-    mobileone_mm.cli.test([
+    mobileone_mm.commands.train_test.test([
         str(trained.parent / 'config.py'), str(trained), '--work-dir', str(tmp_path),
         '--show-dir', str(tmp_path / 'drawn'), '--out', str(results), '--cfg-options',
         f'data_root={data}', 'model.backbone.num_conv_branches=1', 'log_level=ERROR',

@@ -8,8 +8,9 @@ from mmengine.config import Config
 from torch.nn import functional as F
 from torchvision_stub import import_mmpretrain
 
-from mobileone_mm.checkpoints import CheckpointError
-from mobileone_mm.deploy_files import build_model, deploy_config
+from mobileone_mm.folding.deployed_files import deploy_config
+from mobileone_mm.folding.models import build_model
+from mobileone_mm.utils.checkpoint_files import CheckpointError
 
 import_mmpretrain()
 from mobileone_mm.classification import DistilledClassifier  # noqa: E402

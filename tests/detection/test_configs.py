@@ -1,8 +1,8 @@
 """Every COCO config builds, and holds what the paper states."""
 
-from pathlib import Path
 
 import pytest
+from paths import ROOT
 
 pytest.importorskip('mmdet')
 
@@ -11,7 +11,7 @@ from mmdet.registry import MODELS  # noqa: E402
 from mmengine.config import Config  # noqa: E402
 from mmengine.registry import init_default_scope  # noqa: E402
 
-CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'detection'
+CONFIGS = ROOT / 'configs' / 'detection'
 
 
 @pytest.mark.parametrize('arch', ['s0', 's1', 's2', 's3', 's4'])
@@ -25,7 +25,7 @@ def test_config(arch):
     cfg.model.backbone.init_cfg = None
     init_default_scope('mmdet')
     model = MODELS.build(cfg.model)
-    assert model.backbone.arch == mobileone_mm.archs.ARCHS[arch]
+    assert model.backbone.arch == mobileone_mm.backbones.archs.ARCHS[arch]
     assert model.backbone.out_strides == (16, 32)
     assert tuple(cfg.model.neck.in_channels) == model.backbone.out_channels
     assert cfg.model.neck.out_channels == cfg.model.bbox_head.in_channels

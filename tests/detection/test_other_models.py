@@ -14,8 +14,8 @@ from mmdet.registry import MODELS  # noqa: E402
 from mmdet.testing import demo_mm_inputs  # noqa: E402
 from mmengine.registry import init_default_scope  # noqa: E402
 
-from mobileone_mm.deploy import reparameterize  # noqa: E402
-from mobileone_mm.verify import FoldingError, verify_on_batch  # noqa: E402
+from mobileone_mm.folding.reparameterize import reparameterize  # noqa: E402
+from mobileone_mm.folding.verify import FoldingError, verify_on_batch  # noqa: E402
 
 CONFIGS = doc_configs('mmdet')
 

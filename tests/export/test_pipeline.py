@@ -10,14 +10,12 @@ import torch
 for _name in ('mmdet', 'mmseg', 'onnx', 'onnxruntime'):
     pytest.importorskip(_name, reason=f'needs {_name} (make test-deploy)')
 
-from mobileone_mm.checkpoints import CheckpointError  # noqa: E402
-from mobileone_mm.deploy_files import build_model, write_deployed  # noqa: E402
-from mobileone_mm.export import (  # noqa: E402
-    ExportError,
-    ParityError,
-    onnx_format,  # noqa: E402
-)
+from mobileone_mm.export import ExportError, ParityError  # noqa: E402
+from mobileone_mm.export.backends import onnx_format  # noqa: E402
 from mobileone_mm.export.pipeline import export_model  # noqa: E402
+from mobileone_mm.folding.deployed_files import write_deployed  # noqa: E402
+from mobileone_mm.folding.models import build_model  # noqa: E402
+from mobileone_mm.utils.checkpoint_files import CheckpointError  # noqa: E402
 
 
 @pytest.fixture(scope='module')
@@ -143,7 +141,7 @@ def test_pictures_are_checked(export, trained, tmp_path):
 
 
 def test_a_size_the_file_was_not_exported_for_is_refused(export, trained):
-    from mobileone_mm.export.exported_model import ExportedModel
+    from mobileone_mm.export.running.exported_model import ExportedModel
     path = export('segmentation').path
     cfg = export_models.config(export_models.SEGMENTATION)
     exported = ExportedModel.load(path, build_model(cfg).data_preprocessor)

@@ -181,8 +181,8 @@ def test_download_of_a_dataset(stand_in, installed, tmp_path):
     assert (tmp_path / 'called').read_text() == 'get COCO_2017 -d data/downloads', output
     # COCO's config looks there; that of the drawn classes, told to, finds all that it names.
     configs = installed / '.mim/configs/detection'
-    code = ('from mobileone_mm.cli import read_config\n'
-            'from mobileone_mm.preflight import check_data\n'
+    code = ('from mobileone_mm.commands.train_test import read_config\n'
+            'from mobileone_mm.datasets.preflight import check_data\n'
             f'root = read_config({str(configs / "ssdlite_mobileone_s1_coco.py")!r}).data_root\n'
             'assert root == "data/coco/"\n'
             f'check_data(read_config({str(configs / CONFIG)!r}, dict(data_root=root)))')

@@ -2,21 +2,21 @@
 
 import copy
 import functools
-from pathlib import Path
 
 import pytest
 import torch
 from mmengine.config import Config, DictAction
 from mmengine.registry import init_default_scope
 from mmengine.structures import PixelData
+from paths import ROOT
 from torch import nn
 
-from mobileone_mm.archs import ARCHS
+from mobileone_mm.backbones.archs import ARCHS
 from mobileone_mm.backbones.squeeze_excite import SqueezeExcite
 
 mmseg = pytest.importorskip('mmseg', reason='mmsegmentation is not installed')
 
-CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'segmentation'
+CONFIGS = ROOT / 'configs' / 'segmentation'
 NAMES = sorted(path.stem for path in CONFIGS.glob('*.py'))
 PUBLISHED = {f'deeplabv3_mobileone_{arch}_{data}': arch
              for arch in ARCHS for data in ('voc12aug', 'ade20k')}

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mobileone_mm import MobileOne, MobileOneBlock
-from mobileone_mm.archs import ARCHS
+from mobileone_mm.backbones.archs import ARCHS
 
 # Two blocks in each of the last stages (S0 to S4 have one in the last), so that all kinds are met:
 # blocks whose stride goes, and blocks behind one.

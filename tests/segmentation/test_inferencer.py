@@ -1,10 +1,10 @@
 """mmseg's MMSegInferencer on a checkpoint of ours and on the two files of its folded form."""
 
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from paths import ROOT
 
 pytest.importorskip('mmseg')
 
@@ -12,9 +12,10 @@ import mobileone_mm  # noqa: E402, F401, I001
 from mmengine.config import Config  # noqa: E402
 from mmseg.apis import MMSegInferencer  # noqa: E402
 
-from mobileone_mm.deploy_files import build_model, write_deployed  # noqa: E402
+from mobileone_mm.folding.models import build_model  # noqa: E402
+from mobileone_mm.folding.deployed_files import write_deployed  # noqa: E402
 
-CONFIG = Path(__file__).parents[2] / 'configs/segmentation/deeplabv3_mobileone_s0_nuclei.py'
+CONFIG = ROOT / 'configs/segmentation/deeplabv3_mobileone_s0_nuclei.py'
 
 
 def test_folded_files_predict_the_same(tmp_path, randomize):

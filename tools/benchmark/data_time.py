@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from training_config import training_config, training_parser
 
-from mobileone_mm.benchmark.data_time import measure_loop
+from mobileone_mm.benchmark.training.data_time import measure_loop
 
 
 def main() -> None:

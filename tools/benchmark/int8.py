@@ -79,9 +79,9 @@ def prepare(args: argparse.Namespace, folder: Path) -> Dict[str, Callable[[], ob
 
 def quantized(preparer, backend: str) -> Callable[[], object]:
     """A call of the network in 8 bits; ranges come of its one image."""
-    from mobileone_mm.export.int8_onnx import first_and_last, quantize_onnx
-    from mobileone_mm.export.int8_openvino import quantize_openvino
-    from mobileone_mm.export.runtimes import load_runtime
+    from mobileone_mm.export.int8.int8_onnx import first_and_last, quantize_onnx
+    from mobileone_mm.export.int8.int8_openvino import quantize_openvino
+    from mobileone_mm.export.running.runtimes import load_runtime
     source, image = preparer.onnx(backend), preparer.image.numpy()
     quantize, suffix = dict(onnxruntime=(quantize_onnx, '.onnx'),
                             openvino=(quantize_openvino, '.xml'))[backend]

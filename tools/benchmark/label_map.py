@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mobileone_mm.benchmark.latency.timing import summarize, take_turns
-from mobileone_mm.export.onnx import export_onnx
-from mobileone_mm.export.runtimes import load_runtime
-from mobileone_mm.export.upsampled_argmax import PICKS, upsampled_argmax
+from mobileone_mm.export.graphs.trace import export_onnx
+from mobileone_mm.export.graphs.upsampled_argmax import PICKS, upsampled_argmax
+from mobileone_mm.export.running.runtimes import load_runtime
 
 
 class LabelMap(nn.Module):

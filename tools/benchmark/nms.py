@@ -7,15 +7,12 @@ import argparse
 import statistics
 import sys
 import time
-from pathlib import Path
 
 import torch
 from mmcv.utils import ext_loader
 
-from mobileone_mm.ops import install_ops_fallback, nms
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / 'tests'))
-from box_samples import clustered  # noqa: E402
+from mobileone_mm.benchmark.boxes import clustered
+from mobileone_mm.utils.mmcv_ops import install_ops_fallback, nms
 
 # name: (number of centres, side of the image in pixels); None is one centre for each box
 LAYOUTS = {'clustered': (50, 320), 'spread': (None, 320), 'hardly touching': (None, 3000)}

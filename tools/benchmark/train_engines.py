@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from training_config import training_config, training_parser
 
-from mobileone_mm.benchmark.engine_turns import compare_engines, median_ratio
+from mobileone_mm.benchmark.training.engine_turns import compare_engines, median_ratio
 
 
 def main() -> None:

@@ -14,8 +14,8 @@ import json
 
 import torch
 
-from mobileone_mm.benchmark.op_profile import format_profile, profile_step
-from mobileone_mm.benchmark.train_step import (
+from mobileone_mm.benchmark.training.op_profile import format_profile, profile_step
+from mobileone_mm.benchmark.training.train_step import (
     build,
     format_markdown,
     format_table,

@@ -8,8 +8,8 @@ from typing import Iterator
 
 from mmengine.config import Config
 
-from mobileone_mm.cli import load_config
-from mobileone_mm.datasets.shapes import make_shapes
+from mobileone_mm.commands.train_test import load_config
+from mobileone_mm.datasets.drawn.shapes import make_shapes
 
 CONFIG = Path(__file__).resolve().parents[2] / 'configs/detection/ssdlite_mobileone_s0_shapes.py'
 

@@ -15,10 +15,10 @@ from typing import Dict
 
 from mmengine.config import DictAction
 
-from mobileone_mm.cli import test
+from mobileone_mm.commands.train_test import test
 from mobileone_mm.export import FORMATS, ExportError
-from mobileone_mm.export.exported_model import ExportedModel
 from mobileone_mm.export.pipeline import Exported, export_model, load_trained
+from mobileone_mm.export.running.exported_model import ExportedModel
 from mobileone_mm.export.samples import Samples
 
 

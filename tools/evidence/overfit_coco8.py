@@ -15,7 +15,7 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-import mobileone_mm.initializers  # noqa: F401  (registers SkipInit)
+import mobileone_mm.backbones.initializers  # noqa: F401  (registers SkipInit)
 from mobileone_mm.datasets.coco_subset import SubsetError, write_easy_subset
 
 CONFIG = Path(__file__).resolve().parents[2] / 'configs/detection/ssdlite_mobileone_s0_coco.py'

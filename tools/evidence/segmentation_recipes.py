@@ -17,8 +17,8 @@ from pathlib import Path
 import torch
 
 from mobileone_mm import MobileOne
-from mobileone_mm.cli import test, train
-from mobileone_mm.datasets.shapes import make_shapes
+from mobileone_mm.commands.train_test import test, train
+from mobileone_mm.datasets.drawn.shapes import make_shapes
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs/segmentation'
 

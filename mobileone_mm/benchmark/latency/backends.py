@@ -74,7 +74,7 @@ class Preparer:
         """
         if backend == 'torch':
             return _torch_call(self.module, self.image)
-        from ...export.runtimes import load_runtime
+        from ...export.running.runtimes import load_runtime
         path = self._ncnn() if backend == 'ncnn' else self.onnx(backend)
         runtime = load_runtime(backend, path, self.threads)
         array = np.ascontiguousarray(self.image.numpy())
@@ -102,7 +102,7 @@ class Preparer:
         """The network as an ONNX file, as the exporter of this backend writes it."""
         pick = 'topk' if backend == 'openvino' and hasattr(self.module, 'pick') else 'argmax'
         if pick not in self._onnx:
-            from ...export.onnx import export_onnx
+            from ...export.graphs.trace import export_onnx
             module = forms.with_pick(self.module, pick)
             with torch.inference_mode():
                 outputs = module(self.image)
@@ -114,7 +114,7 @@ class Preparer:
 
     def _ncnn(self) -> Path:
         """The network as ncnn's files: detectors and segmentors up to their raw outputs."""
-        from ...export.ncnn_format import check_layers, run_pnnx
+        from ...export.backends.ncnn_format import check_layers, run_pnnx
         folder = self.folder / f'{self.network.name}_ncnn'
         folder.mkdir(exist_ok=True)
         param = run_pnnx(forms.without_ends(self.module), self.image, folder)

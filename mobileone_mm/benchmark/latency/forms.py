@@ -6,7 +6,7 @@ import torch
 from mmcv.cnn import fuse_conv_bn
 from torch import Tensor, nn
 
-from ...deploy import reparameterize
+from ...folding.reparameterize import reparameterize
 from .networks import Network
 
 __all__ = ['TOLERANCE', 'as_graph', 'build', 'fold', 'with_pick', 'without_ends']
@@ -18,8 +18,8 @@ TOLERANCE = 1e-4
 def build(network: Network) -> nn.Module:
     """The module of a network, in its form and in eval mode.
 
-    Detectors and segmentors come as :mod:`mobileone_mm.export.graphs`: from the image, by way of
-    its normalization, to boxes or labels.
+    Detectors and segmentors come as :mod:`mobileone_mm.export.graphs.models`: from the image, by
+    way of its normalization, to boxes or labels.
 
     Raises:
         RuntimeError: Folding changed what the network computes.
@@ -33,7 +33,7 @@ def build(network: Network) -> nn.Module:
 
 def as_graph(model: nn.Module, family: str) -> nn.Module:
     """The end-to-end graph of a detector or segmentor; other modules are their own."""
-    from ...export.graphs import DetectorGraph, SegmentorGraph
+    from ...export.graphs.models import DetectorGraph, SegmentorGraph
     graphs = dict(detectors=DetectorGraph, segmentors=SegmentorGraph)
     return graphs[family](model).eval() if family in graphs else model
 
@@ -83,7 +83,7 @@ def without_ends(module: nn.Module) -> nn.Module:
 
     It is what ncnn's graphs hold; other modules are returned as they are.
     """
-    from ...export.graphs import DetectorGraph, RawDetectorGraph, SegmentorGraph
+    from ...export.graphs.models import DetectorGraph, RawDetectorGraph, SegmentorGraph
     if isinstance(module, DetectorGraph):
         return RawDetectorGraph(module.model, decode=False, normalize=False)
     if isinstance(module, SegmentorGraph):
@@ -95,5 +95,5 @@ def with_pick(module: nn.Module, pick: str) -> nn.Module:
     """A segmentor's graph whose last step is written for another runtime; others as they are."""
     if getattr(module, 'pick', pick) == pick:
         return module
-    from ...export.graphs import SegmentorGraph
+    from ...export.graphs.models import SegmentorGraph
     return SegmentorGraph(module.model, pick=pick)

@@ -12,7 +12,7 @@ from typing import Callable, Dict, Iterable, List
 
 from torch import nn
 
-from ...archs import ARCHS
+from ...backbones.archs import ARCHS
 from . import classifiers, tasks
 from .thirty_layers import ACTIVATIONS, BRANCHES, ThirtyLayers
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
-from ...fileio import atomic_path
+from ...utils.fileio import atomic_path
 from .networks import Network
 from .roofline import Layer
 from .timing import Summary

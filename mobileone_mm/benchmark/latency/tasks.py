@@ -10,7 +10,7 @@ from mmengine.registry import init_default_scope
 from mmengine.utils import get_installed_path
 from torch import Tensor, nn
 
-from ...config_directory import config_directory
+from ...utils.configs import config_directory
 
 __all__ = ['CANDIDATES', 'OTHER_DETECTORS', 'OTHER_SEGMENTORS', 'deeplabv3_mobileone',
            'spread_scores', 'ssdlite_mobileone']

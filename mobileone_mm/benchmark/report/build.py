@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Dict, List, Optional
 
-from ...fileio import atomic_path
+from ...utils.fileio import atomic_path
 from ..latency.results import Results
 from . import figures, numbers, tables
 from .document import Block, Code, Figure, Heading, Table, Text, to_html, to_markdown

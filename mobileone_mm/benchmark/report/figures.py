@@ -6,7 +6,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 import matplotlib
 from matplotlib import ticker
 
-from ...fileio import atomic_path
+from ...utils.fileio import atomic_path
 from ..latency import paper
 from ..latency.results import Results, Row
 from ..latency.roofline import Layer

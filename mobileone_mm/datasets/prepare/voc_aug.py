@@ -13,7 +13,7 @@ import numpy as np
 import rich.progress
 from PIL import Image
 
-from ...fileio import atomic_path
+from ...utils.fileio import atomic_path
 
 NUM_CLASSES = 21
 IGNORE = 255

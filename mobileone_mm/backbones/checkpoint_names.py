@@ -1,0 +1,79 @@
+"""Everyone's names of MobileOne's weights into Apple's: dictionaries in, dictionaries out."""
+
+import re
+from typing import Callable, Optional, Tuple, Union
+
+from ..utils.checkpoint_files import CheckpointError, StateDict, is_folded
+
+# Regular expressions, applied in order, that turn each code base's names into Apple's. The name
+# sets do not overlap, so that one list serves all. cvnets' squeeze-and-excitation goes before its
+# general '.block.' rules.
+RENAMES: Tuple[Tuple[str, Union[str, Callable]], ...] = (
+    # timm
+    (r'^stem\.', 'stage0.'),
+    (r'^stages\.(\d)\.', lambda m: f'stage{int(m[1]) + 1}.'),
+    (r'\.conv_kxk\.', '.rbr_conv.'),
+    (r'\.conv_scale\.', '.rbr_scale.'),
+    (r'\.identity\.', '.rbr_skip.'),
+    (r'\.attn\.fc1\.', '.se.reduce.'),
+    (r'\.attn\.fc2\.', '.se.expand.'),
+    # cvnets
+    (r'^conv_1\.', 'stage0.'),
+    (r'^layer_(\d)\.', lambda m: f'stage{int(m[1]) - 1}.'),
+    (r'\.se\.se_layer\.fc1\.block\.conv\.', '.se.reduce.'),
+    (r'\.se\.se_layer\.fc2\.block\.conv\.', '.se.expand.'),
+    (r'\.block\.conv\.', '.conv.'),
+    (r'\.block\.norm\.', '.bn.'),
+    # mmpretrain
+    (r'\.branch_conv_list\.', '.rbr_conv.'),
+    (r'\.branch_scale\.', '.rbr_scale.'),
+    (r'\.branch_norm\.', '.rbr_skip.'),
+    (r'\.branch_reparam\.', '.reparam_conv.'),
+    (r'(\.rbr_conv\.\d+|\.rbr_scale)\.norm\.', r'\1.bn.'),
+    (r'\.se\.conv1\.conv\.', '.se.reduce.'),
+    (r'\.se\.conv2\.conv\.', '.se.expand.'),
+)
+CLASSIFIER = re.compile(r'^(linear|head|fc|classifier)\.')
+
+
+def to_apple_names(state_dict: StateDict, prefix: Optional[str] = None) -> StateDict:
+    """Rename the keys of Apple's, mmpretrain's, timm's or cvnets' state dict to Apple's names.
+
+    Args:
+        state_dict: Of a classifier, a backbone, or a whole detector or segmentor.
+        prefix: Take only the keys that start with this. By default ``module.`` is stripped, and
+            ``backbone.`` where any key has it.
+
+    Returns:
+        The backbone's entries only; the classifier is left out.
+    """
+    state_dict = {re.sub(r'^module\.', '', key): value for key, value in state_dict.items()}
+    if prefix is None and any(key.startswith('backbone.') for key in state_dict):
+        prefix = 'backbone.'
+    if prefix:
+        state_dict = {k[len(prefix):]: v for k, v in state_dict.items() if k.startswith(prefix)}
+    return {_rename(k): v for k, v in state_dict.items() if not CLASSIFIER.match(k)}
+
+
+def _rename(key: str) -> str:
+    for pattern, replacement in RENAMES:
+        key = re.sub(pattern, replacement, key)
+    return key
+
+
+def check_form(state_dict: StateDict, prefix: str, deploy: bool,
+               name: str = 'the checkpoint') -> None:
+    """Refuse folded weights for an unfolded backbone and the reverse.
+
+    Raises:
+        CheckpointError: The forms differ; the message names the ways out.
+    """
+    if is_folded(state_dict, prefix) and not deploy:
+        raise CheckpointError(
+            f'{name} is folded but the backbone is not: set deploy=True in the backbone to use it '
+            'as it is. To fine-tune from a folded file, give it as init_cfg=dict('
+            "type='Pretrained', checkpoint=..., unfold=True)")
+    if deploy and f'{prefix}stage0.rbr_conv.0.conv.weight' in state_dict:
+        raise CheckpointError(
+            f'the backbone has deploy=True but {name} is not folded: fold it with '
+            'tools/reparameterize.py, or set deploy=False')

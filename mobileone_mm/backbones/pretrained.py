@@ -1,0 +1,107 @@
+"""Initialize a backbone from anyone's checkpoint: ``init_cfg=dict(type='Pretrained', ...)``."""
+
+import logging
+import re
+from os import PathLike
+from typing import Dict, Optional, Tuple, Union
+
+from mmengine.logging import print_log
+from torch import nn
+
+from ..utils.checkpoint_files import CheckpointError, StateDict, is_folded, read_checkpoint, unwrap
+from .archs import ARCHS, MobileOneArch
+from .checkpoint_names import check_form, to_apple_names
+from .unfold import unfold as unfold_into
+
+__all__ = ['load_pretrained']
+
+
+def load_pretrained(backbone: nn.Module,
+                    checkpoint: Union[str, PathLike],
+                    prefix: Optional[str] = None,
+                    unfold: bool = False,
+                    weights_only: bool = True,
+                    map_location: str = 'cpu') -> None:
+    """Initialise a backbone from a checkpoint of Apple, mmpretrain, timm, cvnets or this package.
+
+    Everything is checked before a weight is written. The options are those of
+    ``init_cfg=dict(type='Pretrained', ...)``.
+
+    Args:
+        backbone: A MobileOne; its arch must be the checkpoint's.
+        checkpoint: Path or URL.
+        prefix: Take only the keys that start with this; by default ``backbone.`` if there are any.
+        unfold: Start an unfolded backbone from a folded file; its eval() outputs are then the
+            file's. See :func:`mobileone_mm.backbones.unfold.unfold`.
+        weights_only: ``False`` also unpickles arbitrary objects: only for files that you trust.
+        map_location: Accepted for mmengine's sake; weights go where the backbone is.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        CheckpointError: It is unreadable, of another architecture or of the other form.
+    """
+    name = str(checkpoint)
+    print_log(f'load MobileOne backbone from: {name}', logger='current')
+    state_dict = to_apple_names(unwrap(read_checkpoint(checkpoint, weights_only), name), prefix)
+    _check_arch(state_dict, backbone.arch, name)
+    if not backbone.arch.num_se_blocks[-1]:
+        state_dict = _drop_squeeze_excite(state_dict, name)
+    if unfold and is_folded(state_dict) and not backbone.deploy:
+        unfold_into(backbone, state_dict)
+        return
+    check_form(state_dict, '', backbone.deploy, name)
+    _check_keys(state_dict, backbone.state_dict(), name)
+    backbone.load_state_dict(state_dict, strict=False)
+
+
+def _stage_channels(state_dict: StateDict) -> Tuple[int, ...]:
+    """Output channels of the stem and the stages that a state dict holds, in order."""
+    channels: Dict[int, Tuple[int, int]] = {}
+    pattern = re.compile(r'^stage(\d)\.(?:(\d+)\.)?(?:rbr_conv\.0\.conv|reparam_conv)\.weight$')
+    for key, value in state_dict.items():
+        match = pattern.match(key)
+        if match:
+            stage, block = int(match[1]), int(match[2] or 0)
+            if block >= channels.get(stage, (0, 0))[0]:
+                channels[stage] = block, len(value)
+    return tuple(channels[stage][1] for stage in sorted(channels))
+
+
+def _describe(channels: Tuple[int, ...]) -> str:
+    for name, arch in ARCHS.items():
+        if channels == (arch.stem_channels, *arch.stage_channels):
+            return f'a MobileOne-{name.upper()}'
+    return f'a net of stem and stage widths {channels}'
+
+
+def _check_arch(state_dict: StateDict, arch: MobileOneArch, name: str) -> None:
+    found = _stage_channels(state_dict)
+    if not found:
+        raise CheckpointError(f'{name} holds no MobileOne backbone; some of its keys: '
+                              f'{list(state_dict)[:3]}')
+    expected = (arch.stem_channels, *arch.stage_channels)
+    if found != expected:
+        raise CheckpointError(f'{name} holds {_describe(found)}, but the backbone is '
+                              f'{_describe(expected)}: change arch, or take another file')
+
+
+def _drop_squeeze_excite(state_dict: StateDict, name: str) -> StateDict:
+    kept = {k: v for k, v in state_dict.items() if '.se.' not in k}
+    if len(kept) < len(state_dict):
+        print_log(f'{name} has squeeze-and-excitation and the backbone has none: left out',
+                  logger='current', level=logging.WARNING)
+    return kept
+
+
+def _check_keys(state_dict: StateDict, own: StateDict, name: str) -> None:
+    missing = [k for k in own if k not in state_dict and not k.endswith('num_batches_tracked')]
+    unexpected = [k for k in state_dict if k not in own]
+    shapes = [f'{k}: {tuple(v.shape)} in the file, {tuple(own[k].shape)} in the backbone'
+              for k, v in state_dict.items() if k in own and v.shape != own[k].shape]
+    problems = [f'{len(keys)} {what}, such as {keys[0]}' for what, keys in (
+        ('missing from the file', missing), ('unknown to the backbone', unexpected),
+        ('of another shape', shapes)) if keys]
+    if problems:
+        raise CheckpointError(
+            f'{name} does not fit the backbone ({"; ".join(problems)}): in_channels, '
+            'num_conv_branches, use_se and the branch switches must be those of the file')

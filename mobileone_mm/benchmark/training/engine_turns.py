@@ -1,0 +1,84 @@
+"""Training iterations of a whole detector or segmenter by several branch engines, in turns."""
+
+import statistics
+import time
+from typing import Any, Dict, List, Optional, Sequence
+
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from ...backbones import MobileOneBlock
+from .data_time import endless_runner
+
+__all__ = ['compare_engines', 'median_ratio']
+
+
+class _EnoughMeasured(Exception):
+    """mmengine's loops do not end within an epoch otherwise."""
+
+
+class _EngineTurns(Hook):
+    """Time each iteration, data and all hooks included, then switch to the next engine."""
+
+    priority = 'LOWEST'
+
+    def __init__(self, engines: Sequence[str], rounds: int) -> None:
+        self.engines, self.rounds = list(engines), rounds
+        self.seconds: Dict[str, List[float]] = {engine: [] for engine in engines}
+        self.done, self.start = 0, 0.
+
+    def before_train(self, runner: Runner) -> None:
+        """Set the first engine."""
+        self._next(runner)
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None,
+                         outputs: Any = None) -> None:
+        """Runs after every other hook of the iteration."""
+        seconds = time.process_time() - self.start
+        turn, index = divmod(self.done, len(self.engines))
+        if turn > 0:  # the first turn warms up
+            self.seconds[self.engines[index]].append(seconds)
+        self.done += 1
+        if turn == self.rounds and index == len(self.engines) - 1:
+            raise _EnoughMeasured
+        self._next(runner)
+
+    def _next(self, runner: Runner) -> None:
+        engine = self.engines[self.done % len(self.engines)]
+        for module in runner.model.modules():
+            if isinstance(module, MobileOneBlock):
+                module.branch_engine = engine
+        self.start = time.process_time()
+
+
+def compare_engines(cfg: Config, engines: Sequence[str] = ('textbook', 'auto'), rounds: int = 10,
+                    batch_size: Optional[int] = None) -> Dict[str, List[float]]:
+    """Train as tools/train.py does, another engine in every iteration.
+
+    Data are loaded in the main process, so that they are counted.
+
+    Args:
+        cfg: A config for training; it is changed. Weights are random: nothing is downloaded.
+        engines: Names of branch engines.
+        rounds: Iterations by each; one more of each comes first, unmeasured.
+        batch_size: Of a process. Defaults to the config's.
+
+    Returns:
+        CPU seconds of this process, all threads together, of every iteration of each engine.
+    """
+    cfg.train_dataloader.update(num_workers=0, persistent_workers=False)
+    cfg.train_dataloader.pop('prefetch_factor', None)
+    runner = endless_runner(cfg, batch_size)
+    hook = _EngineTurns(engines, rounds)
+    runner.register_hook(hook, priority='LOWEST')
+    try:
+        runner.train()
+    except _EnoughMeasured:
+        pass
+    return hook.seconds
+
+
+def median_ratio(seconds: Sequence[float], first: Sequence[float]) -> float:
+    """Median over the rounds of the ratio in the same round."""
+    return statistics.median(a / b for a, b in zip(seconds, first))

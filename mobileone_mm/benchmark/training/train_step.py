@@ -1,0 +1,199 @@
+"""Time, saved bytes and peak memory of one training step of a backbone."""
+
+import statistics
+import subprocess
+import sys
+import time
+from typing import Dict, List, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ...backbones import MobileOne, MobileOneBlock
+
+__all__ = ['build', 'format_markdown', 'format_table', 'measure', 'peak_memory', 'saved_bytes']
+
+OTHERS = ('timm', 'mmpretrain')
+
+
+def build(arch: str, net: str) -> nn.Module:
+    """A backbone in train mode whose forward returns its last map.
+
+    Args:
+        arch: ``'s0'`` ... ``'s4'``.
+        net: ``'plain'`` for one conv + BN a block, a name of a branch engine, or ``'timm'`` and
+            ``'mmpretrain'`` for their blocks.
+
+    Raises:
+        ImportError: That library is not installed, or does not import here.
+        ValueError: ``net`` is unknown.
+    """
+    torch.manual_seed(0)
+    if net == 'timm':
+        import timm
+        return _Last(timm.create_model(f'mobileone_{arch}', features_only=True)).train()
+    if net == 'mmpretrain':
+        from mmpretrain.models.backbones import MobileOne as Other
+        return _Last(Other(arch)).train()
+    model = MobileOne(arch, branch_engine='textbook' if net == 'plain' else net)
+    if net == 'plain':
+        for block in model.modules():
+            if isinstance(block, MobileOneBlock):
+                del block.rbr_conv[1:]
+                block.rbr_scale = block.rbr_skip = None
+                if isinstance(block.activation, nn.ReLU):
+                    block.activation.inplace = True
+    return _Last(model).train()
+
+
+class _Last(nn.Module):
+    """The last of the maps that a backbone returns."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x)[-1]
+
+
+def saved_bytes(net: nn.Module, x: Tensor) -> int:
+    """What autograd keeps for the backward pass, each storage once, without parameters and x."""
+    held = {t.untyped_storage().data_ptr() for t in (x, *net.parameters())}
+    kept: Dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in held:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        y = net(x)
+    total = sum(kept.values())
+    del y
+    return total
+
+
+def _step(net: nn.Module, x: Tensor, wall: bool = False) -> float:
+    """Seconds of a forward and, in train mode, a backward pass: CPU time, or ``wall``."""
+    clock = time.perf_counter if wall else time.process_time
+    net.zero_grad(set_to_none=True)
+    start = clock()
+    with torch.set_grad_enabled(net.training):
+        y = net(x)
+    if net.training:
+        y.backward(torch.ones_like(y))
+    return clock() - start
+
+
+def measure(arch: str, nets: Sequence[str], batch_size: int = 8, image_size: int = 224,
+            threads: int = 1, rounds: int = 7, channels_last: bool = False,
+            training: bool = True, wall: bool = False) -> List[dict]:
+    """Measure nets in turns, in this process; ratios are to the first.
+
+    Libraries that are not installed are left out. Without ``training``, what is timed is the
+    forward pass in eval mode, branches unfolded. Times are CPU times of all threads together, which
+    other programs disturb least, or ``wall`` times.
+
+    Returns:
+        Per net: ``ms`` (median over the rounds) and its ``clock``, ``ratio`` (median over the
+        rounds of the ratio to the first net in the same round), ``saved_mb`` and ``saved_ratio``.
+    """
+    torch.set_num_threads(threads)
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    x = torch.randn(batch_size, 3, image_size, image_size).to(memory_format=layout)
+    built = {}
+    for name in nets:
+        try:
+            built[name] = build(arch, name).to(memory_format=layout).train(training)
+        except (ImportError, RuntimeError):
+            if name not in OTHERS:
+                raise
+    saved = {name: saved_bytes(net, x) / 1e6 for name, net in built.items()}
+    times: Dict[str, List[float]] = {name: [] for name in built}
+    for net in built.values():
+        _step(net, x)
+    for _ in range(rounds):
+        for name, net in built.items():
+            times[name].append(_step(net, x, wall))
+    first = next(iter(built))
+    return [
+        dict(arch=arch, net=name, threads=threads, batch_size=batch_size, image_size=image_size,
+             channels_last=channels_last, rounds=rounds, torch=torch.__version__,
+             clock='wall' if wall else 'CPU', ms=1e3 * statistics.median(times[name]),
+             ratio=statistics.median(t / f for t, f in zip(times[name], times[first])),
+             saved_mb=saved[name], saved_ratio=saved[name] / saved[first]) for name in built
+    ]
+
+
+def peak_memory(arch: str, net: str, batch_size: int, image_size: int, threads: int,
+                channels_last: bool = False) -> float:
+    """Peak resident memory of two steps over that before them, in MB, in a process of its own.
+
+    Reads /proc, hence Linux only.
+    """
+    args = [arch, net, batch_size, image_size, threads, int(channels_last)]
+    done = subprocess.run([sys.executable, '-m', __name__, *map(str, args)], check=True,
+                          stdout=subprocess.PIPE, text=True)
+    return float(done.stdout.split()[-1])
+
+
+def _peak_of_this_process(arch: str, net: str, *numbers: str) -> float:
+    batch_size, image_size, threads, channels_last = map(int, numbers)
+    torch.set_num_threads(threads)
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    model = build(arch, net).to(memory_format=layout)
+    x = torch.randn(batch_size, 3, image_size, image_size).to(memory_format=layout)
+    before = _peak_resident_kb()
+    for _ in range(2):
+        _step(model, x)
+    return (_peak_resident_kb() - before) / 1024
+
+
+def _peak_resident_kb() -> int:
+    """This program's own; what getrusage tells includes the process that started it."""
+    with open('/proc/self/status') as f:
+        return next(int(line.split()[1]) for line in f if line.startswith('VmHWM'))
+
+
+def format_table(rows: List[dict], header: bool = True) -> str:
+    """One line a net."""
+    lines = []
+    if header:
+        lines.append(f'{"arch":5}{"net":12}{"threads":>8}{"ms":>9}{"x first":>9}'
+                     f'{"saved MB":>10}{"x first":>9}{"peak MB":>9}')
+    for row in rows:
+        peak = f'{row["peak_mb"]:9.0f}' if 'peak_mb' in row else f'{"-":>9}'
+        lines.append(f'{row["arch"]:5}{row["net"]:12}{row["threads"]:8}{row["ms"]:9.0f}'
+                     f'{row["ratio"]:9.2f}{row["saved_mb"]:10.1f}{row["saved_ratio"]:9.2f}{peak}')
+    return '\n'.join(lines)
+
+
+def format_markdown(rows: List[dict]) -> str:
+    """A table with a line a variant and number of threads, ratios to the first net in columns."""
+    first, *others = dict.fromkeys(row['net'] for row in rows)
+    groups: Dict[tuple, Dict[str, dict]] = {}
+    for row in rows:
+        groups.setdefault((row['arch'], row['threads']), {})[row['net']] = row
+    with_peak = all('peak_mb' in row for row in rows)
+    titles = ['', 'threads', f'{first}, {rows[0]["clock"]} ms', *(f'{net}, time' for net in others),
+              f'{first}, saved MB', *(f'{net}, memory' for net in others)]
+    if with_peak:
+        titles += [f'{net}, peak MB' for net in (first, *others)]
+    lines = ['| ' + ' | '.join(titles) + ' |', '|' + '--|' * len(titles)]
+    for (arch, threads), nets in groups.items():
+        def cells(key: str, digits: int, names: Sequence[str], nets: dict = nets) -> List[str]:
+            return [f'{nets[net][key]:.{digits}f}' if net in nets else '-' for net in names]
+
+        line = [arch.upper(), str(threads),
+                *cells('ms', 0, [first]), *cells('ratio', 2, others),
+                *cells('saved_mb', 0, [first]), *cells('saved_ratio', 2, others)]
+        if with_peak:
+            line += cells('peak_mb', 0, [first, *others])
+        lines.append('| ' + ' | '.join(line) + ' |')
+    return '\n'.join(lines)
+
+
+if __name__ == '__main__':
+    print(_peak_of_this_process(*sys.argv[1:]))

@@ -1,0 +1,209 @@
+"""Choose, per block and call, how the sum of the branches is computed."""
+
+from typing import List, NamedTuple, Optional, Type
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd import Function
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from .compiled import has_cores_to_itself, usable
+from .maths.moments import ConvShape, accumulation_dtype
+from .norms import is_plain_norm, sync_groups, uses_batch
+from .plain.folded_conv import FoldedConv
+from .plain.fused_branches import FusedBranches
+from .plan import BranchPlan
+from .subsampled_conv import SubsampledPointwiseConv2d
+
+__all__ = ['BRANCH_ENGINES', 'analytic_forward', 'check_branch_engine']
+
+BRANCH_ENGINES = ('auto', 'analytic', 'textbook')
+# Beyond this many patch elements a position, the Gram matrix costs more than k = 4 convolutions.
+MAX_TAPS_PER_POSITION = 0.875
+# From so many outputs a map on, moving less data makes up for convolutions slower than torch's.
+LARGE_MAP = (24 * 24, 48 * 48)  # strided convolutions: less is to be gained
+FLOAT_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+PLAIN_CONVS = (nn.Conv2d.forward, SubsampledPointwiseConv2d.forward)
+HOOKS = ('_forward_hooks', '_forward_pre_hooks', '_backward_hooks', '_backward_pre_hooks')
+
+# torch.compiler has it from torch 2.3 on.
+_is_compiling = getattr(torch.compiler, 'is_compiling', None) or torch._utils.is_compiling
+
+
+def check_branch_engine(name: str) -> str:
+    """Return ``name``.
+
+    Raises:
+        ValueError: It names no engine.
+    """
+    if name not in BRANCH_ENGINES:
+        raise ValueError(f'branch_engine must be one of {list(BRANCH_ENGINES)}, got {name!r}')
+    return name
+
+
+class _Branches(NamedTuple):
+    """A block's convolutions and, in the same order with the identity's last, its norms."""
+
+    convs: List[nn.Conv2d]
+    norms: List[_BatchNorm]
+
+
+def analytic_forward(block: nn.Module, x: Tensor) -> Optional[Tensor]:
+    """The output of a :class:`~mobileone_mm.backbones.MobileOneBlock`, if this engine applies.
+
+    Args:
+        block: Not folded, its ``branch_engine`` ``'auto'`` or ``'analytic'``.
+        x: (B, C_in, H, W).
+
+    Returns:
+        The same numbers as from the branches one by one, up to rounding; ``None`` where those are
+        to be used: see :func:`_collect` and :func:`_accepts`, and with ``'auto'`` also where they
+        are faster.
+    """
+    branches = _collect(block)
+    if branches is None or not _accepts(branches, x):
+        return None
+    if not any(uses_batch(norm) for norm in branches.norms):
+        if _is_compiling():
+            return None
+        return block.activation(block.se(_running_fold(block, x)))
+    function = _choose(block, x, branches)
+    if function is None:
+        return None
+    relu = type(block.activation) is nn.ReLU and isinstance(block.se, nn.Identity)
+    y = _apply(function, block, branches, x, relu)
+    return y if relu else block.activation(block.se(y))
+
+
+def _collect(block: nn.Module) -> Optional[_Branches]:
+    """The branches, if they are what the mathematics assumes and nobody watches them.
+
+    Not so: other norms than batch norm, wrapped or replaced convolutions, grouped ones that are
+    not depthwise, hooks on submodules, norms synchronised over different processes.
+    """
+    found = _Branches([], [])
+    for branch in block.branches():
+        parts = [branch]
+        if isinstance(branch, nn.Sequential):
+            conv, norm = branch
+            parts += [conv, norm]
+            if type(conv).forward not in PLAIN_CONVS or conv.bias is not None:
+                return None
+            found.convs.append(conv)
+        else:
+            norm = branch
+        if not is_plain_norm(norm) or any(_is_watched(part) for part in parts):
+            return None
+        found.norms.append(norm)
+    if not found.convs or any(_is_watched(m) for m in (block.rbr_conv, block.activation, block.se)):
+        return None
+    cfg = block.conv_kwargs
+    grouped = cfg['groups'] > 1 and not cfg['groups'] == cfg['in_channels'] == cfg['out_channels']
+    return None if grouped or len(sync_groups(found.norms)) > 1 else found
+
+
+def _is_watched(module: nn.Module) -> bool:
+    """Whether someone hooked into this module or replaced its forward."""
+    own = module.__dict__  # not vars(): torch 2.8 cannot trace that
+    return 'forward' in own or any(own[name] for name in HOOKS)
+
+
+def _accepts(branches: _Branches, x: Tensor) -> bool:
+    """Whether this input can be taken.
+
+    Not so: what the branches would refuse, so that it is they who raise; tracing, ``torch.func``
+    transforms and forward-mode differentiation.
+    """
+    if (torch.jit.is_tracing() or torch._C._functorch.peek_interpreter_stack() is not None
+            or torch.autograd.forward_ad._current_level >= 0):
+        return False
+    conv = branches.convs[0]
+    if x.dim() != 4 or x.shape[1] != conv.in_channels or x.dtype not in FLOAT_DTYPES:
+        return False
+    expected = conv.weight.dtype
+    if x.dtype != expected and _autocast_dtype(x.device.type) is None:
+        return False
+    return all(conv.weight.dtype == expected for conv in branches.convs)
+
+
+def _autocast_dtype(device: str) -> Optional[torch.dtype]:
+    """What autocast computes in on a kind of device; None where it is off."""
+    if hasattr(torch, 'get_autocast_dtype'):
+        return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+    if device == 'cpu':  # before torch 2.4
+        return torch.get_autocast_cpu_dtype() if torch.is_autocast_cpu_enabled() else None
+    return torch.get_autocast_gpu_dtype() if torch.is_autocast_enabled() else None
+
+
+def _running_fold(block: nn.Module, x: Tensor) -> Tensor:
+    """All norms frozen: one convolution, differentiable through torch's own autograd."""
+    kernel, bias = block.equivalent_kernel_bias(accumulation_dtype(x.dtype))
+    cfg = block.conv_kwargs
+    return F.conv2d(x, kernel.to(x.dtype), bias.to(x.dtype), cfg['stride'], cfg['padding'],
+                    cfg['dilation'], cfg['groups'])
+
+
+def _shape(block: nn.Module) -> ConvShape:
+    cfg = block.conv_kwargs
+    return ConvShape(cfg['kernel_size'], cfg['stride'], cfg['padding'], cfg['dilation'])
+
+
+def _choose(block: nn.Module, x: Tensor, branches: _Branches) -> Optional[Type[Function]]:
+    """Which function computes this block on this input, ``None`` for its branches one by one."""
+    shape, depthwise = _shape(block), block.conv_kwargs['groups'] > 1
+    positions = shape.out_size(x.shape[2]) * shape.out_size(x.shape[3])
+    if x.shape[0] * positions < 2:
+        return None
+    single = len(block.rbr_conv) == 1 and (depthwise or shape.kernel_size == 1)
+    taps = x.shape[1] * shape.kernel_size**2
+    if (block.branch_engine == 'auto' and not single and not depthwise
+            and taps > MAX_TAPS_PER_POSITION * x.shape[0] * positions):
+        return None
+    if usable(x) and _autocast_dtype('cpu') is None and not sync_groups(branches.norms):
+        function = _choose_compiled(shape, depthwise, single, positions)
+        if function is not None:
+            return function
+    return FusedBranches if single else FoldedConv
+
+
+def _choose_compiled(shape: ConvShape, depthwise: bool, single: bool,
+                     positions: int) -> Optional[Type[Function]]:
+    """Among the functions by compiled passes; ``None`` where there is none or it is slower."""
+    if single and not has_cores_to_itself():
+        return None  # torch has nearly as few passes for a single convolution, on all cores
+    if depthwise and shape.kernel_size == 3 and shape.stride <= 2 and (
+            not single or positions >= LARGE_MAP[shape.stride > 1]):
+        from .compiled.functions import CompiledDepthwise
+        return CompiledDepthwise
+    if single:
+        from .compiled.functions import CompiledTaps
+        return CompiledTaps
+    if shape == ConvShape():
+        from .compiled.dense_functions import CompiledDense
+        return CompiledDense
+    return None
+
+
+@torch.compiler.disable
+def _apply(function: Type[Function], block: nn.Module, branches: _Branches, x: Tensor,
+           relu: bool) -> Tensor:
+    """Call ``function``; ``torch.compile`` breaks its graph here instead of tracing into it."""
+    convs, norms = branches
+    plan = BranchPlan(
+        shape=_shape(block),
+        depthwise=block.conv_kwargs['groups'] > 1,
+        has_scale=block.rbr_scale is not None,
+        has_skip=block.rbr_skip is not None,
+        norms=norms,
+        relu=relu)
+    tensors = ([conv.weight for conv in convs] + [norm.weight for norm in norms]
+               + [norm.bias for norm in norms])
+    device = x.device.type
+    autocast = _autocast_dtype(device)
+    if autocast is not None:
+        x = x.to(autocast)
+    if not x.is_contiguous(memory_format=torch.channels_last):
+        x = x.contiguous()
+    with torch.autocast(device, enabled=False):
+        return function.apply(x, plan, *tensors)

@@ -1,0 +1,1 @@
+"""Loops over maps, compiled by numba."""

@@ -1,0 +1,142 @@
+"""The fold of :mod:`~mobileone_mm.branches.maths.moment_fold` for a channel that reads K values.
+
+Those are the nine of its patch for a depthwise convolution. For a block of one pointwise
+convolution they are that convolution's output y and the block's input x, of which each branch reads
+one. Here everything is in float64, one number at a time, so that a kernel can go on with the
+channel while its planes are in the cache.
+
+Shapes: b branches, K taps. Of all channels: weight (b, C, K), vectors (b, C).
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from .jit import jit
+
+__all__ = ['Branches', 'Grads', 'State', 'fold', 'fold_backward', 'normalise',
+           'normalise_backward']
+
+
+class Branches(NamedTuple):
+    """What is known of the branches before the pass.
+
+    ``batch`` (b,): 1 for norms with batch statistics, 0 for frozen ones, which use ``mean`` and
+    ``var`` (b, C); ``eps`` (b,).
+    """
+
+    weight: np.ndarray
+    gamma: np.ndarray
+    beta: np.ndarray
+    mean: np.ndarray
+    var: np.ndarray
+    batch: np.ndarray
+    eps: np.ndarray
+
+
+class State(NamedTuple):
+    """What the forward finds.
+
+    ``mean`` (C, K) of the taps; ``products`` ``W_b S`` (b, C, K); ``kernel`` (C, K), ``bias`` (C,);
+    (b, C): a, ``1 / sqrt(var + eps)``, and this batch's mean, variance, and mean less the mean in
+    use; ``origin`` (C,), what is taken off the maps so that sums do not cancel: zero where the mean
+    is small. ``kernel``, ``products`` and ``origin`` in the maps' dtype, the rest in float64.
+    """
+
+    mean: np.ndarray
+    products: np.ndarray
+    kernel: np.ndarray
+    bias: np.ndarray
+    scale: np.ndarray
+    inv: np.ndarray
+    batch_mean: np.ndarray
+    batch_var: np.ndarray
+    shift: np.ndarray
+    origin: np.ndarray
+
+
+class Grads(NamedTuple):
+    """Of the branches: weight (b, C, K), gamma (b, C) and, the same for all, beta (C,)."""
+
+    weight: np.ndarray
+    gamma: np.ndarray
+    beta: np.ndarray
+
+
+@jit
+def normalise(b: int, c: int, mean: float, var: float, branches: Branches, state: State) -> tuple:
+    """A branch's scale, and its offset ``beta + scale (mean - mean in use)``; fills the state."""
+    used_mean, used_var = mean, var
+    if branches.batch[b] == 0:
+        used_mean, used_var = branches.mean[b, c], branches.var[b, c]
+    inv = 1 / np.sqrt(used_var + branches.eps[b])
+    scale, shift = branches.gamma[b, c] * inv, mean - used_mean
+    state.inv[b, c], state.scale[b, c], state.shift[b, c] = inv, scale, shift
+    state.batch_mean[b, c], state.batch_var[b, c] = mean, var
+    return scale, branches.beta[b, c] + scale * shift
+
+
+@jit
+def normalise_backward(b: int, c: int, dot: float, grad_bias: float, branches: Branches,
+                       state: State, grad_gamma: np.ndarray) -> tuple:
+    """``dvar``, ``dmean + 2 dvar shift`` and, for the kernel's gradient, the factor of the mean.
+
+    ``dot`` is ``sum_o g_o (W p_o - mean)``.
+    """
+    scale, inv, shift = state.scale[b, c], state.inv[b, c], state.shift[b, c]
+    d_scale = dot + grad_bias * shift
+    grad_gamma[b, c] = d_scale * inv
+    d_var = -.5 * d_scale * scale * inv * inv * branches.batch[b]
+    per_mean = -scale * grad_bias * branches.batch[b] + 2 * d_var * shift
+    return d_var, per_mean, scale * grad_bias + per_mean
+
+
+@jit
+def fold(c: int, branches: Branches, mean: np.ndarray, cov: np.ndarray, state: State) -> None:
+    """From mean (K,) and covariance (K, K) of the taps to channel c of the state."""
+    taps = mean.size
+    total = np.zeros(taps)
+    bias = 0.
+    for b in range(branches.weight.shape[0]):
+        w = branches.weight[b, c]
+        own_mean = own_var = 0.
+        for t in range(taps):
+            product = 0.
+            for u in range(taps):
+                product += cov[t, u] * w[u]
+            own_mean += w[t] * mean[t]
+            own_var += w[t] * product
+            state.products[b, c, t] = product
+        scale, offset = normalise(b, c, own_mean, max(own_var, 0.), branches, state)
+        bias += offset
+        for t in range(taps):
+            total[t] += scale * w[t]
+    for t in range(taps):
+        state.mean[c, t] = mean[t]
+        state.kernel[c, t] = total[t]
+        # Of the rounded kernel: so its rounding errors cancel at the mean.
+        bias -= state.kernel[c, t] * mean[t]
+    state.bias[c] = bias
+
+
+@jit
+def fold_backward(c: int, branches: Branches, state: State, grad_kernel: np.ndarray,
+                  grad_bias: float, count: int, grads: Grads, quadratic: np.ndarray,
+                  linear: np.ndarray) -> None:
+    """As :func:`mobileone_mm.branches.maths.moment_fold.fold_backward`.
+
+    ``grad_kernel`` (K,) is ``sum_o g_o (p_o - mean)``, ``grad_bias`` ``sum_o g_o``. Writes channel
+    c of ``grads``. Branch b's ``W_b p_o`` gets ``scale_b g_o + quadratic_b W_b (p_o - mean) +
+    linear_b``: (b,).
+    """
+    grads.beta[c] = grad_bias
+    for b in range(branches.weight.shape[0]):
+        w, scale, dot = branches.weight[b, c], state.scale[b, c], 0.
+        for t in range(grad_kernel.size):
+            dot += w[t] * grad_kernel[t]
+        d_var, per_mean, along = normalise_backward(b, c, dot, grad_bias, branches, state,
+                                                    grads.gamma)
+        for t in range(grad_kernel.size):
+            grads.weight[b, c, t] = (scale * grad_kernel[t] + 2 * d_var * state.products[b, c, t]
+                                     + along * state.mean[c, t])
+        quadratic[b], linear[b] = 2 * d_var / count, per_mean / count

@@ -1,0 +1,1 @@
+"""The mathematics of the branches: pure functions, torch only."""

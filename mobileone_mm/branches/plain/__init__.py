@@ -1,0 +1,1 @@
+"""The branches by torch's operators."""

@@ -1,0 +1,156 @@
+"""One convolution with batch norm, scale and identity branches, fused (k = 1)."""
+
+from typing import Any, NamedTuple, Optional, Sequence, Tuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from ..convolution import (
+    _convolution_backward,
+    at_outputs,
+    convolution_grads,
+    convolve,
+    keeps_output,
+)
+from ..map_ops import (
+    add_scaled_,
+    channel_affine,
+    channel_dots,
+    like_format,
+    norm_backward,
+)
+from ..maths import moments as mo
+from ..maths import tap_fold as fold
+from ..norms import normalise, reduce_over, stack_affine, sync_groups
+from ..plan import BranchPlan
+
+__all__ = ['FusedBranches']
+
+
+class FusedBranches(Function):
+    """``relu(a_1 y + a_2 x + c)`` with ``y = W x``; keeps x, the output and maybe y.
+
+    y and x at the outputs' positions are the two taps of
+    :mod:`mobileone_mm.branches.maths.tap_fold`.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, plan: BranchPlan,  # noqa: D102
+                *tensors: Optional[Tensor]) -> Tensor:
+        b = len(plan.norms)
+        weights, gammas, betas = tensors[:-2 * b], tensors[-2 * b:-b], tensors[-b:]
+        y = convolve(x, weights[0], plan)
+        dtype = mo.accumulation_dtype(y.dtype)
+        sources = [mo.nearly_centred(y.to(dtype), inplace=True)]
+        if b > 1:
+            sources.append(mo.nearly_centred(at_outputs(x, y, plan.shape.stride).to(dtype)))
+        count = y.numel() // y.shape[1]
+        rest, var = fold.tap_moments(
+            torch.stack([source.sums for source in sources]),
+            torch.stack([source.squares for source in sources]), count)
+        mean = rest.clone()
+        for row, source in zip(mean, sources):
+            if source.shift is not None:
+                row += source.shift
+        taps = _taps(weights, plan)
+        branch_mean, branch_var = taps.statistics(mean, var)
+        stats = normalise(plan.norms, stack_affine(gammas, 1., branch_mean, dtype), branch_mean,
+                          branch_var, count)
+        slopes = taps.to_taps(stats.scale).to(dtype)
+        offset = stack_affine(betas, 0., branch_mean, dtype).sum(0) - (slopes * rest).sum(0)
+        if stats.shift is not None:
+            offset += (stats.scale * stats.shift).sum(0)
+        out = channel_affine(sources[0].x, slopes[0], offset.to(dtype))
+        if b > 1:
+            add_scaled_(out, sources[1].x, slopes[1])
+        if plan.relu:
+            out.relu_()
+        out = out.to(x.dtype)
+        ctx.plan, ctx.count, ctx.reduce = plan, count, None
+        for group in sync_groups(plan.norms):
+            ctx.reduce = reduce_over(group, count)
+        origin = torch.cat([rest[:1], mean[1:]])
+        ctx.save_for_backward(x, y if keeps_output(y, plan) else None, out if plan.relu else None,
+                              sources[0].shift, slopes, mean, var, origin, *stats, *tensors)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Tuple[Optional[Tensor], ...]:  # noqa: D102
+        (x, y, out, shift_y, slopes, mean, var, origin, scale, inv, batch, shift,
+         *tensors) = ctx.saved_tensors
+        plan, dtype = ctx.plan, slopes.dtype
+        b = len(plan.norms)
+        weights, gammas, betas = tensors[:-2 * b], tensors[-2 * b:-b], tensors[-b:]
+        # What was kept in float32 is centred already: it was so in place.
+        is_centred = shift_y is None or y is not None and y.dtype == dtype
+        if y is None:
+            y = convolve(x, weights[0], plan)
+        sources = [y.to(dtype) if is_centred else y.to(dtype).sub_(shift_y.view(1, -1, 1, 1))]
+        if b > 1:
+            sources.append(at_outputs(x, y, plan.shape.stride).to(dtype))
+        if out is not None:
+            grad = torch.ops.aten.threshold_backward(grad, out, 0)
+        g = like_format(grad, y).to(dtype)
+        taps = _taps(weights, plan)
+        state = fold.TapState(mean, var, origin, scale, inv, batch, shift)
+        tap_grads = [
+            # A tap that a single norm reads gets its gradient from that norm's own backward.
+            norm_backward(g, source, slope, at, own_inv)
+            if batch is None and shift is None and (i == 0 or not plan.has_scale)
+            else (None, *channel_dots(g, source, at))
+            for i, (source, slope, at, own_inv) in enumerate(
+                zip(sources, slopes, origin.to(dtype), inv.to(dtype)))]
+        known, dots, (total, *_) = zip(*tap_grads)
+        grads = fold.tap_backward(taps, state, torch.stack(dots).double(), total.double(),
+                                  ctx.count, ctx.reduce)
+        quadratic, linear = torch.stack([grads.quadratic, grads.linear]).to(dtype).unbind()
+        grad_y, *own = map(_TapGrad, sources, quadratic, linear, [g] * 2, slopes, known)
+        grad_x, *weight_grads = _input_and_weight_grad(
+            ctx, x, weights[0], grad_y.tensor().to(x.dtype), *own)
+        if grads.factor is not None:
+            weight_grads.append(grads.factor.view_as(weights[1]).to(weights[1].dtype))
+        gamma_grads = grads.gamma.to(dtype).unbind()
+        gamma_grads = [None if p is None else v.to(p.dtype) for p, v in zip(gammas, gamma_grads)]
+        beta_grads = [None if p is None else total.to(p.dtype) for p in betas]
+        return (grad_x, None, *weight_grads, *gamma_grads, *beta_grads)
+
+
+def _taps(weights: Sequence[Tensor], plan: BranchPlan) -> fold.Taps:
+    return fold.Taps(weights[1].flatten().double() if plan.has_scale else None, plan.has_skip)
+
+
+class _TapGrad(NamedTuple):
+    """What a tap s gets: ``slope g + quadratic s + linear``; ``known`` where there already."""
+
+    s: Tensor
+    quadratic: Tensor
+    linear: Tensor
+    g: Tensor
+    slope: Tensor
+    known: Optional[Tensor]
+
+    def tensor(self) -> Tensor:
+        if self.known is not None:
+            return self.known
+        return add_scaled_(channel_affine(self.s, self.quadratic, self.linear), self.g, self.slope)
+
+    def add_all_but_linear_(self, out: Tensor) -> Tensor:
+        return add_scaled_(add_scaled_(out, self.s, self.quadratic), self.g, self.slope)
+
+
+def _input_and_weight_grad(ctx: Any, x: Tensor, weight: Tensor, grad: Tensor,
+                           own: Optional[_TapGrad] = None) -> Tuple[Optional[Tensor], Tensor]:
+    """:func:`convolution_grads`, with ``own`` not computed yet."""
+    shape, needs_x = ctx.plan.shape, ctx.needs_input_grad[0]
+    same_size = shape.stride == 1 and 2 * shape.padding == shape.dilation * (shape.kernel_size - 1)
+    if not (own and needs_x and same_size and ctx.plan.depthwise and own.s.dtype == x.dtype):
+        return convolution_grads(ctx, x, weight, grad, own.tensor() if own and needs_x else None)
+    # The gradient of the input as a forward convolution takes the constant along for nothing.
+    _, grad_w = _convolution_backward(ctx, x, weight, grad, [False, True, False])
+    grad_x = F.conv2d(grad, weight.to(x.dtype).flip(2, 3), own.linear, 1, shape.padding,
+                      shape.dilation, x.shape[1])
+    return own.add_all_but_linear_(like_format(grad_x, grad)), grad_w.to(weight.dtype)

@@ -1,0 +1,1 @@
+"""What the programs in tools/ do: ``commands/x.py`` is what ``tools/x.py`` calls."""

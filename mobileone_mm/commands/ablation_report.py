@@ -1,0 +1,89 @@
+"""Tables and pictures of an ablation, with confidence intervals."""
+
+import math
+from pathlib import Path
+from typing import List, NamedTuple, Optional, Sequence, Union
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from ..utils.fileio import atomic_path
+from .ablation import VARIANTS, Result, split_by_variant
+
+__all__ = ['Interval', 'Row', 'draw_ablation', 'summarize', 'table', 't_interval']
+
+
+class Interval(NamedTuple):
+    """A mean with half the width of its confidence interval (NaN for a single value)."""
+
+    mean: float
+    half_width: float
+
+    def __str__(self) -> str:
+        return f'{self.mean:.4g}' + (
+            '' if math.isnan(self.half_width) else f' +- {self.half_width:.2g}')
+
+
+class Row(NamedTuple):
+    """One variant: its values, their interval, and that of the differences from the first."""
+
+    name: str
+    values: List[float]
+    interval: Interval
+    difference: Optional[Interval]
+
+
+def t_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
+    """Student's interval for the mean of independent values."""
+    from scipy import stats  # comes with mmdet and mmseg
+    sample = np.asarray(values, dtype=float)
+    if len(sample) < 2:
+        return Interval(float(sample.mean()), math.nan)
+    error = sample.std(ddof=1) / math.sqrt(len(sample))
+    quantile = stats.t.ppf((1 + confidence) / 2, len(sample) - 1)
+    return Interval(float(sample.mean()), float(quantile * error))
+
+
+def summarize(results: Sequence[Result]) -> List[Row]:
+    """A row for each variant; differences are taken seed by seed, which removes what seeds share.
+
+    The intervals are of single comparisons, at 95%: among many variants some will look different
+    by chance.
+    """
+    names, values = split_by_variant(results)
+    return [Row(name, own, t_interval(own), None if name == names[0] else t_interval(
+        [a - b for a, b in zip(own, values[0])])) for name, own in zip(names, values)]
+
+
+def table(rows: Sequence[Row], metric: str) -> str:
+    """A Markdown table."""
+    seeds = len(rows[0].values)
+    lines = [f'| variant | {metric}, mean of {seeds} seeds +- 95% | difference from '
+             f'{rows[0].name}, paired | |', '|--|--|--|--|']
+    lines += [f'| {row.name} | {row.interval} | {row.difference or ""} | '
+              f'{VARIANTS[row.name].about} |' for row in rows]
+    return '\n'.join(lines) + '\n'
+
+
+def draw_ablation(rows: Sequence[Row], metric: str, path: Union[str, Path], title: str) -> None:
+    """Write a PNG: every run and the mean with its interval; beside it the paired differences."""
+    figure = Figure(figsize=(11, 1.6 + .45 * len(rows)), layout='constrained')
+    FigureCanvasAgg(figure)
+    figure.suptitle(title)
+    left, right = figure.subplots(1, 2, sharey=True)
+    for y, row in enumerate(rows):
+        left.plot(row.values, [y] * len(row.values), 'o', color='C0', alpha=.4, ms=5)
+        for axis, interval in ((left, row.interval), (right, row.difference)):
+            if interval is not None:
+                width = 0 if math.isnan(interval.half_width) else interval.half_width
+                axis.errorbar(interval.mean, y, xerr=width, fmt='D', color='black', capsize=4, ms=5)
+    right.axvline(0, color='grey', lw=1)
+    left.set_yticks(range(len(rows)), [row.name for row in rows])
+    left.invert_yaxis()
+    left.set_xlabel(f'{metric}: runs (dots), mean and 95% interval')
+    right.set_xlabel(f'difference from {rows[0].name}, paired by seed, 95% interval')
+    for axis in (left, right):
+        axis.grid(axis='x', alpha=.3)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format='png', dpi=80)

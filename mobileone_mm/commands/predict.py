@@ -1,0 +1,137 @@
+"""Predictions drawn into pictures, by a checkpoint or an exported model."""
+
+import time
+from pathlib import Path
+from typing import Any, NamedTuple, Optional, Union
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.registry import DATASETS, VISUALIZERS
+from mmengine.utils import ProgressBar
+
+from ..export.errors import ExportError
+from ..export.running.exported_model import ExportedModel, is_exported
+from ..export.samples import Samples
+from ..folding.models import build_model, load_weights
+from ..folding.reparameterize import holds_unfolded, reparameterize
+from ..utils.configs import read_config
+from .frames import open_sink, open_source
+
+
+class Speed(NamedTuple):
+    """Pictures per second."""
+
+    count: int  # type: ignore[assignment]  # tuple's own count() is not needed
+    model: float
+    overall: float
+
+    def __str__(self) -> str:
+        return (f'{self.count} pictures: {self.model:.1f} per second in the model, '
+                f'{self.overall:.1f} with reading, drawing and writing')
+
+
+class Predictor:
+    """A model, its test pipeline and its library's visualizer.
+
+    Args:
+        model: A checkpoint, or a file that tools/deploy.py exported.
+        config: Its config; by default the .py beside it, which folding and exporting write.
+        device: Of a checkpoint's model.
+        score_thr: Boxes of lower scores are not drawn.
+
+    Raises:
+        CheckpointError: The checkpoint is damaged or of another model.
+        ExportError: There is no config, or the file is of another task.
+        FileNotFoundError: There is no such model.
+    """
+
+    def __init__(self, model: Union[str, Path], config: Optional[Union[str, Path]] = None,
+                 device: str = 'cpu', score_thr: float = .3) -> None:
+        self.cfg = read_config(_config_of(Path(model), config))
+        built = build_model(self.cfg)
+        if is_exported(model):
+            self.model: Any = ExportedModel.stand_in(model, self.cfg, built.data_preprocessor)
+        else:
+            load_weights(built, model)
+            built.eval()
+            self.model = (reparameterize(built) if holds_unfolded(built) else built).to(device)
+        self.samples = Samples(self.cfg)
+        self.score_thr = score_thr
+        self.visualizer = VISUALIZERS.build(dict(type=_visualizer(self.samples.task),
+                                                 name='predict'))
+        self.visualizer.dataset_meta = _meta(self.cfg, self.samples)
+
+    def __call__(self, picture: np.ndarray) -> Any:
+        """The data sample of a picture (H, W, 3), BGR, uint8."""
+        with torch.no_grad():
+            return self.model.test_step(self.samples(picture))[0]
+
+    def draw(self, picture: np.ndarray, sample: Any) -> np.ndarray:
+        """The picture with the predictions, BGR."""
+        options = dict(pred_score_thr=self.score_thr) if self.samples.task == 'detection' else {}
+        self.visualizer.add_datasample('', np.ascontiguousarray(picture[..., ::-1]),
+                                       sample.cpu(), draw_gt=False, **options)
+        return np.ascontiguousarray(self.visualizer.get_image()[..., ::-1])
+
+
+def predict(predictor: Predictor, source: str, out: Union[str, Path],
+            limit: Optional[int] = None) -> Speed:
+    """Draw the predictions on pictures, folders, videos or a camera; Ctrl-C ends a camera's.
+
+    Args:
+        predictor: The model.
+        source: As :func:`mobileone_mm.commands.frames.open_source`.
+        out: Directory for a .png for each picture, or for an .mp4.
+        limit: Pictures or frames at most.
+
+    Raises:
+        ExportError: As :func:`mobileone_mm.commands.frames.open_source`.
+    """
+    pictures = open_source(source)
+    count, in_model, start = 0, 0., time.perf_counter()
+    total = min(pictures.count or limit or 0, limit or pictures.count)
+    with open_sink(pictures, Path(out)) as write:
+        bar = ProgressBar(total)
+        try:
+            for name, picture in pictures.frames:
+                before = time.perf_counter()
+                sample = predictor(picture)
+                in_model += time.perf_counter() - before
+                write(name, predictor.draw(picture, sample))
+                bar.update()
+                count += 1
+                if count == limit:
+                    break
+        except KeyboardInterrupt:
+            if not pictures.fps:
+                raise
+    print()
+    return Speed(count, count / max(in_model, 1e-9), count / (time.perf_counter() - start))
+
+
+def _config_of(model: Path, config: Optional[Union[str, Path]]) -> Path:
+    if not model.exists():
+        raise FileNotFoundError(f'there is no model {model}')
+    path = Path(config) if config else model.with_suffix('.py')
+    if not path.is_file():
+        raise ExportError(f'there is no config {path}: give one with --config')
+    return path
+
+
+def _visualizer(task: str) -> str:
+    return 'DetLocalVisualizer' if task == 'detection' else 'SegLocalVisualizer'
+
+
+def _meta(cfg: Config, samples: Samples) -> dict:
+    """Classes and palette of the data set, as visualizers read them."""
+    dataset = cfg.test_dataloader.dataset
+    with DATASETS.switch_scope_and_registry(None) as registry:
+        own = getattr(registry.get(dataset.type), 'METAINFO', {})
+    meta = {**own, **(dataset.get('metainfo') or {})}
+    palette = meta.get('palette')
+    if palette is None or len(palette) < len(samples.classes):
+        # Hues spread evenly, whatever their number.
+        hues = np.arange(len(samples.classes)) * 137 % 256
+        palette = [[int(h), int(255 - h), int(h * 7 % 256)] for h in hues]
+    return dict(classes=tuple(samples.classes), palette=palette)

@@ -1,0 +1,71 @@
+"""The options of tools/test.py, by the habits of mmdet, mmseg and mmpretrain."""
+
+from copy import deepcopy
+
+from mmengine.config import Config, ConfigDict
+
+from ..utils.libraries import PreflightError
+
+__all__ = ['enable_tta', 'save_predictions', 'show_predictions']
+
+
+def show_predictions(cfg: Config, show: bool, show_dir: str, wait_time: float) -> None:
+    """Draw the predictions, in a window, to a directory, or both."""
+    hook = cfg.get('default_hooks', {}).get('visualization')
+    if hook is None:
+        raise PreflightError('--show and --show-dir need default_hooks.visualization in the config')
+    hook.update(show=show, wait_time=wait_time)
+    if cfg.default_scope == 'mmpretrain':
+        hook.update(enable=True, interval=1, out_dir=show_dir)
+        return
+    hook.draw = True
+    if cfg.default_scope == 'mmseg':
+        hook.interval = 1  # mmseg draws every fiftieth image otherwise
+        # Its hook asks for the number of training iterations, for which mmengine would load the
+        # training data.
+        for name in ('train_cfg', 'train_dataloader', 'optim_wrapper', 'param_scheduler'):
+            cfg[name] = None
+    if show_dir and cfg.default_scope == 'mmdet':
+        hook.test_out_dir = show_dir
+    elif show_dir:
+        cfg.visualizer.save_dir = show_dir
+
+
+def save_predictions(cfg: Config, out: str) -> None:
+    """Keep the predictions for offline evaluation."""
+    if cfg.default_scope == 'mmseg':
+        cfg.test_evaluator.update(output_dir=out, keep_results=True)
+        return
+    if not out.endswith(('.pkl', '.pickle')):
+        raise PreflightError(f'--out {out}: predictions are saved to a .pkl file')
+    evaluators = cfg.test_evaluator
+    if not isinstance(evaluators, list):
+        evaluators = [evaluators]
+    kind = 'DumpDetResults' if cfg.default_scope == 'mmdet' else 'DumpResults'
+    cfg.test_evaluator = evaluators + [ConfigDict(type=kind, out_file_path=out)]
+
+
+def enable_tta(cfg: Config) -> None:
+    """Wrap the model and the test pipeline for test-time augmentation."""
+    if cfg.default_scope == 'mmdet':
+        cfg.setdefault('tta_model', ConfigDict(
+            type='DetTTAModel',
+            tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100)))
+    if cfg.default_scope in ('mmdet', 'mmseg') and 'tta_pipeline' not in cfg:
+        cfg.tta_pipeline = _flip_pipeline(cfg.test_dataloader.dataset.pipeline)
+    missing = [name for name in ('tta_model', 'tta_pipeline') if name not in cfg]
+    if missing:
+        raise PreflightError(f'--tta needs {" and ".join(missing)} in the config')
+    cfg.model = ConfigDict(cfg.tta_model, module=cfg.model)
+    cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
+
+
+def _flip_pipeline(pipeline: list) -> list:
+    """Each image as it is and mirrored, as in the libraries' own; annotations stay as they are."""
+    *images, pack = deepcopy(pipeline)
+    annotations = [step for step in images if step.type == 'LoadAnnotations']
+    if 'meta_keys' in pack:
+        pack.meta_keys = (*pack.meta_keys, 'flip', 'flip_direction')
+    flips = [dict(type='RandomFlip', prob=prob) for prob in (0., 1.)]
+    return [*(step for step in images if step not in annotations),
+            dict(type='TestTimeAug', transforms=[flips, *([step] for step in annotations), [pack]])]

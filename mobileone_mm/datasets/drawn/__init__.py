@@ -1,0 +1,1 @@
+"""Scenes of drawn shapes, in the layouts of public data sets."""

@@ -1,0 +1,1 @@
+"""Training that resumes at the iteration at which it stopped."""

@@ -1,0 +1,95 @@
+"""ONNX Runtime and TensorRT by way of mmdeploy, with the deploy configs of configs/deploy.
+
+The .onnx takes normalized RGB and has mmdeploy's outputs, so that ``mmdeploy.apis`` and its SDK
+read it. For TensorRT this ends with the checked .onnx, from which mmdeploy's ``onnx2tensorrt``
+builds the engine where TensorRT is; not run here.
+"""
+
+import logging
+from pathlib import Path
+from typing import Sequence
+from unittest import mock
+
+from mmengine.config import Config
+
+from ...utils.configs import config_directory
+from ..interface import Interface
+from ..job import ExportJob
+
+
+def export(job: ExportJob) -> Path:
+    """Write ``job.out``, an .onnx file, the deploy config beside it, and its interface."""
+    import onnx
+    from mmdeploy.apis import torch2onnx
+    from mmdeploy.utils import get_root_logger
+    get_root_logger(log_level=logging.ERROR)
+    deploy_cfg = deploy_config(job)
+    # mmdeploy asks for a GPU before it traces for TensorRT, though it traces on the CPU.
+    with mock.patch('mmdeploy.apis.utils.utils.check_backend_device'):
+        torch2onnx([job.source] * len(job.image), str(job.out.parent), job.out.name, deploy_cfg,
+                   _model_config(job), str(job.weights), 'cpu')
+    outputs = deploy_cfg.onnx_config.output_names
+    if job.half and job.backend == 'onnxruntime':
+        _to_half(job)
+    # Operators of mmdeploy's own TensorRT plugins are unknown to the checker's shape inference.
+    onnx.checker.check_model(str(job.out), full_check=job.backend == 'onnxruntime')
+    deploy_cfg.dump(job.out.with_suffix('.deploy.py'))
+    Interface.of(job, outputs, normalized=True).write(job.out)
+    return job.out
+
+
+def _to_half(job: ExportJob) -> None:
+    """Cast the network, by ONNX Runtime's own converter; decoding and suppression stay float32.
+
+    mmdeploy's way needs onnxconverter-common, which pins a protobuf that no current onnx accepts.
+    """
+    import onnx
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+    from onnxruntime.transformers.onnx_model import OnnxModel
+    model = onnx.load(str(job.out))
+    network = {'Conv', 'Relu', 'Clip'}  # Add and Mul occur in decoding as well
+    if job.task == 'segmentation':
+        network |= {'Add', 'Mul', 'Sigmoid', 'GlobalAveragePool', 'Concat'}
+    others = sorted({node.op_type for node in model.graph.node} - network)
+    half = OnnxModel(convert_float_to_float16(model, keep_io_types=True, op_block_list=others))
+    half.topological_sort()  # the converter puts its casts at the end
+    onnx.save(half.model, str(job.out))
+
+
+def deploy_config(job: ExportJob) -> Config:
+    """The deploy config of configs/deploy for a job.
+
+    Raises:
+        FileNotFoundError: The directory of deploy configs is not found.
+    """
+    kind = 'dynamic' if job.dynamic else 'static'
+    cfg = Config.fromfile(config_directory('deploy') / f'{job.task}_{job.backend}_{kind}.py')
+    height, width = job.image.shape[-2:]
+    spatial: Sequence[int] = (2, 3) if job.task == 'segmentation' else ()
+    outputs = {name: spatial for name in cfg.onnx_config.output_names}
+    if job.half and job.backend == 'tensorrt':
+        cfg.backend_config.common_config.fp16_mode = True
+    if job.dynamic:
+        cfg.onnx_config.dynamic_axes = job.dynamic_axes('input', outputs)
+    if 'size' not in job.dynamic:
+        cfg.onnx_config.input_shape = (width, height)
+    if job.backend == 'tensorrt':
+        _set_profile(cfg, job)
+    return cfg
+
+
+def _set_profile(cfg: Config, job: ExportJob) -> None:
+    """TensorRT's range of shapes: the example's, widened along the open axes as the config says."""
+    shapes = cfg.backend_config.model_inputs[0].input_shapes.input
+    example = list(job.image.shape)
+    for name in ('min_shape', 'opt_shape', 'max_shape'):
+        shapes[name] = [
+            shapes[name][axis] if kind in job.dynamic else example[axis]
+            for axis, kind in enumerate(('batch', 'channels', 'size', 'size'))]
+
+
+def _model_config(job: ExportJob) -> Config:
+    """The model config as mmdeploy reads it: it looks for ``test_pipeline`` at the top."""
+    cfg = Config(job.cfg.to_dict())
+    cfg.test_pipeline = cfg.test_dataloader.dataset.pipeline
+    return cfg

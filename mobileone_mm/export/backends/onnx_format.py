@@ -1,0 +1,34 @@
+"""Our own end-to-end ONNX graph, normalization included (``--backend onnx``)."""
+
+from pathlib import Path
+from typing import Dict, Sequence, Union
+
+from ..graphs.models import DetectorGraph, SegmentorGraph
+from ..graphs.trace import export_onnx
+from ..interface import Interface
+from ..job import ExportJob
+
+INPUT = 'image'
+
+
+def build_graph(job: ExportJob, half: bool,
+                pick: str = 'argmax') -> Union[DetectorGraph, SegmentorGraph]:
+    """The end-to-end graph of a job's model; ``pick`` as in :class:`SegmentorGraph`."""
+    if job.task == 'detection':
+        return DetectorGraph(job.model, half=half)
+    return SegmentorGraph(job.model, half=half, pick=pick)
+
+
+def open_axes(job: ExportJob, outputs: Sequence[str]) -> Dict[str, Dict[int, str]]:
+    """The ``dynamic_axes`` of such a graph."""
+    spatial = (1, 2) if job.task == 'segmentation' else ()
+    return job.dynamic_axes(INPUT, {name: spatial for name in outputs})
+
+
+def export(job: ExportJob) -> Path:
+    """Write ``job.out``, an .onnx file, and its interface."""
+    graph = build_graph(job, job.half)
+    export_onnx(graph, (job.image, ), job.out, [INPUT], graph.output_names,
+                open_axes(job, graph.output_names))
+    Interface.of(job, graph.output_names).write(job.out)
+    return job.out

@@ -1,0 +1,25 @@
+"""OpenVINO's .xml and .bin, from our ONNX graph."""
+
+from pathlib import Path
+
+from ..graphs.trace import export_onnx
+from ..interface import Interface
+from ..job import ExportJob
+from .onnx_format import INPUT, build_graph, open_axes
+
+
+def export(job: ExportJob) -> Path:
+    """Write ``job.out``, an .xml file with its .bin, and its interface.
+
+    With ``job.half`` the weights are stored in float16; OpenVINO computes in what the device does
+    best, on most CPUs float32.
+    """
+    import openvino
+    graph = build_graph(job, half=False, pick='topk')
+    intermediate = job.out.with_suffix('.tmp.onnx')
+    export_onnx(graph, (job.image, ), intermediate, [INPUT], graph.output_names,
+                open_axes(job, graph.output_names))
+    openvino.save_model(openvino.convert_model(intermediate), job.out, compress_to_fp16=job.half)
+    intermediate.unlink()
+    Interface.of(job, graph.output_names).write(job.out)
+    return job.out

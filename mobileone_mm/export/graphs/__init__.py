@@ -1,0 +1,1 @@
+"""What is traced: the models as exported graphs see them."""

@@ -1,0 +1,315 @@
+"""Folded models as graphs of their own: an image tensor in, boxes or a label map out.
+
+Shapes: N images, H x W pixels, P anchors over all levels, C classes, K boxes kept per image.
+
+Every graph takes what mmcv's image reader gives, as float32: (N, 3, H, W), BGR, 0 to 255, resized
+by the caller. Swapping channels and normalizing are part of the graph, as the model's own
+data preprocessor does them, unless ``normalize=False``.
+"""
+
+from typing import Any, List, Optional, Sequence, Tuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..errors import ExportError
+from .aspp import pooling_apart
+from .nms import batched_nms
+from .upsampled_argmax import upsampled_argmax
+
+
+class Normalize(nn.Module):
+    """The channel order, mean and standard deviation of a model's data preprocessor.
+
+    Args:
+        preprocessor: mmdet's or mmseg's data preprocessor.
+    """
+
+    def __init__(self, preprocessor: nn.Module) -> None:
+        super().__init__()
+        self.swap = bool(getattr(preprocessor, '_channel_conversion', False)
+                         or getattr(preprocessor, 'channel_conversion', False))
+        self.enabled = preprocessor._enable_normalize
+        if self.enabled:
+            self.register_buffer('mean', preprocessor.mean.detach().clone().view(1, -1, 1, 1))
+            self.register_buffer('std', preprocessor.std.detach().clone().view(1, -1, 1, 1))
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(N, 3, H, W), BGR, 0 to 255, to what the network was trained on."""
+        if self.swap:
+            image = image.flip(1)
+        return (image - self.mean) / self.std if self.enabled else image
+
+
+class ExportGraph(nn.Module):
+    """Normalization and a network whose convolutions may run in float16.
+
+    Args:
+        model: A folded detector or segmentor; with ``half`` it is cast in place.
+        normalize: Whether the graph normalizes; without, it takes the normalized image.
+        half: Run the network in float16. Inputs, outputs, normalization and what follows the
+            network stay float32.
+    """
+
+    def __init__(self, model: nn.Module, normalize: bool = True, half: bool = False) -> None:
+        super().__init__()
+        self.normalize = Normalize(model.data_preprocessor) if normalize else nn.Identity()
+        self.model = (model.half() if half else model).eval()
+        self.half_precision = half
+
+    def prepare(self, image: Tensor) -> Tensor:
+        """The network's input."""
+        image = self.normalize(image)
+        return image.half() if self.half_precision else image
+
+
+class RawDetectorGraph(ExportGraph):
+    """An SSD detector without non-maximum suppression: what every runtime can compute.
+
+    Args:
+        detector: A folded single-stage detector with an SSD head.
+        decode: Return boxes; without, the deltas of the anchors :meth:`priors`.
+        normalize: As in :class:`ExportGraph`.
+        half: As in :class:`ExportGraph`.
+
+    Raises:
+        ExportError: The head is not an SSD head.
+    """
+
+    output_names: Tuple[str, ...] = ('scores', 'boxes')
+
+    def __init__(self, detector: nn.Module, decode: bool = True, normalize: bool = True,
+                 half: bool = False) -> None:
+        check_head(detector)
+        super().__init__(detector, normalize, half)
+        self.decode = decode
+        if not decode:
+            self.output_names = ('scores', 'deltas')
+
+    def forward(self, image: Tensor) -> Tuple[Tensor, ...]:
+        """Scores and boxes of every anchor.
+
+        Args:
+            image: (N, 3, H, W), see the module's text.
+
+        Returns:
+            Scores (N, P, C), softmax without the background, and boxes (N, P, 4) as x1, y1, x2,
+            y2 in pixels of ``image``, clipped to it; or deltas (N, P, 4).
+        """
+        levels = self.levels(image)
+        return (torch.cat([scores for scores, _ in levels], 1),
+                torch.cat([boxes for _, boxes in levels], 1))
+
+    def levels(self, image: Tensor) -> List[Tuple[Tensor, Tensor]]:
+        """As :meth:`forward`, a pair for each feature map."""
+        head = self.model.bbox_head
+        class_maps, delta_maps = head(self.model.extract_feat(self.prepare(image)))
+        size = image.shape[-2:] if self.decode else None
+        return level_predictions(head, class_maps, delta_maps, size)
+
+    def priors(self, image: Tensor) -> Tensor:
+        """The anchors (P, 4), x1, y1, x2, y2 in pixels, of an image's size."""
+        head = self.model.bbox_head
+        with torch.no_grad():
+            maps = head(self.model.extract_feat(self.prepare(image)))[1]
+        return torch.cat(head.prior_generator.grid_priors(
+            [deltas.shape[-2:] for deltas in maps], device=image.device))
+
+
+class DetectorGraph(RawDetectorGraph):
+    """An SSD detector end to end: decoding, thresholds and suppression as in its ``test_cfg``.
+
+    The order is mmdet's: of each level the ``nms_pre`` best pairs of anchor and class, suppression
+    per class over all levels, then the ``max_per_img`` best.
+
+    Args:
+        detector: As in :class:`RawDetectorGraph`.
+        normalize: As in :class:`ExportGraph`.
+        half: As in :class:`ExportGraph`.
+    """
+
+    output_names = ('boxes', 'scores', 'labels')
+
+    def __init__(self, detector: nn.Module, normalize: bool = True, half: bool = False) -> None:
+        super().__init__(detector, True, normalize, half)
+        self.test_cfg = detector.test_cfg
+        kind = self.test_cfg.nms.get('type', 'nms')
+        if kind != 'nms':
+            raise ExportError(f'test_cfg.nms.type {kind!r} has no counterpart in ONNX: use nms')
+
+    def forward(self, image: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
+        """The boxes of N images, best first, padded to K = ``test_cfg.max_per_img``.
+
+        Args:
+            image: (N, 3, H, W), see the module's text.
+
+        Returns:
+            Boxes (N, K, 4) as x1, y1, x2, y2 in pixels of ``image``, scores (N, K) and labels
+            (N, K), int64. Padding has score 0, label -1 and an empty box.
+        """
+        cfg = self.test_cfg
+        best = [_best_pairs(scores, boxes, cfg.get('nms_pre', -1))
+                for scores, boxes in self.levels(image)]
+        scores, labels, boxes = (torch.cat(parts, 1) for parts in zip(*best))
+        width, height = boxes[..., 2] - boxes[..., 0], boxes[..., 3] - boxes[..., 1]
+        least = cfg.get('min_bbox_size', -1)
+        if least >= 0:
+            scores = scores * ((width > least) & (height > least)).to(scores.dtype)
+        keep = batched_nms(boxes, scores, labels, cfg.nms.iou_threshold, cfg.score_thr,
+                           cfg.max_per_img)
+        scores, order = (scores * keep).topk(at_most(cfg.max_per_img, scores), dim=1)
+        found = scores > 0
+        boxes = _take(boxes, order) * found.unsqueeze(-1).to(boxes.dtype)
+        labels = torch.where(found, labels.gather(1, order), torch.full_like(order, -1))
+        return boxes, scores, labels
+
+
+class SegmentorGraph(ExportGraph):
+    """An encoder-decoder on whole images, up to the label map.
+
+    Args:
+        segmentor: A folded ``EncoderDecoder``.
+        argmax: Return labels at the image's size; without, logits at the head's size.
+        normalize: As in :class:`ExportGraph`.
+        half: As in :class:`ExportGraph`.
+        pick: How the runtime finds the best class fastest, one of
+            :data:`.upsampled_argmax.PICKS`.
+
+    Raises:
+        ExportError: The segmentor does not predict whole images by one decode head.
+    """
+
+    def __init__(self, segmentor: nn.Module, argmax: bool = True, normalize: bool = True,
+                 half: bool = False, pick: str = 'argmax') -> None:
+        mode = segmentor.test_cfg.get('mode', 'whole')
+        if mode != 'whole':
+            raise ExportError(f'test_cfg.mode is {mode!r}: a graph predicts whole images; deploy '
+                              'with test_cfg.mode=whole and cut windows outside')
+        if isinstance(segmentor.decode_head, nn.ModuleList):
+            raise ExportError('cascades of decode heads are not supported: the graph is backbone, '
+                              'neck and one decode head')
+        super().__init__(segmentor, normalize, half)
+        self.argmax, self.pick = argmax, pick
+        self.output_names = ('labels', ) if argmax else ('logits', )
+        from mmseg.models import ASPPHead
+        # Converters of raw logits, ncnn's and Core ML's, do not know what it takes.
+        self.pooling_apart = argmax and type(segmentor.decode_head) is ASPPHead
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Labels, or logits.
+
+        Args:
+            image: (N, 3, H, W), see the module's text.
+
+        Returns:
+            Labels (N, H, W), int64; or logits (N, C, h, w) at the stride of the head.
+        """
+        head = self.model.decode_head
+        maps = self.model.extract_feat(self.prepare(image))
+        logits = (pooling_apart(head, maps) if self.pooling_apart else head(maps)).float()
+        if not self.argmax:
+            return logits
+        size = image.shape[-2:]
+        if head.out_channels > 1:
+            return upsampled_argmax(logits, size, head.align_corners, self.pick)
+        logits = F.interpolate(logits, size=size, mode='bilinear',
+                               align_corners=head.align_corners)
+        return (logits.sigmoid() > head.threshold).squeeze(1).long()
+
+
+def check_head(detector: nn.Module) -> None:
+    """Refuse detectors whose decoding these graphs do not know.
+
+    Raises:
+        ExportError: The head is not an SSD head with softmax scores and a delta coder.
+    """
+    head = getattr(detector, 'bbox_head', None)
+    coder = type(getattr(head, 'bbox_coder', None)).__name__
+    known = (coder == 'DeltaXYWHBBoxCoder' and hasattr(head, 'prior_generator')
+             and not getattr(head, 'use_sigmoid_cls', True))
+    if not known:
+        raise ExportError(
+            f'the head {type(head).__name__} is not an SSD head (anchors, DeltaXYWHBBoxCoder, '
+            'softmax), the only one that is exported here; mmdeploy knows more: --backend '
+            'onnxruntime')
+
+
+def level_predictions(head: nn.Module, class_maps: Sequence[Tensor], delta_maps: Sequence[Tensor],
+                      size: Optional[Tuple[int, int]]) -> List[Tuple[Tensor, Tensor]]:
+    """What the maps of an SSD head say of each anchor, level by level.
+
+    Args:
+        head: The head.
+        class_maps: L maps (N, A * (C + 1), h, w), for A anchors per cell.
+        delta_maps: L maps (N, A * 4, h, w).
+        size: Height and width to clip boxes to; ``None`` leaves deltas as they are.
+
+    Returns:
+        For each level scores (N, P, C), softmax without the background, and boxes or deltas
+        (N, P, 4), in float32.
+    """
+    anchors = head.prior_generator.grid_priors(
+        [deltas.shape[-2:] for deltas in delta_maps], device=delta_maps[0].device)
+    levels = []
+    for class_map, delta_map, own in zip(class_maps, delta_maps, anchors):
+        scores = _per_anchor(class_map, head.cls_out_channels).softmax(-1)[..., :-1]
+        boxes = _per_anchor(delta_map, 4)
+        levels.append((scores, boxes if size is None else
+                       decode_deltas(own, boxes, head.bbox_coder, size)))
+    return levels
+
+
+def decode_deltas(anchors: Tensor, deltas: Tensor, coder: Any,
+                  size: Tuple[int, int]) -> Tensor:
+    """What mmdet's ``DeltaXYWHBBoxCoder.decode`` computes, without writing into slices.
+
+    Args:
+        anchors: (P, 4) as x1, y1, x2, y2.
+        deltas: (N, P, 4) as dx, dy, dw, dh.
+        coder: The ``DeltaXYWHBBoxCoder``, for its means and standard deviations.
+        size: Height and width to clip to.
+
+    Returns:
+        Boxes (N, P, 4) as x1, y1, x2, y2.
+    """
+    if coder.add_ctr_clamp:
+        raise ExportError('bbox_coder.add_ctr_clamp is not supported')
+    deltas = deltas * deltas.new_tensor(coder.stds) + deltas.new_tensor(coder.means)
+    centres, sizes = (anchors[:, :2] + anchors[:, 2:]) / 2, anchors[:, 2:] - anchors[:, :2]
+    limit = abs(float(torch.tensor(16 / 1000).log()))  # mmdet's wh_ratio_clip
+    half = sizes * deltas[..., 2:].clamp(-limit, limit).exp() / 2
+    centres = centres + sizes * deltas[..., :2]
+    boxes = torch.cat([centres - half, centres + half], -1)
+    if not coder.clip_border:
+        return boxes
+    height, width = size
+    x, y = boxes[..., 0::2].clamp(0, width), boxes[..., 1::2].clamp(0, height)
+    return torch.stack([x[..., 0], y[..., 0], x[..., 1], y[..., 1]], -1)
+
+
+def _per_anchor(maps: Tensor, channels: int) -> Tensor:
+    """(N, A * channels, H, W) to (N, H * W * A, channels), in float32."""
+    return maps.permute(0, 2, 3, 1).reshape(maps.shape[0], -1, channels).float()
+
+
+def _best_pairs(scores: Tensor, boxes: Tensor, limit: int) -> Tuple[Tensor, Tensor, Tensor]:
+    """Scores (N, M), labels (N, M) and boxes (N, M, 4) of the best pairs of anchor and class."""
+    pairs = scores.reshape(scores.shape[0], -1)
+    if limit < 0:
+        limit = 2 ** 31 - 1
+    scores_, index = pairs.topk(at_most(limit, pairs), dim=1)
+    anchor = torch.div(index, scores.shape[-1], rounding_mode='floor')
+    return scores_, index - anchor * scores.shape[-1], _take(boxes, anchor)
+
+
+def at_most(limit: int, values: Tensor) -> int:
+    """The smaller of ``limit`` and the length of dimension 1, which tracing keeps open."""
+    length = values.shape[1]
+    if torch.jit.is_tracing():
+        return torch.minimum(torch.as_tensor(length), torch.tensor(limit))
+    return min(limit, length)
+
+
+def _take(boxes: Tensor, index: Tensor) -> Tensor:
+    return boxes.gather(1, index.unsqueeze(-1).expand(-1, -1, 4))

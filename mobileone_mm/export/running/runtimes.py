@@ -1,0 +1,158 @@
+"""One way to run an exported file, whatever runs it: NumPy arrays in, NumPy arrays out."""
+
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Optional, Union
+
+import numpy as np
+import torch
+
+from ..errors import ExportError, MissingPackageError
+
+
+class Runtime:
+    """A loaded graph; call it with one array per input, in the order of ``input_names``.
+
+    Attributes:
+        input_names: Names of the inputs.
+        output_names: Names of the outputs.
+    """
+
+    input_names: List[str]
+    output_names: List[str]
+
+    def __call__(self, *arrays: np.ndarray) -> List[np.ndarray]:
+        """The outputs, in the order of ``output_names``."""
+        raise NotImplementedError
+
+
+class OnnxRuntime(Runtime):
+    """ONNX Runtime on the CPU."""
+
+    def __init__(self, path: Path, threads: Optional[int] = None) -> None:
+        import onnxruntime
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        if threads:
+            options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        self.session = onnxruntime.InferenceSession(
+            str(path), options, providers=['CPUExecutionProvider'])
+        self.input_names = [i.name for i in self.session.get_inputs()]
+        self.output_names = [o.name for o in self.session.get_outputs()]
+
+    def __call__(self, *arrays: np.ndarray) -> List[np.ndarray]:
+        """See :class:`Runtime`."""
+        return self.session.run(None, dict(zip(self.input_names, arrays)))
+
+
+class OpenVINO(Runtime):
+    """OpenVINO on the CPU, computing in float32 whatever the CPU would prefer."""
+
+    def __init__(self, path: Path, threads: Optional[int] = None) -> None:
+        import openvino
+        config: Dict[str, Any] = dict(PERFORMANCE_HINT='LATENCY', INFERENCE_PRECISION_HINT='f32')
+        if threads:
+            config.update(INFERENCE_NUM_THREADS=threads, NUM_STREAMS=1)
+        self.compiled = openvino.Core().compile_model(str(path), 'CPU', config)
+        self.request = self.compiled.create_infer_request()
+        self.input_names = [i.get_any_name() for i in self.compiled.inputs]
+        self.output_names = [o.get_any_name() for o in self.compiled.outputs]
+
+    def __call__(self, *arrays: np.ndarray) -> List[np.ndarray]:
+        """See :class:`Runtime`."""
+        results = self.request.infer(list(arrays))
+        return [np.array(results[output]) for output in self.compiled.outputs]
+
+
+class Ncnn(Runtime):
+    """ncnn on the CPU, computing in float32 whatever the CPU would prefer.
+
+    ncnn has no batches: images run one by one.
+    """
+
+    def __init__(self, path: Path, threads: Optional[int] = None) -> None:
+        import ncnn
+        self.ncnn, self.net = ncnn, ncnn.Net()
+        options = self.net.opt
+        options.use_vulkan_compute = False
+        options.use_fp16_packed = options.use_fp16_storage = options.use_fp16_arithmetic = False
+        options.use_bf16_storage = False
+        if threads:
+            options.num_threads = threads
+        weights = path.with_suffix('.bin')
+        if self.net.load_param(str(path)) or self.net.load_model(str(weights)):
+            raise ExportError(f'it is no pair of {path.name} and {weights.name}')
+        self.input_names, self.output_names = self.net.input_names(), self.net.output_names()
+
+    def __call__(self, *arrays: np.ndarray) -> List[np.ndarray]:
+        """See :class:`Runtime`."""
+        return [np.stack(outputs) for outputs in zip(*map(self._run, arrays[0]))]
+
+    def _run(self, image: np.ndarray) -> List[np.ndarray]:
+        outputs = []
+        with self.net.create_extractor() as extractor:
+            extractor.input(self.input_names[0],
+                            self.ncnn.Mat(np.ascontiguousarray(image, np.float32)))
+            for name in self.output_names:
+                status, output = extractor.extract(name)
+                if status:
+                    raise ExportError(f'ncnn cannot compute its output {name}')
+                outputs.append(np.array(output))  # a copy: ncnn reuses its memory
+        return outputs
+
+
+class MilProgram(Runtime):
+    """An .mlpackage's network in PyTorch (:mod:`.mil`): not Apple's runtime.
+
+    Takes BGR images like the others and gives them the package's channel order. A detector's
+    suppression stage is left out.
+    """
+
+    def __init__(self, path: Path, threads: Optional[int] = None) -> None:
+        from . import mil
+        self.run_program = mil.run_program
+        spec, self.program = mil.read_network(path)
+        image = spec.description.input[0]
+        self.rgb = mil.takes_rgb(image)
+        self.input_names = [image.name]
+        self.output_names = [output.name for output in self.program.functions['main'].outputs]
+
+    def __call__(self, *arrays: np.ndarray) -> List[np.ndarray]:
+        """See :class:`Runtime`."""
+        images = torch.from_numpy(arrays[0])
+        images = images.flip(1) if self.rgb else images
+        per_image = [self.run_program(self.program, image[None]) for image in images]
+        return [np.stack([outputs[name].numpy() for outputs in per_image])
+                for name in self.output_names]
+
+
+RUNTIMES: Dict[str, Callable[..., Runtime]] = dict(
+    onnxruntime=OnnxRuntime, openvino=OpenVINO, ncnn=Ncnn, mil=MilProgram)
+SUFFIXES = {'.onnx': 'onnxruntime', '.xml': 'openvino', '.param': 'ncnn', '.mlpackage': 'mil'}
+
+
+def load_runtime(backend: str,
+                 path: Union[str, Path],
+                 threads: Optional[int] = None) -> Runtime:
+    """Load an exported file.
+
+    Args:
+        backend: A key of ``RUNTIMES``.
+        path: The exported file: .onnx for ONNX Runtime and OpenVINO, .xml for OpenVINO.
+        threads: Threads of one inference; by default the runtime's own choice.
+
+    Raises:
+        ExportError: There is no such runtime, no such file, or the runtime cannot read it.
+        MissingPackageError: The runtime is not installed; names the extra.
+    """
+    if backend not in RUNTIMES:
+        raise ExportError(f'there is no runtime {backend!r}: choose one of {", ".join(RUNTIMES)}')
+    if not Path(path).exists():
+        raise ExportError(f'there is no exported model at {path}')
+    try:
+        return RUNTIMES[backend](Path(path), threads)
+    except ImportError as error:
+        extra = dict(onnxruntime='onnx', mil='coreml').get(backend, backend)
+        raise MissingPackageError(
+            f"{backend} is not installed: pip install 'mobileone_mm[{extra}]'") from error
+    except Exception as error:  # each runtime has exceptions of its own
+        raise ExportError(f'{backend} cannot load {path}: {error}') from error

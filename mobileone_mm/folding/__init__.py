@@ -1,0 +1,14 @@
+"""The mathematics of reparameterization: pure functions, torch only."""
+
+from .maths import (
+    KernelBias,
+    bn_scale_shift,
+    fold_conv_bn,
+    identity_kernel,
+    pad_kernel,
+    sum_branches,
+)
+
+__all__ = [
+    'KernelBias', 'bn_scale_shift', 'fold_conv_bn', 'identity_kernel', 'pad_kernel', 'sum_branches',
+]

@@ -1,0 +1,135 @@
+"""From the model that was trained to the one that is deployed, whatever holds the MobileOne."""
+
+import copy
+import logging
+from collections import Counter
+from typing import Iterator, List, Tuple
+
+import torch
+from mmcv.cnn import ConvModule
+from mmcv.cnn.bricks.wrappers import Conv2d as MMCVConv2d
+from mmengine.logging import print_log
+from mmengine.model import BaseAveragedModel, is_model_wrapper
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim.swa_utils import AveragedModel
+
+from . import fold_conv_bn
+
+# Exact types: subclasses such as mmcv's ConvWS2d compute their kernel on the fly.
+FOLDABLE_CONVS = (nn.Conv2d, MMCVConv2d)
+HALF_DTYPES = (torch.float16, torch.bfloat16)
+
+
+def reparameterize(model: nn.Module,
+                   inplace: bool = False,
+                   fuse_conv_bn: bool = False) -> nn.Module:
+    """Fold every MobileOne in a model into its deploy form (paper, section 3.2).
+
+    Folds every module that has a ``switch_to_deploy`` method. Train or eval mode, device, dtype
+    and ``requires_grad`` stay as they were, and what is folded already stays folded.
+
+    Batch norms are folded with their running statistics, so the result equals what ``model``
+    computes in eval mode; in train mode the backbone warns of that.
+
+    Args:
+        model: Any model that holds a MobileOne: the backbone, a detector, a segmentor, or one of
+            these in DistributedDataParallel, an averaged model (EMA) or ``torch.compile``.
+        inplace: Fold ``model`` itself and return it, wrappers and all. By default ``model`` is not
+            touched, and the result is a folded copy of what its wrappers hold.
+        fuse_conv_bn: Also fold the convolution + batch norm pairs of neck and head
+            (``mmcv.cnn.ConvModule`` and ``nn.Sequential``). Batch norms that do not directly
+            follow a plain convolution of their own remain, with a warning.
+
+    Returns:
+        The folded model.
+
+    Raises:
+        ValueError: ``model`` holds nothing to fold, or is in half precision: fold in float32
+            first, cast afterwards.
+    """
+    if not any(hasattr(module, 'switch_to_deploy') for module in model.modules()):
+        raise ValueError(f'{type(model).__name__} holds no MobileOne (no module with a '
+                         'switch_to_deploy method), so there is nothing to fold')
+    if not inplace:
+        model = copy.deepcopy(unwrap_model(model))
+    _check_precision(_unfolded(model, fuse_conv_bn))
+    for module in list(model.modules()):  # a list: folding changes what modules() walks
+        if hasattr(module, 'switch_to_deploy'):
+            module.switch_to_deploy()
+    if fuse_conv_bn:
+        _fuse_conv_bn_pairs(model)
+    return model
+
+
+def unwrap_model(model: nn.Module) -> nn.Module:
+    """The model inside of ``torch.compile``, distributed wrappers and averaged models."""
+    while True:
+        if '_orig_mod' in model._modules:
+            model = model._orig_mod
+        elif is_model_wrapper(model) or isinstance(model, (BaseAveragedModel, AveragedModel)):
+            model = model.module
+        else:
+            return model
+
+
+def holds_unfolded(model: nn.Module) -> bool:
+    """Whether any module of ``model`` has a deploy form and is not in it yet."""
+    return bool(_unfolded(model, fuse_conv_bn=False))
+
+
+def _unfolded(model: nn.Module, fuse_conv_bn: bool) -> List[nn.Module]:
+    """The modules to fold that still hold a batch norm."""
+    owners = [model] if fuse_conv_bn else [
+        module for module in model.modules() if hasattr(module, 'switch_to_deploy')]
+    return [owner for owner in owners if any(isinstance(m, _BatchNorm) for m in owner.modules())]
+
+
+def _check_precision(modules: List[nn.Module]) -> None:
+    """Refuse half precision before anything is changed."""
+    for module in modules:
+        for name, parameter in module.named_parameters():
+            if parameter.dtype in HALF_DTYPES:
+                raise ValueError(f'{name} is in {parameter.dtype}; folding there loses accuracy: '
+                                 'call .float() first, fold, then cast the folded model')
+
+
+def _fuse_conv_bn_pairs(model: nn.Module) -> None:
+    parents = Counter(id(child) for module in model.modules() for child in module.children())
+    for parent in list(model.modules()):
+        for conv_name, bn_name in _conv_bn_names(parent):
+            conv, bn = parent._modules[conv_name], parent._modules[bn_name]
+            if _is_plain(conv, bn) and parents[id(conv)] == 1:
+                _fuse_into_conv(conv, bn)
+                # Identity, as mmcv's own fuse_conv_bn leaves it: ConvModule keeps calling it.
+                parent._modules[bn_name] = nn.Identity()
+                parent.efficient_conv_bn_eval_forward = None
+    remaining = [name for name, module in model.named_modules() if isinstance(module, _BatchNorm)]
+    if remaining:
+        print_log(f'{len(remaining)} batch norms do not directly follow a plain convolution of '
+                  f'their own and remain: {", ".join(remaining)}', 'current', logging.WARNING)
+
+
+def _conv_bn_names(parent: nn.Module) -> Iterator[Tuple[str, str]]:
+    """Names of neighbours, in the order they run, where that order is known."""
+    if isinstance(parent, ConvModule):
+        names = dict(conv='conv', norm=parent.norm_name, act='activate')
+        order = [names[layer] for layer in parent.order if names[layer] in parent._modules]
+    elif isinstance(parent, nn.Sequential):
+        order = list(parent._modules)
+    else:
+        order = []
+    yield from zip(order, order[1:])
+
+
+def _is_plain(conv: nn.Module, bn: nn.Module) -> bool:
+    return (type(conv) in FOLDABLE_CONVS and 'weight' in conv._parameters  # no spectral norm
+            and isinstance(bn, _BatchNorm) and bn.running_mean is not None)
+
+
+def _fuse_into_conv(conv: nn.Conv2d, bn: _BatchNorm) -> None:
+    trainable = any(p.requires_grad for m in (conv, bn) for p in m.parameters())
+    with torch.no_grad():
+        kernel, bias = fold_conv_bn(conv, bn)
+        conv.weight = nn.Parameter(kernel.to(conv.weight), requires_grad=trainable)
+        conv.bias = nn.Parameter(bias.to(conv.weight), requires_grad=trainable)

@@ -1,0 +1,1 @@
+"""The ground: files, checkpoints, configs, and what OpenMMLab lacks on current releases."""

@@ -1,0 +1,53 @@
+"""The OpenMMLab library that a config needs."""
+
+import importlib
+import importlib.util
+from typing import Any, List
+
+from mmengine.registry import DATASETS
+
+TASKS = dict(mmdet='detection', mmseg='segmentation')
+
+
+def class_names(dataset: Any) -> List[str]:
+    """Names of the classes in a data set's config, or else of its type; may be none."""
+    classes = (dataset.get('metainfo') or {}).get('classes')
+    if classes is None:
+        with DATASETS.switch_scope_and_registry(None) as registry:  # the config's library's
+            kind = registry.get(dataset['type'])
+        classes = getattr(kind, 'METAINFO', {}).get('classes', ())
+    return [classes] if isinstance(classes, str) else list(classes)
+
+
+LIBRARIES = {'mmdet': 'detection', 'mmseg': 'segmentation', 'mmpretrain': 'classification'}
+
+
+class PreflightError(ValueError):
+    """What a run needs is missing or does not fit; the message names every file concerned."""
+
+
+def check_library(scope: str) -> None:
+    """Check that the library of a config's ``default_scope`` is installed.
+
+    Raises:
+        PreflightError: It is not, or the scope is none of mmdet, mmseg and mmpretrain.
+    """
+    if scope not in LIBRARIES:
+        raise PreflightError(f"the config's default_scope is {scope!r}: expected 'mmdet' "
+                             "(detection), 'mmseg' (segmentation) or 'mmpretrain' "
+                             '(classification)')
+    if importlib.util.find_spec(scope) is None:
+        raise PreflightError(f'the config needs {scope}, which is not installed: '
+                             f'pip install "mobileone-mm[{LIBRARIES[scope]}]"')
+    if scope == 'mmpretrain':
+        _check_mmpretrain()
+
+
+def _check_mmpretrain() -> None:
+    """It imports torchvision, which must fit the installed torch, without declaring it."""
+    try:
+        importlib.import_module('mmpretrain.models')
+    except (ImportError, RuntimeError) as error:  # torchvision's ops raise the latter
+        raise PreflightError(
+            f'mmpretrain cannot be imported ({type(error).__name__}: {error}); it needs '
+            'torchvision in the release that belongs to the installed torch') from error

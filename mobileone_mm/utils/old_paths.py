@@ -1,0 +1,50 @@
+"""Import paths of earlier releases, which lead to the new ones for one release and warn."""
+
+import sys
+import warnings
+from importlib import import_module
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any, Dict, Optional, Sequence, Tuple
+
+__all__ = ['OLD_PATHS', 'keep_old_paths']
+
+# Only what the documentation has named. Where a module was split, its names come from several.
+OLD_PATHS: Dict[str, Tuple[str, ...]] = {
+    'mobileone_mm.checkpoints': ('mobileone_mm.utils.checkpoint_files',
+                                 'mobileone_mm.backbones.checkpoint_names',
+                                 'mobileone_mm.backbones.pretrained'),
+    'mobileone_mm.deploy': ('mobileone_mm.folding.reparameterize', ),
+    'mobileone_mm.hooks': ('mobileone_mm.engine.hooks', ),
+    'mobileone_mm.initializers': ('mobileone_mm.backbones.initializers', ),
+    'mobileone_mm.verify': ('mobileone_mm.folding.verify', ),
+}
+
+
+class _OldPathFinder(MetaPathFinder, Loader):
+    """Makes a module of each old name that hands on the names of the new ones."""
+
+    def find_spec(self, name: str, path: Optional[Sequence[str]] = None,
+                  target: Optional[ModuleType] = None) -> Optional[ModuleSpec]:
+        return ModuleSpec(name, self) if name in OLD_PATHS else None
+
+    def exec_module(self, module: ModuleType) -> None:
+        new = OLD_PATHS[module.__name__]
+        warnings.warn(f'{module.__name__} has moved to {", ".join(new)}; the old path goes with '
+                      'the next release', FutureWarning, stacklevel=2)
+        sources = [import_module(name) for name in new]
+
+        def find(name: str) -> Any:
+            for source in sources:
+                if hasattr(source, name):
+                    return getattr(source, name)
+            raise AttributeError(f'module {module.__name__!r} has no attribute {name!r}')
+
+        module.__getattr__ = find  # type: ignore[method-assign]
+
+
+def keep_old_paths() -> None:
+    """Let the import paths of :data:`OLD_PATHS` work. Call it as often as you like."""
+    if not any(isinstance(finder, _OldPathFinder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _OldPathFinder())  # before a stale folder of that name

@@ -1,0 +1,101 @@
+"""Networks of the smallest size that has all kinds of layers, for the slow converters."""
+
+from importlib import import_module
+
+import export_models
+import pytest
+import torch
+
+from mobileone_mm.export import FORMATS, ExportError, ParityError
+from mobileone_mm.export.job import ExportJob
+from mobileone_mm.export.parity import FLOAT32, compare
+from mobileone_mm.export.running.exported_model import ExportedModel
+from mobileone_mm.folding.reparameterize import reparameterize
+
+ARCH = dict(width_factor=(.25, .25, .125, .125), num_blocks=(1, 1, 2, 1),
+            num_se_blocks=(0, 0, 1, 1))
+SIZE = (72, 100)  # no multiple of the strides
+
+
+def detector():
+    """BCCD's detector with a small backbone: three classes, four feature maps."""
+    cfg = export_models.config(export_models.DETECTION)
+    channels = (32, 32, 64, 32)
+    cfg.model.backbone.arch = ARCH
+    cfg.model.neck.update(in_channels=channels[:3], out_channels=channels)
+    cfg.model.bbox_head.in_channels = channels
+    return export_models.model(cfg), cfg
+
+
+def segmentor():
+    """The nuclei's segmentor with a small backbone and head: two classes."""
+    cfg = export_models.config(export_models.SEGMENTATION)
+    cfg.model.backbone.arch = ARCH
+    cfg.model.decode_head.update(in_channels=64, channels=16)
+    cfg.model.auxiliary_head.update(in_channels=32, channels=16)
+    return export_models.model(cfg), cfg
+
+
+def job(backend, model, cfg, folder, half=False):
+    """The export of a folded copy of a model, into a directory that is made."""
+    folder.mkdir(exist_ok=True)
+    task = 'detection' if hasattr(model, 'bbox_head') else 'segmentation'
+    classes = cfg.metainfo.classes if task == 'detection' else cfg.dataset.metainfo.classes
+    return ExportJob(
+        backend, task, reparameterize(model, fuse_conv_bn=True).eval(), cfg, None,
+        export_models.images(1, *SIZE).float(), folder / f'{task}{FORMATS[backend].suffix}',
+        half=half, classes=list(classes))
+
+
+def export(exporting):
+    """Do an export."""
+    module = FORMATS[exporting.backend].module
+    return import_module(f'mobileone_mm.export.{module}').export(exporting)
+
+
+def parity(model, path, limits=FLOAT32):
+    """Compare a file with the unfolded model on two images."""
+    exported = ExportedModel.load(path, model.data_preprocessor)
+    pairs = []
+    for seed in (1, 2):
+        batch = export_models.images(1, *SIZE, seed=seed)
+        expected, actual = (side.test_step(_data(model, batch))[0] for side in (model, exported))
+        pairs.append((f'image {seed}', expected, actual))
+    cfg = model.test_cfg
+    return compare(pairs, limits, cfg.get('score_thr', 0.), cfg.get('max_per_img', 0))
+
+
+def without_a_bias(model):
+    """The mutant: one of many biases is lost."""
+    for name, module in model.named_modules():
+        if name.endswith('stage3.1.reparam_conv'):
+            with torch.no_grad():
+                module.bias.zero_()
+            return model
+    raise LookupError('no such layer')
+
+
+def check_a_lost_bias_is_found(backend, model, cfg, folder):
+    """Export the mutant and compare it with the sound model."""
+    exporting = job(backend, model, cfg, folder)
+    without_a_bias(exporting.model)
+    with pytest.raises(ParityError, match='Worst tensor'):
+        parity(model, export(exporting)).check()
+
+
+def check_batches_are_refused(backend, model, cfg, folder):
+    """Nothing may be left."""
+    exporting = job(backend, model, cfg, folder)
+    exporting.image = exporting.image.repeat(2, 1, 1, 1)
+    with pytest.raises(ExportError, match='batch size 1, not 2'):
+        export(exporting)
+    assert not list(folder.iterdir())
+
+
+def _data(model, batch):
+    if hasattr(model, 'bbox_head'):
+        from mmdet.structures import DetDataSample as Sample
+    else:
+        from mmseg.structures import SegDataSample as Sample
+    meta = dict(img_shape=SIZE, ori_shape=SIZE, scale_factor=(1., 1.))
+    return dict(inputs=list(batch), data_samples=[Sample(metainfo=meta)])

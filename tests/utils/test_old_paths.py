@@ -1,0 +1,30 @@
+"""Import paths of the last release lead to the new modules, and say so."""
+
+import importlib
+import sys
+
+import pytest
+
+from mobileone_mm.utils.old_paths import OLD_PATHS
+
+NAMES = {
+    'mobileone_mm.backbones.unfold': 'unfold',
+    'mobileone_mm.checkpoints': 'to_apple_names',
+    'mobileone_mm.deploy': 'reparameterize',
+    'mobileone_mm.hooks': 'ReparameterizeHook',
+    'mobileone_mm.initializers': 'SkipInit',
+    'mobileone_mm.verify': 'verify_folding',
+}
+
+
+@pytest.mark.parametrize('path', NAMES)
+def test_an_old_path_works(path):
+    sys.modules.pop(path, None)
+    if path in OLD_PATHS:
+        with pytest.warns(FutureWarning, match='has moved to mobileone_mm'):
+            module = importlib.import_module(path)
+    else:
+        module = importlib.import_module(path)
+    assert callable(getattr(module, NAMES[path]))
+    with pytest.raises(AttributeError, match='no_such_name'):
+        module.no_such_name
