@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from paths import ROOT
 from PIL import Image
 
 from mobileone_mm.commands import demo
@@ -44,7 +45,7 @@ def test_the_whole_way(tmp_path, monkeypatch):
     """Of segmentation; `make demo`, which CI runs, is detection's."""
     pytest.importorskip('mmseg')
     name = 'segmentation'
-    root = Path(demo.__file__).parents[1]
+    root = ROOT
     config = tmp_path / 'config.py'
     config.write_text(f"""
 _base_ = {str(root / demo.TASKS[name].config)!r}
