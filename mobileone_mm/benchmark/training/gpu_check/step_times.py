@@ -1,0 +1,211 @@
+"""Time and peak memory of a training step of a backbone, nets in turns."""
+
+import statistics
+import time
+from contextlib import contextmanager
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ...train_step import build, saved_bytes
+from .report import DeviceLost, Report, Stopwatch, attempt
+
+__all__ = ['Setting', 'measure_steps', 'prepare']
+
+LEAST_ROUNDS, MOST_ROUNDS = 5, 25
+STEPS_A_ROUND = 2
+
+
+class Setting(NamedTuple):
+    """What is the same for the nets that are compared.
+
+    Attributes:
+        arch: ``'s0'`` ... ``'s4'``.
+        batch: Images.
+        precision: ``'float32'`` or ``'amp'`` (float16 on GPUs, bfloat16 on CPUs).
+        mode: ``'eager'``, or ``'graph'``: replayed from a CUDA graph.
+        image_size: Pixels.
+    """
+
+    arch: str
+    batch: int
+    precision: str
+    mode: str
+    image_size: int = 224
+
+
+def measure_steps(report: Report, clock: Stopwatch, device: str, setting: Setting,
+                  nets: Sequence[str], seconds: float) -> None:
+    """Add a row a net to the section 'steps'; ratios are to the first net and to 'textbook'.
+
+    Args:
+        report: Where rows go.
+        clock: Nothing is begun after it has run out.
+        device: Of the nets.
+        setting: See :class:`Setting`.
+        nets: Names for :func:`build`, or ``'compiled'`` for the textbook in ``torch.compile``.
+        seconds: To be spent on timing, about, warm-up not counted.
+    """
+    nets = [net for net in nets if not report.has('steps', **setting._asdict(), net=net)]
+    if clock.left() < 0 and nets:
+        report.add('steps', **setting._asdict(), net='all', note='skipped: out of time')
+        return
+    x = torch.randn(setting.batch, 3, setting.image_size, setting.image_size, device=device)
+    steps, rows = {}, {}
+    for name in nets:
+        result = attempt(prepare, name, setting, x)
+        if 'failed' in result:
+            rows[name] = dict(note=result['failed'])
+            _save_if_lost(report, setting, rows)
+        else:
+            steps[name], rows[name] = result['step'], result['row']
+    times = _in_turns(steps, device, min(seconds, max(clock.left(), 1.)))
+    for name in nets:
+        row = dict(**setting._asdict(), net=name, **rows[name])
+        if name in times:
+            row['ms'] = statistics.median(times[name])
+            for other in ('plain', 'textbook'):
+                if other in times and other != name:
+                    row[f'time/{other}'] = statistics.median(
+                        a / b for a, b in zip(times[name], times[other]))
+                peak = rows.get(other, {}).get('peak_mb')
+                if peak and other != name:
+                    row[f'peak/{other}'] = row['peak_mb'] / peak
+            row['rounds'] = len(times[name])
+        report.add('steps', **row)
+    report.check_device()
+    steps.clear()
+    if device == 'cuda':
+        torch.cuda.empty_cache()
+
+
+def _save_if_lost(report: Report, setting: Setting, rows: Dict[str, dict]) -> None:
+    """The net that lost the device is not tried again; the others of its setting are."""
+    try:
+        report.check_device()
+    except DeviceLost:
+        name, row = list(rows.items())[-1]
+        report.add('steps', **setting._asdict(), net=name, **row)
+        raise
+
+
+def prepare(name: str, setting: Setting, x: Tensor) -> dict:
+    """A function that does one training step of a net, warm, and what is known of it.
+
+    Args:
+        name: See :func:`measure_steps`.
+        setting: See :class:`Setting`.
+        x: (B, 3, H, W).
+
+    Returns:
+        ``step``, to be called without arguments, and ``row``.
+    """
+    device = x.device.type
+    net = build(setting.arch, 'textbook' if name == 'compiled' else name).to(device)
+    run = torch.compile(net) if name == 'compiled' else net
+
+    def step() -> None:
+        net.zero_grad(set_to_none=True)
+        with _autocast(setting, device):
+            y = run(x)
+        y.backward(torch.ones_like(y))
+
+    start = time.monotonic()
+    for _ in range(3):
+        step()
+    row: Dict[str, Any] = dict(syncs=_count_syncs(step), peak_mb=_peak_mb(step, net, device))
+    if name != 'compiled':
+        with _autocast(setting, device):
+            row['saved_mb'] = saved_bytes(net, x) / 1e6
+    if setting.mode == 'graph':
+        step = _captured(step, net)
+    _synchronize(device)
+    row['warm_up_s'] = round(time.monotonic() - start, 1)
+    return dict(step=step, row=row)
+
+
+@contextmanager
+def _autocast(setting: Setting, device: str) -> Iterator[None]:
+    dtype = torch.float16 if device == 'cuda' else torch.bfloat16
+    # A graph must not keep casts of weights that were made outside of it.
+    with torch.autocast(device, dtype=dtype, enabled=setting.precision == 'amp',
+                        cache_enabled=setting.mode != 'graph'):
+        yield
+
+
+def _captured(step: Callable[[], None], net: nn.Module) -> Callable[[], None]:
+    """The step as a CUDA graph."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(2):
+            step()
+    torch.cuda.current_stream().wait_stream(stream)
+    net.zero_grad(set_to_none=True)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    return graph.replay
+
+
+def _count_syncs(step: Callable[[], None]) -> str:
+    """Whether the host waits for the GPU within a step: 'no', or by which operation."""
+    if not torch.cuda.is_available():
+        return 'not measured'
+    torch.cuda.set_sync_debug_mode('error')
+    try:
+        step()
+    except RuntimeError as error:
+        return str(error).strip()[:200]
+    finally:
+        torch.cuda.set_sync_debug_mode('default')
+    return 'no'
+
+
+def _peak_mb(step: Callable[[], None], net: nn.Module, device: str) -> float:
+    """Above parameters and input; 0 where it is not known."""
+    if device != 'cuda':
+        return 0.
+    net.zero_grad(set_to_none=True)
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    step()
+    torch.cuda.synchronize()
+    peak = torch.cuda.max_memory_allocated() - before
+    net.zero_grad(set_to_none=True)
+    return peak / 1e6
+
+
+def _in_turns(steps: Dict[str, Callable[[], None]], device: str, seconds: float
+              ) -> Dict[str, List[float]]:
+    """Milliseconds a step, by net: one value a round."""
+    times: Dict[str, List[float]] = {name: [] for name in steps}
+    clock = Stopwatch(seconds)
+    for done in range(MOST_ROUNDS if steps else 0):
+        if done >= LEAST_ROUNDS and clock.left() < 0:
+            break
+        for name, step in steps.items():
+            times[name].append(_time(step, device))
+    return times
+
+
+def _time(step: Callable[[], None], device: str) -> float:
+    if device != 'cuda':
+        start = time.perf_counter()
+        step()
+        return 1e3 * (time.perf_counter() - start)
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda.synchronize()
+    start.record()
+    for _ in range(STEPS_A_ROUND):
+        step()
+    end.record()
+    end.synchronize()
+    return start.elapsed_time(end) / STEPS_A_ROUND
+
+
+def _synchronize(device: str) -> None:
+    if device == 'cuda':
+        torch.cuda.synchronize()
