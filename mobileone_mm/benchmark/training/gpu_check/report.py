@@ -8,7 +8,7 @@ from typing import Any, Callable, Dict, List, Sequence
 
 import torch
 
-from ....fileio import atomic_path
+from ....utils.fileio import atomic_path
 
 __all__ = ['DeviceLost', 'Report', 'Stopwatch', 'attempt']
 

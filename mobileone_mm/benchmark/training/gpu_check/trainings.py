@@ -10,7 +10,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
 from .report import Report, Stopwatch
 
@@ -128,7 +128,7 @@ def _command(run: Run, folder: Path, work_dir: Path, tiny: bool) -> List[str]:
 def _train(run: Run, clock: Stopwatch, device: str, folder: Path, tiny: bool) -> dict:
     """The row of one training."""
     precision = 'amp' if run.amp else 'float32'
-    row = dict(task=run.name, precision=precision, engine=run.engine)
+    row: Dict[str, Any] = dict(task=run.name, precision=precision, engine=run.engine)
     work_dir = folder / 'work_dirs' / f'{run.task.library}_{precision}_{run.engine}'
     command = _command(run, folder, work_dir, tiny)
     start = time.monotonic()
