@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from .autocast import autocast_dtype
 from .compiled import has_cores_to_itself, usable
 from .maths.moments import ConvShape, accumulation_dtype
 from .norms import is_plain_norm, sync_groups, uses_batch
@@ -19,6 +20,9 @@ from .subsampled_conv import SubsampledPointwiseConv2d
 __all__ = ['BRANCH_ENGINES', 'analytic_forward', 'check_branch_engine']
 
 BRANCH_ENGINES = ('auto', 'analytic', 'textbook')
+# Where the passes here are known to pay. A GPU would wait for many small operators, and for answers
+# that the host needs.
+DEVICES = ('cpu', )
 # Beyond this many patch elements a position, the Gram matrix costs more than k = 4 convolutions.
 MAX_TAPS_PER_POSITION = 0.875
 # From so many outputs a map on, moving less data makes up for convolutions slower than torch's.
@@ -58,15 +62,15 @@ def analytic_forward(block: nn.Module, x: Tensor) -> Optional[Tensor]:
 
     Returns:
         The same numbers as from the branches one by one, up to rounding; ``None`` where those are
-        to be used: see :func:`_collect` and :func:`_accepts`, and with ``'auto'`` also where they
-        are faster.
+        to be used: on other devices than CPUs, while ``torch.compile`` traces, see
+        :func:`_collect` and :func:`_accepts`, and with ``'auto'`` also where they are faster.
     """
+    if x.device.type not in DEVICES or _is_compiling():
+        return None
     branches = _collect(block)
     if branches is None or not _accepts(branches, x):
         return None
     if not any(uses_batch(norm) for norm in branches.norms):
-        if _is_compiling():
-            return None
         return block.activation(block.se(_running_fold(block, x)))
     function = _choose(block, x, branches)
     if function is None:
@@ -112,8 +116,8 @@ def _is_watched(module: nn.Module) -> bool:
 def _accepts(branches: _Branches, x: Tensor) -> bool:
     """Whether this input can be taken.
 
-    Not so: what the branches would refuse, so that it is they who raise; tracing, ``torch.func``
-    transforms and forward-mode differentiation.
+    Not so: what the branches would refuse, so that it is they who raise; tracing by TorchScript,
+    ``torch.func`` transforms and forward-mode differentiation.
     """
     if (torch.jit.is_tracing() or torch._C._functorch.peek_interpreter_stack() is not None
             or torch.autograd.forward_ad._current_level >= 0):
@@ -122,18 +126,9 @@ def _accepts(branches: _Branches, x: Tensor) -> bool:
     if x.dim() != 4 or x.shape[1] != conv.in_channels or x.dtype not in FLOAT_DTYPES:
         return False
     expected = conv.weight.dtype
-    if x.dtype != expected and _autocast_dtype(x.device.type) is None:
+    if x.dtype != expected and autocast_dtype() is None:
         return False
     return all(conv.weight.dtype == expected for conv in branches.convs)
-
-
-def _autocast_dtype(device: str) -> Optional[torch.dtype]:
-    """What autocast computes in on a kind of device; None where it is off."""
-    if hasattr(torch, 'get_autocast_dtype'):
-        return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
-    if device == 'cpu':  # before torch 2.4
-        return torch.get_autocast_cpu_dtype() if torch.is_autocast_cpu_enabled() else None
-    return torch.get_autocast_gpu_dtype() if torch.is_autocast_enabled() else None
 
 
 def _running_fold(block: nn.Module, x: Tensor) -> Tensor:
@@ -160,7 +155,7 @@ def _choose(block: nn.Module, x: Tensor, branches: _Branches) -> Optional[Type[F
     if (block.branch_engine == 'auto' and not single and not depthwise
             and taps > MAX_TAPS_PER_POSITION * x.shape[0] * positions):
         return None
-    if usable(x) and _autocast_dtype('cpu') is None and not sync_groups(branches.norms):
+    if usable(x) and autocast_dtype() is None and not sync_groups(branches.norms):
         function = _choose_compiled(shape, depthwise, single, positions)
         if function is not None:
             return function
@@ -185,10 +180,8 @@ def _choose_compiled(shape: ConvShape, depthwise: bool, single: bool,
     return None
 
 
-@torch.compiler.disable
 def _apply(function: Type[Function], block: nn.Module, branches: _Branches, x: Tensor,
            relu: bool) -> Tensor:
-    """Call ``function``; ``torch.compile`` breaks its graph here instead of tracing into it."""
     convs, norms = branches
     plan = BranchPlan(
         shape=_shape(block),
@@ -199,11 +192,10 @@ def _apply(function: Type[Function], block: nn.Module, branches: _Branches, x: T
         relu=relu)
     tensors = ([conv.weight for conv in convs] + [norm.weight for norm in norms]
                + [norm.bias for norm in norms])
-    device = x.device.type
-    autocast = _autocast_dtype(device)
+    autocast = autocast_dtype()
     if autocast is not None:
         x = x.to(autocast)
     if not x.is_contiguous(memory_format=torch.channels_last):
         x = x.contiguous()
-    with torch.autocast(device, enabled=False):
+    with torch.autocast('cpu', enabled=False):
         return function.apply(x, plan, *tensors)

@@ -31,8 +31,9 @@ def channel_dots(g: Tensor, x: Tensor, mean: Tensor) -> Tuple[Tensor, Tensor]:
     # The channels_last kernels ignore the strides of their vectors.
     mean = mean.contiguous()
     ones = torch.ones_like(mean)
+    # CUDA's kernels raise, or return nothing, for a missing weight.
     _, dot, total = torch.ops.aten.native_batch_norm_backward(
-        g, x, None, None, None, mean, ones, True, 0., [False, True, True])
+        g, x, ones, None, None, mean, ones, True, 0., [False, True, True])
     return dot, total
 
 

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
+from ..autocast import plain_backward
 from ..maths import moments as mo
 from ..plan import BranchPlan, affine_of, weights_of
 from . import run
@@ -42,7 +42,7 @@ class CompiledDense(Function):
         return y
 
     @staticmethod
-    @once_differentiable
+    @plain_backward
     def backward(ctx: Any, grad: Tensor) -> Tuple[Optional[Tensor], ...]:  # noqa: D102
         x, out, mean, exact, rounded, *tensors = ctx.saved_tensors
         plan, count = ctx.plan, ctx.count

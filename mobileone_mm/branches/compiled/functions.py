@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
+from ..autocast import plain_backward
 from ..convolution import at_outputs, convolution_grads, convolve, keeps_output
 from ..maths.moments import ConvShape
 from ..plan import BranchPlan, affine_of, weights_of
@@ -38,7 +38,7 @@ class CompiledDepthwise(Function):
         return out
 
     @staticmethod
-    @once_differentiable
+    @plain_backward
     def backward(ctx: Any, grad: Tensor) -> Tuple[Optional[Tensor], ...]:  # noqa: D102
         x, out, exact, rounded, *tensors = ctx.saved_tensors
         plan, grad = ctx.plan, grad.contiguous()
@@ -78,7 +78,7 @@ class CompiledTaps(Function):
         return out
 
     @staticmethod
-    @once_differentiable
+    @plain_backward
     def backward(ctx: Any, grad: Tensor) -> Tuple[Optional[Tensor], ...]:  # noqa: D102
         x, y, out, exact, rounded, *tensors = ctx.saved_tensors
         plan, grad = ctx.plan, grad.contiguous()

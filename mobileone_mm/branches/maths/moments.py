@@ -86,16 +86,15 @@ def has_small_means(sums: Tensor, squares: Tensor, count: int) -> bool:
     """Whether sums of squares over ``count`` values keep their digits without centring.
 
     ``mean^2 <= r var`` in every channel, that is ``(sum x)^2 (1 + r) <= r n sum x^2``. So it is in
-    most maps after a ReLU, and passes over them can be saved. On a GPU the answer is always no, for
-    waiting for a better one costs more.
+    most maps after a ReLU, and passes over them can be saved.
     """
     bound = count * MAX_OFFSET_SQUARED / (1 + MAX_OFFSET_SQUARED)
-    return sums.device.type == 'cpu' and bool((sums * sums <= squares * bound).all())
+    return bool((sums * sums <= squares * bound).all())
 
 
 def are_small(mean: Tensor, var: Tensor) -> bool:
-    """:func:`has_small_means` of a map with these moments; on a GPU likewise always no."""
-    return mean.device.type == 'cpu' and bool((mean * mean <= MAX_OFFSET_SQUARED * var).all())
+    """:func:`has_small_means` of a map with these moments."""
+    return bool((mean * mean <= MAX_OFFSET_SQUARED * var).all())
 
 
 def nearly_centred(x: Tensor, inplace: bool = False) -> NearlyCentred:

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
+from ..autocast import plain_backward
 from ..compiled import usable
 from ..compiled.available import compiled_masked_grad
 from ..map_ops import like_format
@@ -58,7 +58,7 @@ class FoldedConv(Function):
         return y
 
     @staticmethod
-    @once_differentiable
+    @plain_backward
     def backward(ctx: Any, grad: Tensor) -> Tuple[Optional[Tensor], ...]:  # noqa: D102
         x, y, kernel, mean, products, scale, inv, batch, shift, *tensors = ctx.saved_tensors
         plan = ctx.plan

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
+from ..autocast import plain_backward
 from ..convolution import (
     _convolution_backward,
     at_outputs,
@@ -78,7 +78,7 @@ class FusedBranches(Function):
         return out
 
     @staticmethod
-    @once_differentiable
+    @plain_backward
     def backward(ctx: Any, grad: Tensor) -> Tuple[Optional[Tensor], ...]:  # noqa: D102
         (x, y, out, shift_y, slopes, mean, var, origin, scale, inv, batch, shift,
          *tensors) = ctx.saved_tensors
