@@ -7,12 +7,12 @@ from importlib.util import find_spec
 from types import ModuleType
 from typing import Any, NoReturn
 
-from . import nms, roi_align
+from . import nms, with_torchvision
 
 _EXT = 'mmcv._ext'
 _SUPPLIED = {
-    **{name: getattr(nms, name) for name in ('nms', 'nms_match', 'softnms')},
-    **{name: getattr(roi_align, name) for name in ('roi_align_forward', 'roi_align_backward')}
+    **{name: getattr(nms, name) for name in ('nms_match', 'softnms')},
+    **{name: getattr(with_torchvision, name) for name in with_torchvision.__all__}
 }
 _HOW_TO_GET_COMPILED_OPS = (
     "To compile mmcv's own: pip uninstall -y mmcv-lite && pip install 'setuptools<81' wheel ninja "
@@ -32,13 +32,14 @@ class _FallbackExt(ModuleType):
 
 
 def install_ops_fallback() -> bool:
-    """Supply ``mmcv._ext`` in pure PyTorch if mmcv is installed without its compiled ops.
+    """Supply ``mmcv._ext`` if mmcv is installed without its compiled ops.
 
     ``import mmdet.models`` and ``import mmseg.models`` need ``mmcv._ext``, which mmcv-lite lacks.
     The stand-in holds ``nms``, ``softnms``, ``nms_match`` and RoIAlign, whose results equal the
-    compiled ops'; calling any other op raises NotImplementedError. Nothing is changed where
-    compiled ops are found, where ``mmcv._ext`` is loaded already, or where there is no mmcv. mmcv
-    itself is not imported. Call it as often as you like.
+    compiled ops': torchvision's, where it is installed and works, else this package's own. Calling
+    any other op raises NotImplementedError. Nothing is changed where compiled ops are found, where
+    ``mmcv._ext`` is loaded already, or where there is no mmcv. mmcv itself is not imported. Call it
+    as often as you like.
 
     Returns:
         Whether this stand-in is the ``mmcv._ext`` in use.

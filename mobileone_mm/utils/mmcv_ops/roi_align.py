@@ -12,7 +12,7 @@ from torch import Tensor
 
 # RoIs computed together: bounds the memory, R * PH * C * W numbers.
 _CHUNK = 64
-_AVERAGE = 1  # mmcv's number for pool_mode='avg'
+AVERAGE = 1  # mmcv's number for pool_mode='avg'
 
 
 def roi_align_forward(input: Tensor, rois: Tensor, output: Tensor, argmax_y: Tensor,
@@ -51,7 +51,7 @@ def roi_align_backward(grad_output: Tensor, rois: Tensor, argmax_y: Tensor, argm
 
 
 def _check_pool_mode(pool_mode: int) -> None:
-    if pool_mode != _AVERAGE:
+    if pool_mode != AVERAGE:
         raise NotImplementedError(
             "mobileone_mm supplies RoIAlign with pool_mode='avg' alone; 'max' needs compiled mmcv")
 
