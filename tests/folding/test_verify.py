@@ -6,7 +6,12 @@ from mmengine.registry import MODELS
 from toy_classifier import TINY_ARCH
 
 from mobileone_mm.folding.reparameterize import reparameterize
-from mobileone_mm.folding.verify import FoldingError, relative_difference, verify_folding
+from mobileone_mm.folding.verify import (
+    FoldingError,
+    relative_difference,
+    verify_folding,
+    verify_on_batch,
+)
 
 IMAGE = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 BLOCKS = ['stage0', 'stage1.0', 'stage1.1', 'stage2.0', 'stage2.1', 'stage3.0', 'stage3.1',
@@ -60,16 +65,17 @@ def test_the_tolerance_counts(models):
         verify_folding(*models, IMAGE, tolerance=1e-12)
 
 
-def refuse(dtypes):
+def refuse(dtypes, error=RuntimeError):
     def forward(module, args):
         if args[0].dtype in dtypes:
-            raise RuntimeError('no kernel')
+            raise error('no kernel')
     return forward
 
 
-def test_where_an_operator_has_no_float64_both_run_in_float32(models):
+@pytest.mark.parametrize('error', [RuntimeError, TypeError])  # the latter on Apple's GPUs
+def test_where_an_operator_has_no_float64_both_run_in_float32(models, error):
     for model in models:
-        model.fc.register_forward_pre_hook(refuse([torch.float64]))
+        model.fc.register_forward_pre_hook(refuse([torch.float64], error))
     assert 0 < verify_folding(*models, IMAGE) < 1e-4
     models[1].fc.bias.data += 1
     with pytest.raises(FoldingError, match='each of the 10 folded modules agrees'):
@@ -80,6 +86,15 @@ def test_other_errors_are_raised(models):
     models[1].fc.register_forward_pre_hook(refuse([torch.float64, torch.float32]))
     with pytest.raises(RuntimeError, match='no kernel'):
         verify_folding(*models, IMAGE)
+
+
+def test_of_a_batch_one_image_is_compared(models):
+    sizes = []
+    for model in models:
+        model.fc.register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))
+    batch = dict(inputs=IMAGE.repeat(3, 1, 1, 1), labels=torch.zeros(6))
+    assert verify_on_batch(*models, batch) < 1e-4
+    assert set(sizes) == {1} and len(batch['inputs']) == 6
 
 
 def test_relative_difference_of_nested_outputs():

@@ -45,7 +45,8 @@ class SeededDataset(RepeatDataset):
     def __getitem__(self, idx: int) -> Any:
         """Make a sample, leaving the caller's random number generators as they were."""
         with _random_state_kept():
-            seed_everything(*self._state.tolist(), idx)
+            seed = _seed_python(*self._state.tolist(), idx)
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed() would reach for GPUs
             try:
                 return super().__getitem__(idx)
             except Exception as error:
@@ -69,11 +70,16 @@ def seeded_datasets(dataset: Any) -> Iterator[SeededDataset]:
 
 
 def seed_everything(*entropy: int) -> None:
-    """Seed the generators of Python, numpy and torch from several numbers."""
+    """Seed the generators of Python, numpy and torch, GPUs' too, from several numbers."""
+    torch.manual_seed(_seed_python(*entropy))
+
+
+def _seed_python(*entropy: int) -> int:
+    """Seed the generators of Python and numpy; returns the seed for torch's."""
     seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
     random.seed(seed)
     np.random.seed(seed)
-    torch.manual_seed(seed)
+    return seed
 
 
 @contextmanager

@@ -103,6 +103,15 @@ def test_losses_do_not_depend_on_the_number_of_workers(tmp_path):
     assert _run(tmp_path / 'a', 0)[0] == _run(tmp_path / 'b', 2)[0]
 
 
+def test_each_iteration_seeds_the_gpus_and_no_sample_does(tmp_path, monkeypatch):
+    """What GPUs draw follows from the iteration, however often samples are made."""
+    seeds = []
+    monkeypatch.setattr(torch.cuda, 'manual_seed_all', seeds.append)
+    losses, _ = _run(tmp_path, workers=0)
+    by_runner = [seed for seed in seeds if seed == 7]
+    assert len(seeds) - len(by_runner) == len(set(seeds)) - 1 == len(losses) == 15
+
+
 def test_a_truncated_checkpoint_is_never_picked_up(tmp_path):
     _run(tmp_path, 0)
     assert [p.name for p in tmp_path.glob('*.pth')] == ['epoch_3.pth']
