@@ -30,6 +30,8 @@ def parse_args() -> Options:
                         help='to time: plain, textbook, compiled (the textbook in torch.compile) '
                              'and names of branch engines')
     parser.add_argument('--jobs', type=int, help='trainings side by side; by default as fit')
+    parser.add_argument('--shard', nargs=2, type=int, metavar=('FIRST', 'STEP'),
+                        help='of the blocks to compare, FIRST and every STEP-th after it')
     parser.add_argument('--resume', action='store_true', help='keep what OUT has already')
     return Options(**vars(parser.parse_args()))
 

@@ -3,31 +3,31 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
 from threading import Thread
-from typing import Any, Dict, Iterator, List, Optional, Sequence
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import torch
 
 from ...latency.machine import describe
 from .correctness import check_blocks
+from .processes import merge_runs, run_tool
 from .profile import profile_steps
 from .report import JSON, DeviceLost, Report, Stopwatch, attempt
 from .step_times import Setting, measure_steps
-from .trainings import ROOT, run_trainings
+from .trainings import run_trainings
 from .verdicts import judge_steps
 
 __all__ = ['PARTS', 'Options', 'run_check']
 
-PARTS = ('training', 'correctness', 'steps', 'profile', 'compiled')
+TIMED = ('steps', 'profile', 'compiled')
+PARTS = ('warm', 'training', 'correctness', *TIMED)
 TRITON_BRANCHES = 'mobileone_mm.branches.triton'
-# Shares of the budget: when trainings and blocks must be done, what the parts after 'steps' have.
+# Shares of the budget: when what does not time must be done; what is left to the parts after steps.
 FIRST_SHARE, LAST_SHARE = .5, .1
 SECONDS_A_SETTING = 4.
 
@@ -40,11 +40,12 @@ class Options:
         out: Folder for the JSON and the Markdown file.
         device: ``'cuda'``, or ``'cpu'`` for the same code at tiny sizes.
         budget: Seconds for all.
-        parts: Some of :data:`PARTS`.
+        parts: Some of :data:`PARTS`. 'warm' has Triton compile the kernels that 'steps' needs.
         archs: Variants to time, the most important first.
         batches: Images a step.
         nets: To time; the default compares the fast engine with 'plain' and 'textbook'.
         jobs: Trainings side by side; ``None`` as memory and cores allow.
+        shard: Of the blocks to compare, every second number's from the first number's on.
         resume: Keep the rows that are in ``out`` and do not measure them again.
     """
 
@@ -56,6 +57,7 @@ class Options:
     batches: Sequence[int] = (128, 32)
     nets: Sequence[str] = ('plain', 'textbook', 'analytic')
     jobs: Optional[int] = None
+    shard: Optional[Tuple[int, int]] = None
     resume: bool = False
     tiny: bool = field(init=False)
 
@@ -78,13 +80,17 @@ def run_check(options: Options) -> dict:
     report = Report(options.out, _facts(options), options.resume)
     try:
         engines = _engines(options, report)
-        _run_parts(options, report, clock, engines)
+        share = FIRST_SHARE if set(options.parts) & set(TIMED) else 1.
+        _side_by_side(_early_parts(options, report, clock.part(share * options.budget), engines))
+        _timed_parts(options, report, clock, engines)
         for row in judge_steps(report.sections.get('steps', []), 'analytic'):
             report.add('verdicts', **row)
     except DeviceLost:
         # No more is to be had from this process.
         report.add('notes', note='the device was lost: going on in a new process')
-        _run_again(options, clock)
+        run_tool(options.out, clock, '--resume', '--device', options.device, '--parts',
+                 *options.parts, '--archs', *options.archs, '--nets', *options.nets,
+                 '--batches', *options.batches)
     return json.loads((options.out / JSON).read_text())
 
 
@@ -112,28 +118,73 @@ def _engines(options: Options, report: Report) -> List[str]:
             missing = find_spec(name) is None
         except ModuleNotFoundError:
             missing = True
-        if missing:
+        if missing and engines:
             report.add('notes', note=f'{" and ".join(engines)} skipped: no module {name}')
             return []
     return engines
 
 
-def _run_parts(options: Options, report: Report, clock: Stopwatch, engines: List[str]) -> None:
-    first = clock.part(FIRST_SHARE * options.budget)
-    trainings = Thread(target=_train, args=(options, report, first, engines))
-    if 'training' in options.parts:  # most of it is start-up: the blocks are checked meanwhile
-        trainings.start()
+def _early_parts(options: Options, report: Report, clock: Stopwatch, engines: List[str]
+                 ) -> List[Callable[[], None]]:
+    """What is not timed, to be done side by side: most of it is start-up and compilation."""
+    def training() -> None:
+        folder = Path(tempfile.mkdtemp(prefix='gpu_check'))
+        jobs = options.jobs or (1 if options.tiny else _jobs())
+        result = attempt(run_trainings, report, clock, options.device, ['auto', *engines], folder,
+                         options.tiny, jobs)
+        if result is not None:
+            report.add('training', task='all', verdict=result['failed'])
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def correctness() -> None:
+        shards = 1 if options.tiny or options.shard or not engines else _cores() // 2
+        if shards == 1:
+            check_blocks(report, clock, options.device, engines, options.tiny,
+                         options.shard or (0, 1))
+            return
+        merge_runs(report, clock, 'correctness', [
+            (f'blocks_{i}', ['--parts', 'correctness', '--shard', i, shards, '--nets', *engines])
+            for i in range(shards)], shards)
+
+    def warm() -> None:
+        if engines and not options.tiny:
+            merge_runs(report, clock, 'warm', [
+                (f'warm_{arch}', ['--parts', 'steps', '--archs', arch, '--batches', 32,
+                                  '--nets', *engines]) for arch in options.archs], 5)
+
+    parts = dict(warm=warm, training=training, correctness=correctness)
+    return [part for name, part in parts.items() if name in options.parts]
+
+
+def _side_by_side(functions: List[Callable[[], None]]) -> None:
+    """Call all but the last in threads of their own; raises what the last raises."""
+    threads = [Thread(target=function) for function in functions[:-1]]
+    for thread in threads:
+        thread.start()
     try:
-        if 'correctness' in options.parts:
-            check_blocks(report, first, options.device, engines, options.tiny)
+        for function in functions[-1:]:
+            function()
     finally:
-        if trainings.ident:
-            trainings.join()
+        for thread in threads:
+            thread.join()
+
+
+def _cores() -> int:
+    return os.cpu_count() or 2
+
+
+def _jobs() -> int:
+    """Trainings that fit side by side: about 12 GiB of GPU memory and two cores each."""
+    free, _ = torch.cuda.mem_get_info()
+    return max(1, min(8, int(free / (12 << 30)), _cores() // 2))
+
+
+def _timed_parts(options: Options, report: Report, clock: Stopwatch, engines: List[str]) -> None:
     nets = [net for net in options.nets if net in ('plain', 'textbook', 'compiled', *engines)]
+    torch.backends.cudnn.benchmark = True
     if 'steps' in options.parts:
-        last = 0. if options.parts == ['steps'] else LAST_SHARE * options.budget
+        last = 0. if list(options.parts) == ['steps'] else LAST_SHARE * options.budget
         until = clock.part(clock.left() - last)
-        torch.backends.cudnn.benchmark = True
         for setting in _settings(options):
             measure_steps(report, until, options.device, setting, nets,
                           .2 if options.tiny else SECONDS_A_SETTING)
@@ -142,7 +193,13 @@ def _run_parts(options: Options, report: Report, clock: Stopwatch, engines: List
             setting = next(_settings(options))._replace(precision=precision)
             profile_steps(report, clock, options.device, setting, nets)
     if 'compiled' in options.parts:
-        _compile(options, report, clock)
+        archs = options.archs[:1]
+        merge_runs(report, clock, 'steps', [
+            (f'compiled_{arch}_{batch}', ['--device', options.device, '--parts', 'steps',
+                                          '--archs', arch, '--batches', batch,
+                                          '--nets', 'plain', 'compiled'])
+            for arch, batch in product(archs, options.batches[:1] if options.tiny
+                                       else options.batches)], 1)
 
 
 def _settings(options: Options) -> Iterator[Setting]:
@@ -152,62 +209,7 @@ def _settings(options: Options) -> Iterator[Setting]:
                     for arch, precision in product(options.archs, ('float32', 'amp')))
         return
     for arch in options.archs:
-        for batch in options.batches:
-            modes = ('graph', 'eager') if batch <= 32 else ('eager', )
-            for mode, precision in product(modes, ('float32', 'amp')):
-                if arch in ('s0', 's1') or (mode == 'graph') == (batch <= 32):
-                    yield Setting(arch, batch, precision, mode)
-
-
-def _train(options: Options, report: Report, clock: Stopwatch, engines: List[str]) -> None:
-    folder = Path(tempfile.mkdtemp(prefix='gpu_check'))
-    try:
-        jobs = options.jobs or (1 if options.tiny else _jobs())
-        result = attempt(run_trainings, report, clock, options.device, ['auto', *engines], folder,
-                         options.tiny, jobs)
-        if result is not None:
-            report.add('training', task='all', verdict=result['failed'])
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _jobs() -> int:
-    """Trainings that fit side by side: about 12 GiB of GPU memory and two cores each."""
-    free, _ = torch.cuda.mem_get_info()
-    return max(1, min(8, int(free / (12 << 30)), (os.cpu_count() or 2) // 2))
-
-
-def _compile(options: Options, report: Report, clock: Stopwatch) -> None:
-    """Time the textbook in torch.compile, each setting in a process that can be ended."""
-    settings = [('s0', batch) for batch in options.batches]
-    for arch, batch in settings[:1] if options.tiny else settings:
-        if clock.left() < 0:
-            report.add('notes', note=f'compiled {arch}, batch {batch}: skipped, out of time')
-            return
-        folder = options.out / f'compiled_{arch}_{batch}'
-        done = attempt(_run_tool, folder, clock, '--device', options.device, '--parts', 'steps',
-                       '--archs', arch, '--batches', str(batch), '--nets', 'plain', 'compiled')
-        if 'failed' in done:
-            report.add('notes', note=f'compiled {arch}, batch {batch}: {done["failed"]}')
-        for row in done.get('sections', {}).get('steps', ()):
-            if row['net'] == 'compiled':
-                report.add('steps', **row)
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _run_again(options: Options, clock: Stopwatch) -> None:
-    _run_tool(options.out, clock, '--resume', '--device', options.device,
-              '--parts', *options.parts, '--archs', *options.archs, '--nets', *options.nets,
-              '--batches', *map(str, options.batches))
-
-
-def _run_tool(out: Path, clock: Stopwatch, *args: str) -> dict:
-    """Run this very check in another process.
-
-    Raises:
-        subprocess.SubprocessError: It failed, or there was no time left.
-    """
-    command = [sys.executable, str(ROOT / 'tools/benchmark/gpu_check.py'), '--out', str(out),
-               '--budget-s', f'{clock.left():.0f}', *args]
-    subprocess.run(command, check=True, timeout=max(1., clock.left()))
-    return json.loads((out / JSON).read_text())
+        for batch, mode, precision in product(options.batches, ('graph', 'eager'),
+                                              ('float32', 'amp')):
+            if arch in ('s0', 's1') or (mode == 'graph') == (batch <= 32):
+                yield Setting(arch, batch, precision, mode)

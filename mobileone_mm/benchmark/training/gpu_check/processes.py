@@ -1,0 +1,56 @@
+"""The check's work that other processes do: they can be ended, and compile kernels side by side."""
+
+import json
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, List, Sequence, Tuple
+
+from .report import JSON, Report, Stopwatch, attempt
+from .trainings import ROOT
+
+__all__ = ['merge_runs', 'run_tool']
+
+
+def run_tool(out: Path, clock: Stopwatch, *args: Any) -> None:
+    """Run tools/benchmark/gpu_check.py with these options in another process.
+
+    Raises:
+        subprocess.SubprocessError: It broke off, or there is no time left.
+    """
+    command = [sys.executable, str(ROOT / 'tools/benchmark/gpu_check.py'), '--out', str(out),
+               '--budget-s', f'{clock.left():.0f}', *map(str, args)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                          errors='replace', timeout=max(1., clock.left()))
+    if done.returncode not in (0, 1):  # 1: a verdict is bad
+        raise subprocess.SubprocessError(done.stdout.strip()[-600:])
+
+
+def merge_runs(report: Report, clock: Stopwatch, section: str,
+               runs: Sequence[Tuple[str, Sequence[Any]]], jobs: int) -> None:
+    """Run the check several times side by side and take over its rows of a section.
+
+    Args:
+        report: Where rows go; a run that breaks off gets a row in 'notes', and its rows are kept.
+        clock: Runs end when it has run out.
+        section: Of the rows.
+        runs: A name and options of each.
+        jobs: How many at a time.
+    """
+    def run(name: str, args: Sequence[Any]) -> None:
+        folder = report.folder / f'part_{name}'
+        result = attempt(run_tool, folder, clock, *args)
+        rows: List[dict] = []
+        if (folder / JSON).exists():
+            rows = json.loads((folder / JSON).read_text())['sections'].get(section, [])
+        for row in rows:
+            if not report.has(section, **row):
+                report.add(section, **row)
+        if result is not None:
+            report.add('notes', note=f'{name}: {result["failed"]}')
+        shutil.rmtree(folder, ignore_errors=True)
+
+    with ThreadPoolExecutor(max(1, jobs)) as pool:
+        list(pool.map(lambda named: run(*named), runs))
