@@ -15,6 +15,7 @@ import rich.progress
 from PIL import Image
 
 from ...utils.fileio import atomic_path
+from ..drawn.layouts import voc_palette
 
 __all__ = ['CATEGORIES', 'MIN_PIXELS', 'convert_coco', 'label_map', 'wrong_masks']
 
@@ -36,7 +37,7 @@ def convert_coco(root: Path) -> None:
         ValueError: The annotation file is not one of COCO's.
     """
     coco = _read(root / ANNOTATIONS)
-    palette = voc_palette()
+    palette = voc_palette().tobytes()
     folder = root / MASKS
     folder.mkdir(parents=True, exist_ok=True)
     names: List[str] = []
@@ -88,12 +89,6 @@ def wrong_masks(root: Path) -> str:
     return '' if listed == found else (
         f'{len(found):,} label maps in {folder}, of which {len(listed & found):,} are among the '
         f'{len(listed):,} of {names.name}')
-
-
-def voc_palette() -> List[int]:
-    """Pascal VOC's colors, 768 numbers: bit k of each color is a bit of the label."""
-    return [sum((label >> (3 * k + channel) & 1) << (7 - k) for k in range(8))
-            for label in range(256) for channel in range(3)]
 
 
 def _read(path: Path) -> Any:

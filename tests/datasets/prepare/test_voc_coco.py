@@ -15,7 +15,6 @@ from mobileone_mm.datasets.prepare.voc_coco import (  # noqa: E402
     MASKS,
     MIN_PIXELS,
     convert_coco,
-    voc_palette,
     wrong_masks,
 )
 
@@ -79,10 +78,12 @@ def test_another_file_is_refused(root, content):
         convert_coco(root)
 
 
-def test_palette_is_pascals():
+def test_palette_is_pascals(root):
     mmseg = pytest.importorskip('mmseg.datasets')
-    palette = mmseg.PascalVOCDataset.METAINFO['palette']
-    assert voc_palette()[:63] == [value for color in palette for value in color]
+    convert_coco(root)
+    palette = Image.open(root / MASKS / f'{1:012}.png').getpalette()
+    colors = mmseg.PascalVOCDataset.METAINFO['palette']
+    assert palette[:63] == [value for color in colors for value in color]
 
 
 def test_real_instances(shared_data, tmp_path):
