@@ -19,10 +19,10 @@ __all__ = ['CVNetsSSDHead', 'CVNetsSSDNeck']
 
 @MODELS.register_module()
 class CVNetsSSDNeck(BaseModule):
-    """Two taps, projected; maps at half the size of each other; the global average of the last.
+    """Taps, projected; maps at half the size of each other; the global average of the last.
 
     Args:
-        in_channels: Of the two taps, strides 16 and 32.
+        in_channels: Of the taps, in cvnets those of strides 16 and 32.
         out_channels: Of all maps. A tap that has its number already is not projected. Defaults to
             cvnets' ``proj_channels``, for strides 16, 32, 64, 128, 256 and the average.
         norm_cfg: Defaults to ``dict(type='BN')``.
@@ -30,7 +30,7 @@ class CVNetsSSDNeck(BaseModule):
         init_cfg: Defaults to Xavier's uniform initialization.
 
     Raises:
-        ValueError: There are not two taps and at least one map beside them.
+        ValueError: There is no tap, or no map beside the taps.
     """
 
     def __init__(
@@ -42,14 +42,14 @@ class CVNetsSSDNeck(BaseModule):
             init_cfg: OptMultiConfig = dict(
                 type='Xavier', layer='Conv2d', distribution='uniform')) -> None:
         super().__init__(init_cfg)
-        if len(in_channels) != 2 or len(out_channels) < 3:
-            raise ValueError('expected two in_channels and at least three out_channels, got '
+        if not 0 < len(in_channels) < len(out_channels):
+            raise ValueError('expected some in_channels and more out_channels, got '
                              f'{in_channels} and {out_channels}')
         self.projections = nn.ModuleList(
             nn.Identity() if before == after else ConvModule(
                 before, after, 1, norm_cfg=norm_cfg, act_cfg=act_cfg)
             for before, after in zip(in_channels, out_channels))
-        channels = [in_channels[-1], *out_channels[2:]]
+        channels = [in_channels[-1], *out_channels[len(in_channels):]]
         self.extra_layers = nn.ModuleList(
             DepthwiseSeparableConvModule(before, after, 3, stride=2, padding=1, norm_cfg=norm_cfg,
                                          dw_act_cfg=None, pw_act_cfg=act_cfg)
@@ -58,7 +58,7 @@ class CVNetsSSDNeck(BaseModule):
             nn.AdaptiveAvgPool2d(1), ConvModule(channels[-2], channels[-1], 1, act_cfg=act_cfg))
 
     def forward(self, inputs: Sequence[Tensor]) -> Tuple[Tensor, ...]:
-        """Two maps (B, C_i, H_i, W_i) to one map for each of ``out_channels``."""
+        """The taps (B, C_i, H_i, W_i) to one map for each of ``out_channels``."""
         maps = [project(tap) for project, tap in zip(self.projections, inputs)]
         x = inputs[-1]
         for layer in (*self.extra_layers, self.pool):

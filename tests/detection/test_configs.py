@@ -102,5 +102,6 @@ def test_cvnets_head_reads_boxes_and_classes_of_each_anchor():
 
 def test_cvnets_neck_refuses_other_taps():
     from mobileone_mm.detection import CVNetsSSDNeck
-    with pytest.raises(ValueError, match='two in_channels'):
-        CVNetsSSDNeck(in_channels=(8, 8, 8))
+    for taps in ((), (8, ) * 6):
+        with pytest.raises(ValueError, match='in_channels'):
+            CVNetsSSDNeck(in_channels=taps)
