@@ -10,7 +10,7 @@ from mmengine.config import Config
 
 from ..utils.fileio import atomic_path
 
-__all__ = ['VARIANTS', 'Variant', 'make_variant', 'run_ablation']
+__all__ = ['VARIANTS', 'Variant', 'last_value', 'make_variant', 'run_ablation']
 
 
 class Variant(NamedTuple):
@@ -142,10 +142,15 @@ def _run(cfg: Config, work_dir: Path, seed: int, metric: str, train: Callable) -
     with atomic_path(config) as path:
         path.write_text(cfg.pretty_text, encoding='utf-8')
     train([str(config), '--work-dir', str(work_dir), '--resume'])
-    return _last_value(work_dir, metric)
+    return last_value(work_dir, metric)
 
 
-def _last_value(work_dir: Path, metric: str) -> float:
+def last_value(work_dir: Path, metric: str) -> float:
+    """The last value of a metric that the runs in a work directory logged.
+
+    Raises:
+        ValueError: There is none.
+    """
     found = None
     for path in sorted(work_dir.glob('*/vis_data/*.json')):  # named by the time of their start
         if path.name == 'config.json':

@@ -1,12 +1,13 @@
 """The options of tools/test.py, by the habits of mmdet, mmseg and mmpretrain."""
 
+import re
 from copy import deepcopy
 
 from mmengine.config import Config, ConfigDict
 
 from ..utils.libraries import PreflightError
 
-__all__ = ['enable_tta', 'save_predictions', 'show_predictions']
+__all__ = ['enable_tta', 'resize_images', 'save_predictions', 'show_predictions']
 
 
 def show_predictions(cfg: Config, show: bool, show_dir: str, wait_time: float) -> None:
@@ -43,6 +44,30 @@ def save_predictions(cfg: Config, out: str) -> None:
         evaluators = [evaluators]
     kind = 'DumpDetResults' if cfg.default_scope == 'mmdet' else 'DumpResults'
     cfg.test_evaluator = evaluators + [ConfigDict(type=kind, out_file_path=out)]
+
+
+def resize_images(cfg: Config, size: str) -> None:
+    """Resize test images to one size, without keeping their aspect ratio.
+
+    Predictions are evaluated at the original size all the same. cvnets validates segmentors so.
+
+    Args:
+        cfg: A config whose test pipeline has a Resize. Changed.
+        size: ``'WIDTHxHEIGHT'`` in pixels.
+
+    Raises:
+        PreflightError: ``size`` is not of that form, or the pipeline does not resize.
+    """
+    match = re.fullmatch(r'([1-9]\d*)x([1-9]\d*)', size)
+    if not match:
+        raise PreflightError(f'--resize {size}: expected WIDTHxHEIGHT, such as 512x512')
+    steps = [step for step in cfg.test_dataloader.dataset.get('pipeline') or ()
+             if step['type'] == 'Resize']
+    if not steps:
+        raise PreflightError('--resize needs a Resize in test_dataloader.dataset.pipeline')
+    for step in steps:
+        step.pop('scale_factor', None)
+        step.update(scale=(int(match[1]), int(match[2])), keep_ratio=False)
 
 
 def enable_tta(cfg: Config) -> None:

@@ -19,7 +19,7 @@ from ..folding.models import load_weights
 from ..utils.checkpoint_files import CheckpointError, read_checkpoint
 from ..utils.configs import read_config
 from ..utils.libraries import PreflightError
-from .test_options import enable_tta, save_predictions, show_predictions
+from .test_options import enable_tta, resize_images, save_predictions, show_predictions
 
 __all__ = ['main', 'read_config', 'test', 'train']
 
@@ -86,6 +86,8 @@ def test(argv: Optional[List[str]] = None) -> Dict[str, float]:
                                            'puts it into WORK_DIR/TIMESTAMP')
     parser.add_argument('--wait-time', type=float, default=2, help='seconds between images')
     parser.add_argument('--tta', action='store_true', help='test-time augmentation')
+    parser.add_argument('--resize', metavar='WxH',
+                        help='resize images to this size, whatever their aspect ratio')
     args = parser.parse_args(argv)
     cfg = load_config(args)
     if '://' not in args.checkpoint and not Path(args.checkpoint).exists():
@@ -97,6 +99,8 @@ def test(argv: Optional[List[str]] = None) -> Dict[str, float]:
         show_predictions(cfg, args.show, args.show_dir, args.wait_time)
     if args.out:
         save_predictions(cfg, args.out)
+    if args.resize:
+        resize_images(cfg, args.resize)
     if _is_first_process():
         check_data(cfg, ('test', ))
     if args.tta:

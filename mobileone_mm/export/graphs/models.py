@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import ExportError
-from .aspp import pooling_apart
+from .aspp import computes_as_aspp, pooling_apart
 from .nms import batched_nms
 from .upsampled_argmax import upsampled_argmax
 
@@ -192,9 +192,8 @@ class SegmentorGraph(ExportGraph):
         super().__init__(segmentor, normalize, half)
         self.argmax, self.pick = argmax, pick
         self.output_names = ('labels', ) if argmax else ('logits', )
-        from mmseg.models import ASPPHead
         # Converters of raw logits, ncnn's and Core ML's, do not know what it takes.
-        self.pooling_apart = argmax and type(segmentor.decode_head) is ASPPHead
+        self.pooling_apart = argmax and computes_as_aspp(segmentor.decode_head)
 
     def forward(self, image: Tensor) -> Tensor:
         """Labels, or logits.
