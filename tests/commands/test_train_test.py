@@ -72,13 +72,15 @@ def test_resume_names_the_last_whole_checkpoint(tmp_path, configured, capsys):
     config, work_dir = write_config(tmp_path, num_train=4), tmp_path / 'run'
     work_dir.mkdir()
     assert not configured(config, '--work-dir', work_dir, '--resume').resume
-    torch.save(dict(meta={}), work_dir / 'epoch_1.pth')
+    torch.save(dict(meta=dict(epoch=1, iter=2), message_hub={}, state_dict={}, optimizer={}),
+               work_dir / 'epoch_1.pth')
     broken = work_dir / 'epoch_2.pth'
     broken.write_bytes((work_dir / 'epoch_1.pth').read_bytes()[:-9])
     cfg = configured(config, '--work-dir', work_dir, '--resume')
     assert cfg.resume and cfg.load_from == str(work_dir / 'epoch_1.pth')
     message = _fails(capsys, config, '--work-dir', work_dir, '--resume', broken)
-    assert 'epoch_2.pth is no whole checkpoint' in message and 'epoch_1.pth' in message
+    assert 'epoch_2.pth is truncated, damaged or no checkpoint' in message
+    assert f'the newest whole one beside it is {work_dir / "epoch_1.pth"}' in message
 
 
 def test_load_from_a_damaged_file(tmp_path, capsys):

@@ -10,8 +10,7 @@ from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
-from mmengine.registry import DATASETS, HOOKS, MODELS, TRANSFORMS
-from mmengine.runner import Runner
+from mmengine.registry import DATASETS, HOOKS, MODELS, RUNNERS, TRANSFORMS
 from torch import nn
 
 import mobileone_mm  # noqa: F401
@@ -76,7 +75,7 @@ def _run(work_dir, workers, stop_at=None, resume=None):
         cfg.update(resume=True, load_from=str(resume))
     make_resumable(cfg)
     losses = {}
-    runner = Runner.from_cfg(cfg)
+    runner = RUNNERS.build(cfg)
     runner.register_hook(_Recorder(losses, stop_at))
     try:
         runner.train()
@@ -145,7 +144,7 @@ def test_make_resumable_does_nothing_twice():
     once = cfg.to_dict()
     make_resumable(cfg)
     assert cfg.to_dict() == once
-    assert 'SyncBuffersHook' not in str(once)
+    assert 'SyncStatisticsHook' not in str(once)
 
 
 def test_several_processes_share_their_statistics():
@@ -153,4 +152,4 @@ def test_several_processes_share_their_statistics():
         launcher='pytorch', train_dataloader=dict(dataset=dict(type='_Numbers')),
         train_cfg=dict(by_epoch=True, max_epochs=1)))
     make_resumable(cfg)
-    assert [hook['type'] for hook in cfg.custom_hooks].count('SyncBuffersHook') == 1
+    assert [hook['type'] for hook in cfg.custom_hooks].count('SyncStatisticsHook') == 1
