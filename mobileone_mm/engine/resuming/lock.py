@@ -1,15 +1,13 @@
 """One training in a directory at a time."""
 
 import errno
-import logging
 import os
 import socket
 import time
+import warnings
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Iterator, Union
-
-from mmengine.logging import print_log
 
 from ...utils.libraries import PreflightError
 
@@ -29,8 +27,8 @@ def lock_directories(*directories: Union[str, Path]) -> Iterator[None]:
 
     The lock is the operating system's (``fcntl.lockf``) on the file ``.training.lock``. It goes
     with its process, however that ends, so a file that is left over locks nothing. On NFS it also
-    holds between hosts. Where there are no such locks (Windows, some network file systems),
-    nothing is locked, with a warning.
+    holds between hosts. Some network file systems have no such locks: there nothing is locked, with
+    a warning; nor is it on Windows.
 
     Raises:
         PreflightError: Another process trains in one of them; the message names it.
@@ -55,8 +53,8 @@ def _lock(directory: Path) -> Iterator[None]:
                 raise PreflightError(
                     f'{directory} is in use by another training, {_owner(file)}: wait for its end, '
                     'stop it, or choose another --work-dir') from None
-            print_log(f'{directory} cannot be locked ({error}): see to it that no other training '
-                      'runs there', logger='current', level=logging.WARNING)
+            warnings.warn(f'{directory} cannot be locked ({error}): see to it that no other '
+                          'training runs there')
         else:
             _sign(file)
         yield

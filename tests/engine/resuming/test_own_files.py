@@ -25,13 +25,26 @@ class Score(Hook):
         metrics['score'] = self.values[runner.epoch - 1]
 
 
-@pytest.fixture
-def first(tmp_path):
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
     """A training of one epoch, with a best checkpoint and two deployed pairs."""
-    train(tmp_path / 'A', hooks=[Score(1.)], max_epochs=1)
-    assert sorted(files(tmp_path / 'A')) == [
+    folder = tmp_path_factory.mktemp('trained') / 'A'
+    train(folder, hooks=[Score(1.)], max_epochs=1)
+    assert sorted(files(folder)) == [
         'best_score_epoch_1.pth', 'best_score_epoch_1_deploy.pth', 'best_score_epoch_1_deploy.py',
         'epoch_1.pth', 'epoch_1_deploy.pth', 'epoch_1_deploy.py']
+    info = torch.load(folder / 'epoch_1.pth', weights_only=False)['message_hub']['runtime_info']
+    assert info['best_ckpt'] == str(folder / 'best_score_epoch_1.pth')
+    return folder
+
+
+@pytest.fixture
+def first(trained, tmp_path):
+    """As if that training had been run in ``tmp_path / 'A'``."""
+    shutil.copytree(trained, tmp_path / 'A')
+    edit(tmp_path / 'A' / 'epoch_1.pth', lambda c: c['message_hub']['runtime_info'].update({
+        key: str(tmp_path / 'A' / name) for key, name in (
+            ('best_ckpt', 'best_score_epoch_1.pth'), ('last_ckpt', 'epoch_1.pth'))}))
     return tmp_path / 'A'
 
 

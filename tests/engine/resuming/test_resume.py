@@ -55,13 +55,13 @@ class _Recorder(Hook):
             os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _run(work_dir, workers, stop_at=None, resume=None):
+def _run(work_dir, workers, stop_at=None, resume=None, batch_size=2, hooks=()):
     cfg = Config(dict(
         model=dict(type='_Regressor'),
         work_dir=str(work_dir),
-        experiment_name=f'{work_dir.name}-{stop_at}-{resume is None}',
+        experiment_name=f'{work_dir.name}-{stop_at}-{resume is None}-{batch_size}',
         train_dataloader=dict(
-            batch_size=2, num_workers=workers, persistent_workers=workers > 0,
+            batch_size=batch_size, num_workers=workers, persistent_workers=workers > 0,
             sampler=dict(type='DefaultSampler', shuffle=True),
             dataset=dict(type='_Numbers', pipeline=[dict(type='_AddNoise')])),
         train_cfg=dict(by_epoch=True, max_epochs=3),
@@ -76,7 +76,8 @@ def _run(work_dir, workers, stop_at=None, resume=None):
     make_resumable(cfg)
     losses = {}
     runner = RUNNERS.build(cfg)
-    runner.register_hook(_Recorder(losses, stop_at))
+    for hook in (_Recorder(losses, stop_at), *hooks):
+        runner.register_hook(hook)
     try:
         runner.train()
     except SystemExit as stop:
@@ -153,3 +154,21 @@ def test_several_processes_share_their_statistics():
         train_cfg=dict(by_epoch=True, max_epochs=1)))
     make_resumable(cfg)
     assert [hook['type'] for hook in cfg.custom_hooks].count('SyncStatisticsHook') == 1
+
+
+@pytest.mark.parametrize('batch_size', [5, 1])
+def test_another_batch_size_begins_the_epoch_anew_and_can_tell_the_time_left(tmp_path, batch_size):
+    _run(tmp_path, 0, stop_at=6)
+    times = []
+
+    class Watch(Hook):
+        priority = 'LOWEST'
+
+        def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+            times.append(runner.message_hub.get_info('eta'))
+
+    losses, _ = _run(tmp_path, 0, resume=find_checkpoint(tmp_path), batch_size=batch_size,
+                     hooks=[Watch()])
+    length = 10 // batch_size
+    assert list(losses) == list(range(length, 3 * length))  # the first of three epochs is done
+    assert len(times) == 2 * length and min(times) >= 0 and max(times) < 3600
