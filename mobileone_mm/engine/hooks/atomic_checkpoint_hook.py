@@ -42,5 +42,6 @@ class AtomicCheckpointHook(CheckpointHook):
         self._flush()
 
     def _flush(self) -> None:
-        if isinstance(self.file_backend, LateRemovals):
-            self.file_backend.flush()
+        backend = getattr(self, 'file_backend', None)  # none in a validation without training
+        if isinstance(backend, LateRemovals):
+            backend.flush()

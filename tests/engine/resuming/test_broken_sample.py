@@ -28,7 +28,7 @@ class BrokenDataset(ToyDataset):
 @pytest.mark.parametrize('workers', [0, 1])
 def test_broken_picture(tmp_path, monkeypatch, workers):
     kwargs = dict(hook=False, options={
-        'train_dataloader.dataset.type': 'BrokenDataset', 'train_dataloader.batch_size': 1,
+        'train_dataloader.dataset.type': 'BrokenDataset', 'train_dataloader.batch_size': 2,
         'train_dataloader.num_workers': workers})
     monkeypatch.setattr(BrokenDataset, 'broken', None)
     expected = train(tmp_path / 'whole', **kwargs).model.state_dict()
