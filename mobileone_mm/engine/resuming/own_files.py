@@ -29,9 +29,10 @@ def own_files_only(hub: Dict[str, Any], source: Union[str, Path], directory: Pat
     Raises:
         CheckpointError: ``hub`` is no state of a message hub.
     """
-    info, resumed = hub.get('runtime_info'), hub.get('resumed_keys')
-    if not all(isinstance(part, dict) for part in (info, resumed, hub.get('log_scalars'))):
+    if not all(isinstance(hub.get(part), dict)
+               for part in ('runtime_info', 'resumed_keys', 'log_scalars')):
         raise CheckpointError(f'{source} holds a damaged message hub')
+    info, resumed = hub['runtime_info'], hub['resumed_keys']
     directory = Path(os.path.abspath(directory))  # as mmengine's own paths are
     same = os.path.realpath(Path(source).parent) == os.path.realpath(directory)
     dropped = []

@@ -40,11 +40,12 @@ def test_a_stop_of_one_process_stops_both_and_loses_nothing(tmp_path):
     assert _run(tmp_path, 'cut', stop_at=1) == [128 + signal.SIGTERM] * 2
     saved = torch.load(tmp_path / 'cut' / 'interrupted.pth', weights_only=False)
     assert saved['meta']['iter'] == 2  # at once, not some iterations later
+    averaged = {key[7:]: value for key, value in saved['ema_state_dict'].items()}
     buffers = [torch.load(tmp_path / f'buffers{rank}.pt') for rank in range(2)]
     differ = 0
     for key, value in buffers[0].items():
         mean = (value + buffers[1][key]) / 2
-        for weights in (saved['state_dict'], {k[7:]: v for k, v in saved['ema_state_dict'].items()}):
+        for weights in (saved['state_dict'], averaged):
             torch.testing.assert_close(weights[key], mean.to(value.dtype), rtol=1e-6, atol=1e-7)
         differ += not torch.equal(value, buffers[1][key])
     assert differ == 2  # mean and variance: the processes' statistics
