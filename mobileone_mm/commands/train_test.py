@@ -64,8 +64,9 @@ def train(argv: Optional[List[str]] = None) -> None:
             raise PreflightError('--auto-scale-lr needs auto_scale_lr.base_batch_size in config')
         cfg.auto_scale_lr.enable = True
     make_resumable(cfg)
-    with lock_directories(*(run_directories(cfg) if _is_main_process(cfg.launcher) else [])):
-        _resume(cfg, args.resume)
+    directories = run_directories(str(cfg.work_dir), cfg)
+    with lock_directories(*(directories if _is_main_process(cfg.launcher) else [])):
+        _resume(cfg, args.resume, directories)
         if _is_first_process():
             check_data(cfg, ('train', 'val'))
         if cfg.get('load_from') and not cfg.get('resume') and '://' not in cfg.load_from:
@@ -153,13 +154,13 @@ def _enable_amp(cfg: Config) -> None:
     cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
 
 
-def _resume(cfg: Config, resume: Optional[str]) -> None:
+def _resume(cfg: Config, resume: Optional[str], directories: List[Path]) -> None:
     if resume is None and cfg.get('resume'):
         resume = cfg.get('load_from') or 'auto'
     if resume is None:
         return
     if resume == 'auto':
-        path = find_checkpoint(*run_directories(cfg))
+        path = find_checkpoint(*directories)
     else:
         path = Path(resume)
         _check_whole(path)

@@ -82,6 +82,8 @@ def test_resume_names_the_last_whole_checkpoint(tmp_path, configured, capsys):
     broken.write_bytes((work_dir / 'epoch_1.pth').read_bytes()[:-9])
     cfg = configured(config, '--work-dir', work_dir, '--resume')
     assert cfg.resume and cfg.load_from == str(work_dir / 'epoch_1.pth')
+    cfg = configured(config, '--work-dir', work_dir, '--cfg-options', 'resume=True')
+    assert cfg.resume and cfg.load_from == str(work_dir / 'epoch_1.pth')
     message = _fails(capsys, config, '--work-dir', work_dir, '--resume', broken)
     assert 'epoch_2.pth is truncated, damaged or no checkpoint' in message
     assert f'the newest whole one beside it is {work_dir / "epoch_1.pth"}' in message

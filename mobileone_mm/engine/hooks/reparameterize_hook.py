@@ -159,7 +159,7 @@ def _best_checkpoints(runner: Runner) -> Dict[str, str]:
 
 def _is_elsewhere(runner: Runner, checkpoint: str) -> bool:
     """Whether it lies in another directory, which a resumed message hub may name."""
-    own = {os.path.realpath(directory) for directory in run_directories(runner.cfg)}
+    own = {os.path.realpath(path) for path in run_directories(runner.work_dir, runner.cfg)}
     return '://' not in checkpoint and os.path.realpath(os.path.dirname(checkpoint)) not in own
 
 

@@ -43,8 +43,8 @@ class StopSignalHook(Hook):
                 shield_workers(loop.dataloader)
         try:
             for number in SIGNALS:
-                if number in (signal.SIGINT, signal.SIGTERM) \
-                        or signal.getsignal(number) != signal.SIG_IGN:
+                ignored = signal.getsignal(number) == signal.SIG_IGN
+                if number in (signal.SIGINT, signal.SIGTERM) or not ignored:  # as nohup does
                     self._previous[number] = signal.signal(number, self._remember)
         except ValueError:  # not the main thread: somebody else must listen
             runner.logger.debug('StopSignalHook is idle: training is not in the main thread')

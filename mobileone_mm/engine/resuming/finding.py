@@ -85,18 +85,13 @@ def find_checkpoint(*directories: Union[str, Path]) -> Optional[Path]:
     return max(newest)[-1] if newest else None
 
 
-def run_directories(cfg: Config) -> List[Path]:
-    """The local directories that a run saves checkpoints in: CheckpointHook's own comes last.
-
-    Args:
-        cfg: The config of the run, with ``work_dir``.
-    """
-    work_dir = Path(cfg.work_dir)
+def run_directories(work_dir: str, cfg: Config) -> List[Path]:
+    """The local directories that a run saves checkpoints in: CheckpointHook's own comes last."""
     hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
     out_dir = hook.get('out_dir')
-    if out_dir is None or '://' in str(out_dir) or str(out_dir) == str(cfg.work_dir):
-        return [work_dir]
-    return [work_dir, Path(out_dir, os.path.basename(str(cfg.work_dir).rstrip(os.sep)))]
+    if out_dir is None or '://' in str(out_dir) or str(out_dir) == work_dir:
+        return [Path(work_dir)]
+    return [Path(work_dir), Path(out_dir, os.path.basename(work_dir.rstrip(os.sep)))]
 
 
 def _check_records(path: Union[str, Path]) -> None:

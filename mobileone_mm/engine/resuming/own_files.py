@@ -33,7 +33,6 @@ def own_files_only(hub: Dict[str, Any], source: Union[str, Path], directory: Pat
                for part in ('runtime_info', 'resumed_keys', 'log_scalars')):
         raise CheckpointError(f'{source} holds a damaged message hub')
     info, resumed = hub['runtime_info'], hub['resumed_keys']
-    directory = Path(os.path.abspath(directory))  # as mmengine's own paths are
     same = os.path.realpath(Path(source).parent) == os.path.realpath(directory)
     dropped = []
     for key in [key for key in info if str(key).startswith(tuple(_NAMES))]:

@@ -98,7 +98,7 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
         if before != length or not start <= self._iter <= start + length:
             self.runner.logger.warning(
                 f'an epoch has {length} iterations, but had {before} in the checkpoint (another '
-                f'batch size, data set or number of GPUs?): epoch {self._epoch + 1} starts anew, and '
+                f'batch size, data set or number of GPUs?): epoch {self._epoch + 1} starts anew; '
                 'schedules by iteration keep the length that they had')
             self._iter: int = start
         self._start = self._iter

@@ -35,6 +35,7 @@ class ResumableRunner(Runner):
         checkpoint['meta'].pop('config', None)
         self._adopt(checkpoint['message_hub'], filename)
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
+        # not strict: counts of batches may be absent
         unwrap_model(self.model).load_state_dict(checkpoint['state_dict'], strict=False)
         return checkpoint
 
@@ -49,6 +50,6 @@ class ResumableRunner(Runner):
             super().dump_config()
 
     def _adopt(self, hub: dict, filename: str) -> None:
-        for path in own_files_only(hub, filename, run_directories(self.cfg)[-1]):
+        for path in own_files_only(hub, filename, run_directories(self.work_dir, self.cfg)[-1]):
             if Path(path).is_file():
                 self.logger.info(f'{path} is not a file of this run: it stays as it is')

@@ -94,12 +94,12 @@ def test_a_checkpoint_hook_with_a_directory_of_its_own(tmp_path):
     cfg = Config(dict(work_dir=f'{tmp_path}/run/', default_hooks=dict(
         checkpoint=dict(type='CheckpointHook', out_dir=f'{tmp_path}/saved'))))
     work_dir, saved = tmp_path / 'run', tmp_path / 'saved' / 'run'
-    assert run_directories(cfg) == [work_dir, saved]
+    assert run_directories(cfg.work_dir, cfg) == [work_dir, saved]
     for folder in (work_dir, saved):
         folder.mkdir(parents=True)
     shutil.move(save(tmp_path / 'epoch_3.pth', 3, 30), saved)
-    assert find_checkpoint(*run_directories(cfg)) == saved / 'epoch_3.pth'
+    assert find_checkpoint(*run_directories(cfg.work_dir, cfg)) == saved / 'epoch_3.pth'
     save(work_dir / 'interrupted.pth', 3, 34)
-    assert find_checkpoint(*run_directories(cfg)) == work_dir / 'interrupted.pth'
+    assert find_checkpoint(*run_directories(cfg.work_dir, cfg)) == work_dir / 'interrupted.pth'
     cfg.default_hooks.checkpoint.out_dir = 's3://bucket'
-    assert run_directories(cfg) == [work_dir]
+    assert run_directories(cfg.work_dir, cfg) == [work_dir]

@@ -44,17 +44,23 @@ def _assert_same(one, other):
         assert torch.equal(averaged.state_dict()[key], value), key
 
 
+AVERAGED = dict(ema=True, hook=True, max_epochs=3, options=RARELY)
+
+
+@pytest.fixture(scope='module')
+def expected(tmp_path_factory):
+    return train(tmp_path_factory.mktemp('whole'), **AVERAGED)
+
+
 @pytest.mark.parametrize('number, validation', [
-    (signal.SIGTERM, True), (signal.SIGINT, True), (signal.SIGHUP, True), (signal.SIGHUP, False)])
-def test_a_stop_loses_nothing(tmp_path, number, validation):
-    kwargs = dict(ema=True, hook=True, max_epochs=3, options=RARELY)
-    expected = train(tmp_path / 'whole', **kwargs)
-    _stopped(tmp_path / 'cut', number, validation, **kwargs)
+    (signal.SIGTERM, True), (signal.SIGINT, True), (signal.SIGHUP, False)])
+def test_a_stop_loses_nothing(tmp_path, expected, number, validation):
+    _stopped(tmp_path / 'cut', number, validation, **AVERAGED)
     assert list(files(tmp_path / 'cut')) == ['interrupted.pth']
     checkpoint = find_checkpoint(tmp_path / 'cut')
     meta = torch.load(checkpoint, weights_only=False)['meta']
     assert (meta['epoch'], meta['iter']) == ((2, 6) if validation else (1, 5))
-    _assert_same(expected, train(tmp_path / 'cut', checkpoint, **kwargs))
+    _assert_same(expected, train(tmp_path / 'cut', checkpoint, **AVERAGED))
 
 
 def test_a_crash_in_a_validation_loses_nothing_either(tmp_path):
