@@ -12,8 +12,15 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from ..datasets.preflight import check_data
-from ..engine import (DatasetError, find_checkpoint, join_cpu_processes, lock_directories,
-                      make_resumable, read_whole, run_directories)
+from ..engine import (
+    DatasetError,
+    find_checkpoint,
+    join_cpu_processes,
+    lock_directories,
+    make_resumable,
+    read_whole,
+    run_directories,
+)
 from ..export import ExportError
 from ..export.running.exported_model import ExportedModel, is_exported
 from ..folding.models import load_weights

@@ -30,8 +30,9 @@ class AtomicCheckpointHook(CheckpointHook):
         self.backend_args = dict(backend=BACKEND)
         self.file_backend: LocalBackend = LateRemovals(self.out_dir)
         if is_main_process():
-            for leftover in Path(self.out_dir).glob('*.pth.*.tmp'):
-                leftover.unlink()
+            for directory in {self.out_dir, runner.work_dir}:
+                for leftover in Path(directory).glob('*.pth.*.tmp'):
+                    leftover.unlink()
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
         super()._save_checkpoint_with_step(runner, step, meta)

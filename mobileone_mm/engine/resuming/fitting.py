@@ -28,7 +28,9 @@ def check_fits(runner: Runner, checkpoint: Dict[str, Any], name: str) -> None:
     Raises:
         CheckpointError: It is of another model or optimizer.
     """
-    found = misfits(unwrap_model(runner.model).state_dict(), checkpoint['state_dict'])
+    own = unwrap_model(runner.model).state_dict()
+    found = [f'of {len(own)} weights {misfit}'
+             for misfit in misfits(own, checkpoint['state_dict'])]
     if 'ema_state_dict' in checkpoint and not any(isinstance(h, EMAHook) for h in runner.hooks):
         found.append('averaged weights, but the config has no EMAHook')
     found += _optimizer_misfits(runner.optim_wrapper, checkpoint['optimizer'])

@@ -3,7 +3,7 @@
 import os
 import re
 from pathlib import Path
-from typing import Any, Dict, List, Union
+from typing import Any, Dict, List, Sequence, Union
 
 from ...utils.checkpoint_files import CheckpointError
 
@@ -12,16 +12,17 @@ __all__ = ['own_files_only']
 _NAMES = dict(best_ckpt=re.compile(r'best_.+\.pth'), last_ckpt=re.compile(r'.+\.pth'))
 
 
-def own_files_only(hub: Dict[str, Any], source: Union[str, Path], directory: Path) -> List[str]:
-    """Let the paths in a message hub's state lead to the run's own directory, or nowhere.
+def own_files_only(hub: Dict[str, Any], source: Union[str, Path],
+                   directories: Sequence[Path]) -> List[str]:
+    """Let the paths in a message hub's state lead to the run's own checkpoints, or nowhere.
 
     mmengine stores absolute paths, and removes the best checkpoint by them. In a copied directory,
     or in a run forked from another one, they would lead to the other run's files.
 
     Args:
         hub: ``checkpoint['message_hub']``, changed in place.
-        source: The checkpoint's file. One from elsewhere has no files in ``directory``.
-        directory: Where the run saves checkpoints.
+        source: The checkpoint's file. One from elsewhere has no files in ``directories``.
+        directories: The run's, as of :func:`mobileone_mm.engine.run_directories`.
 
     Returns:
         The paths that were dropped.
@@ -33,7 +34,8 @@ def own_files_only(hub: Dict[str, Any], source: Union[str, Path], directory: Pat
                for part in ('runtime_info', 'resumed_keys', 'log_scalars')):
         raise CheckpointError(f'{source} holds a damaged message hub')
     info, resumed = hub['runtime_info'], hub['resumed_keys']
-    same = os.path.realpath(Path(source).parent) == os.path.realpath(directory)
+    directory = directories[-1]
+    same = os.path.realpath(Path(source).parent) in map(os.path.realpath, directories)
     dropped = []
     for key in [key for key in info if str(key).startswith(tuple(_NAMES))]:
         value = info.pop(key)

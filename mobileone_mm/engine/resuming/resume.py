@@ -18,7 +18,8 @@ def make_resumable(cfg: Config) -> None:
     """
     cfg.setdefault('runner_type', 'ResumableRunner')
     cfg.setdefault('default_hooks', ConfigDict())
-    checkpoint = cfg.default_hooks.setdefault('checkpoint', ConfigDict(type='CheckpointHook'))
+    checkpoint = cfg.default_hooks.setdefault(  # mmengine's default
+        'checkpoint', ConfigDict(type='CheckpointHook', interval=1))
     if checkpoint and checkpoint.get('type') == 'CheckpointHook':
         checkpoint.type = 'AtomicCheckpointHook'
     loop = cfg.get('train_cfg') or {}

@@ -50,6 +50,6 @@ class ResumableRunner(Runner):
             super().dump_config()
 
     def _adopt(self, hub: dict, filename: str) -> None:
-        for path in own_files_only(hub, filename, run_directories(self.work_dir, self.cfg)[-1]):
+        for path in own_files_only(hub, filename, run_directories(self.work_dir, self.cfg)):
             if Path(path).is_file():
                 self.logger.info(f'{path} is not a file of this run: it stays as it is')

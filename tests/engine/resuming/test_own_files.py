@@ -99,7 +99,7 @@ def test_the_best_of_the_same_epoch_found_again_stays(first):
 def _crafted(path, tmp_path):
     info = dict(best_ckpt=path, last_ckpt=path, keep_ckpt_ids=['../../precious', .5, None, 3])
     hub = dict(runtime_info=info, resumed_keys=dict.fromkeys(info, True), log_scalars={})
-    own_files_only(hub, tmp_path / 'A' / 'epoch_1.pth', tmp_path / 'A')
+    own_files_only(hub, tmp_path / 'A' / 'epoch_1.pth', [tmp_path / 'A'])
     return info
 
 
@@ -134,10 +134,20 @@ def test_paths_of_several_metrics_are_re_rooted(tmp_path):
     info = {'best_ckpt_a': '/elsewhere/best_a_epoch_1.pth', 'best_ckpt_b': '/elsewhere/best_b.pth',
             'best_score_a': 1., 'keep_ckpt_ids': [1, 2]}
     hub = dict(runtime_info=info, resumed_keys=dict.fromkeys(info, True), log_scalars={})
-    assert own_files_only(hub, tmp_path / 'epoch_1.pth', tmp_path) == ['/elsewhere/best_b.pth']
+    assert own_files_only(hub, tmp_path / 'epoch_1.pth', [tmp_path]) == ['/elsewhere/best_b.pth']
     assert info == {'best_ckpt_a': str(tmp_path / 'best_a_epoch_1.pth'), 'best_score_a': 1.,
                     'keep_ckpt_ids': [1, 2]}
     assert 'best_ckpt_b' not in hub['resumed_keys']
+
+
+def test_interrupted_lies_beside_the_directory_of_the_checkpoint_hook(tmp_path):
+    work_dir, saved = tmp_path / 'run', tmp_path / 'saved' / 'run'
+    saved.mkdir(parents=True)
+    (saved / 'best_a_epoch_1.pth').touch()
+    info = dict(best_ckpt='/elsewhere/best_a_epoch_1.pth', keep_ckpt_ids=[1])
+    hub = dict(runtime_info=info, resumed_keys={}, log_scalars={})
+    assert not own_files_only(hub, work_dir / 'interrupted.pth', [work_dir, saved])
+    assert info == dict(best_ckpt=str(saved / 'best_a_epoch_1.pth'), keep_ckpt_ids=[1])
 
 
 def test_the_backend_removes_in_its_directory_alone_and_no_successor(tmp_path):

@@ -148,6 +148,16 @@ def test_make_resumable_does_nothing_twice():
     assert 'SyncStatisticsHook' not in str(once)
 
 
+def test_a_config_without_checkpoint_hook_gets_mmengines_default():
+    cfg = Config(dict(train_dataloader=dict(dataset=dict(type='_Numbers')),
+                      train_cfg=dict(by_epoch=True, max_epochs=1)))
+    make_resumable(cfg)
+    assert cfg.default_hooks.checkpoint == dict(type='AtomicCheckpointHook', interval=1)
+    without = Config(dict(cfg, default_hooks=dict(checkpoint=None)))
+    make_resumable(without)
+    assert without.default_hooks.checkpoint is None
+
+
 def test_several_processes_share_their_statistics():
     cfg = Config(dict(
         launcher='pytorch', train_dataloader=dict(dataset=dict(type='_Numbers')),
