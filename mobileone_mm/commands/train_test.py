@@ -12,7 +12,15 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from ..datasets.preflight import check_data
-from ..engine import DatasetError, find_checkpoint, is_whole, join_cpu_processes, make_resumable
+from ..engine import (
+    DatasetError,
+    find_checkpoint,
+    join_cpu_processes,
+    lock_directories,
+    make_resumable,
+    read_whole,
+    run_directories,
+)
 from ..export import ExportError
 from ..export.running.exported_model import ExportedModel, is_exported
 from ..folding.models import load_weights
@@ -62,13 +70,15 @@ def train(argv: Optional[List[str]] = None) -> None:
         if 'base_batch_size' not in (cfg.get('auto_scale_lr') or {}):
             raise PreflightError('--auto-scale-lr needs auto_scale_lr.base_batch_size in config')
         cfg.auto_scale_lr.enable = True
-    _resume(cfg, args.resume)
     make_resumable(cfg)
-    if _is_first_process():
-        check_data(cfg, ('train', 'val'))
-    if cfg.get('load_from') and not cfg.get('resume') and '://' not in cfg.load_from:
-        read_checkpoint(cfg.load_from)  # mmengine's own error would be a traceback
-    _build_runner(cfg).train()
+    directories = run_directories(str(cfg.work_dir), cfg)
+    with lock_directories(*(directories if _is_main_process(cfg.launcher) else [])):
+        _resume(cfg, args.resume, directories)
+        if _is_first_process():
+            check_data(cfg, ('train', 'val'))
+        if cfg.get('load_from') and not cfg.get('resume') and '://' not in cfg.load_from:
+            read_checkpoint(cfg.load_from)  # mmengine's own error would be a traceback
+        _build_runner(cfg).train()
 
 
 def test(argv: Optional[List[str]] = None) -> Dict[str, float]:
@@ -155,22 +165,39 @@ def _enable_amp(cfg: Config) -> None:
     cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
 
 
-def _resume(cfg: Config, resume: Optional[str]) -> None:
+def _resume(cfg: Config, resume: Optional[str], directories: List[Path]) -> None:
+    if resume is None and cfg.get('resume'):
+        resume = cfg.get('load_from') or 'auto'
     if resume is None:
         return
-    path = find_checkpoint(cfg.work_dir if resume == 'auto' else Path(resume).parent)
-    if resume != 'auto':
-        if not is_whole(resume):
-            raise PreflightError(f'{resume} is no whole checkpoint' + (
-                f'; the last whole one beside it is {path}' if path else ''))
+    if resume == 'auto':
+        path = find_checkpoint(*directories)
+    else:
         path = Path(resume)
+        _check_whole(path)
     cfg.resume = path is not None
     cfg.load_from = str(path) if path else None
     print(f'resuming {path}' if path else f'no checkpoint in {cfg.work_dir}: starting anew')
 
 
+def _check_whole(path: Path) -> None:
+    try:
+        read_whole(path)
+    except CheckpointError as error:
+        other = find_checkpoint(path.parent)
+        raise CheckpointError(
+            f'{error}; the newest whole one beside it is {other}' if other else error) from error
+
+
 def _is_first_process() -> bool:
+    """Whether this is the first on its machine."""
     return int(os.environ.get('LOCAL_RANK', 0)) == 0
+
+
+def _is_main_process(launcher: str) -> bool:
+    """Whether this is the first of all processes."""
+    rank = dict(pytorch='RANK', slurm='SLURM_PROCID', mpi='OMPI_COMM_WORLD_RANK').get(launcher, '')
+    return int(os.environ.get(rank, 0)) == 0
 
 
 def _build_runner(cfg: Config) -> Runner:

@@ -3,11 +3,11 @@
 import copy
 import re
 from pathlib import Path
-from typing import Any, Dict, Union
+from typing import Any, Dict, List, Union
 
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
-from torch import nn
+from torch import Tensor, nn
 
 from ..utils.checkpoint_files import CheckpointError, is_folded, read_checkpoint, unwrap
 
@@ -34,14 +34,19 @@ def load_weights(model: nn.Module, checkpoint: Union[str, Path]) -> Dict[str, An
     if is_folded(weights) and not is_folded(own):
         raise CheckpointError(f'{checkpoint} is folded already: test it as it is, with the config '
                               'that was written beside it')
-    problems = {
-        'missing': [k for k in own if k not in weights and 'num_batches_tracked' not in k],
-        'unknown': [k for k in weights if k not in own],
-        'of another shape': [k for k in own if k in weights and own[k].shape != weights[k].shape],
-    }
-    found = [f'{len(keys)} {kind} ({keys[0]}, ...)' for kind, keys in problems.items() if keys]
+    found = misfits(own, weights)
     if found:
         raise CheckpointError(f'{checkpoint} is not of the model that the config builds: of '
                               f'{len(own)} weights {", ".join(found)}')
     model.load_state_dict(weights, strict=False)
     return dict(content.get('meta') or {})
+
+
+def misfits(own: Dict[str, Tensor], weights: Dict[str, Tensor]) -> List[str]:
+    """Where a model's state dict and a checkpoint's differ in names or shapes, in words."""
+    problems = {
+        'missing': [k for k in own if k not in weights and 'num_batches_tracked' not in k],
+        'unknown': [k for k in weights if k not in own],
+        'of another shape': [k for k in own if k in weights and own[k].shape != weights[k].shape],
+    }
+    return [f'{len(keys)} {kind} ({keys[0]}, ...)' for kind, keys in problems.items() if keys]

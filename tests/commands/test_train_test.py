@@ -2,7 +2,10 @@
 
 import argparse
 import math
+import multiprocessing
+import os
 import pickle
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,6 +15,7 @@ from paths import ROOT
 
 from mobileone_mm import MobileOneBlock
 from mobileone_mm.commands import train_test as cli
+from mobileone_mm.engine import lock_directories
 
 pytest.importorskip('mmdet')
 from tiny_detector import losses, run, write_config  # noqa: E402
@@ -72,13 +76,68 @@ def test_resume_names_the_last_whole_checkpoint(tmp_path, configured, capsys):
     config, work_dir = write_config(tmp_path, num_train=4), tmp_path / 'run'
     work_dir.mkdir()
     assert not configured(config, '--work-dir', work_dir, '--resume').resume
-    torch.save(dict(meta={}), work_dir / 'epoch_1.pth')
+    torch.save(dict(meta=dict(epoch=1, iter=2), message_hub={}, state_dict={}, optimizer={}),
+               work_dir / 'epoch_1.pth')
     broken = work_dir / 'epoch_2.pth'
     broken.write_bytes((work_dir / 'epoch_1.pth').read_bytes()[:-9])
     cfg = configured(config, '--work-dir', work_dir, '--resume')
     assert cfg.resume and cfg.load_from == str(work_dir / 'epoch_1.pth')
+    cfg = configured(config, '--work-dir', work_dir, '--cfg-options', 'resume=True')
+    assert cfg.resume and cfg.load_from == str(work_dir / 'epoch_1.pth')
     message = _fails(capsys, config, '--work-dir', work_dir, '--resume', broken)
-    assert 'epoch_2.pth is no whole checkpoint' in message and 'epoch_1.pth' in message
+    assert 'epoch_2.pth is truncated, damaged or no checkpoint' in message
+    assert f'the newest whole one beside it is {work_dir / "epoch_1.pth"}' in message
+
+
+def test_resume_where_all_checkpoints_are_damaged(tmp_path, capsys):
+    config, work_dir = write_config(tmp_path, num_train=4), tmp_path / 'run'
+    work_dir.mkdir()
+    (work_dir / 'epoch_1.pth').write_bytes(b'damaged')
+    message = _fails(capsys, config, '--work-dir', work_dir, '--resume')
+    assert 'is whole: epoch_1.pth. Move them away to start anew' in message
+    assert [path.name for path in work_dir.glob('*.pth')] == ['epoch_1.pth']
+
+
+def test_resume_of_another_model_is_one_line_and_writes_nothing(tmp_path, capsys):
+    config, work_dir = write_config(tmp_path, num_train=2), tmp_path / 'run'
+    assert run(config, work_dir, **{'train_cfg.max_epochs': 1}) == 0
+    before = {path: path.stat().st_mtime_ns for path in work_dir.glob('*.p*')}
+    capsys.readouterr()
+    message = _fails(capsys, config, '--work-dir', work_dir, '--resume', '--cfg-options',
+                     'model.backbone.arch.width_factor=(.5,.25,.25,.25)', 'visualizer.name=other',
+                     'experiment_name=other')
+    assert 'epoch_1.pth is not of the training that the config describes: it has' in message
+    assert 'of another shape (backbone.' in message and message.count('\n') == 1
+    assert {path: path.stat().st_mtime_ns for path in work_dir.glob('*.p*')} == before
+
+
+@pytest.mark.skipif(os.name == 'nt', reason='no locks there')
+def test_a_second_training_in_the_directory_is_refused(tmp_path, capsys):
+    config, work_dir = write_config(tmp_path, num_train=4), tmp_path / 'run'
+    process = multiprocessing.get_context('fork').Process(target=_hold, args=(work_dir, ))
+    process.start()
+    while not (work_dir / '.training.lock').exists() \
+            or not (work_dir / '.training.lock').read_text():
+        time.sleep(.01)
+    try:
+        for arguments in ((), ('--resume', )):
+            message = _fails(capsys, config, '--work-dir', work_dir, *arguments)
+            assert f'is in use by another training, process {process.pid} on' in message
+    finally:
+        process.kill()
+        process.join()
+
+
+def _hold(work_dir):
+    with lock_directories(work_dir):
+        time.sleep(300)
+
+
+def test_the_first_process_of_all_locks(monkeypatch):
+    monkeypatch.setenv('RANK', '1')
+    monkeypatch.setenv('LOCAL_RANK', '0')
+    assert cli._is_main_process('none') and not cli._is_main_process('pytorch')
+    assert cli._is_main_process('slurm')
 
 
 def test_load_from_a_damaged_file(tmp_path, capsys):

@@ -6,8 +6,9 @@ from .iteration_seed_hook import IterationSeedHook
 from .progressive_learning_hook import ProgressiveLearningHook
 from .reparameterize_hook import ReparameterizeHook
 from .stop_signal_hook import StopSignalHook
+from .sync_statistics_hook import SyncStatisticsHook
 from .weight_decay_annealing_hook import WeightDecayAnnealingHook
 
 __all__ = ['AtomicCheckpointHook', 'FreezeNormHook', 'IterationSeedHook',
            'ProgressiveLearningHook', 'ReparameterizeHook', 'StopSignalHook',
-           'WeightDecayAnnealingHook']
+           'SyncStatisticsHook', 'WeightDecayAnnealingHook']

@@ -16,6 +16,7 @@ from torch import nn
 from ...folding.deployed_files import deploy_config, write_deployed
 from ...folding.reparameterize import holds_unfolded, reparameterize, unwrap_model
 from ...folding.verify import DEFAULT_TOLERANCE, verify_on_batch
+from ..resuming.finding import run_directories
 
 
 @HOOKS.register_module()
@@ -133,7 +134,7 @@ class ReparameterizeHook(Hook):
 
     def _write_last(self, runner: Runner) -> None:
         checkpoint = runner.message_hub.runtime_info.get('last_ckpt')
-        if checkpoint is None:
+        if checkpoint is None or _is_elsewhere(runner, checkpoint):
             runner.logger.warning('CheckpointHook saved nothing, so there is nothing to deploy')
         else:
             self._write(runner, checkpoint)
@@ -151,9 +152,15 @@ class ReparameterizeHook(Hook):
 
 
 def _best_checkpoints(runner: Runner) -> Dict[str, str]:
-    """The best checkpoint of each metric, as CheckpointHook tracks them."""
+    """The run's best checkpoint of each metric, as CheckpointHook tracks them."""
     return {key: path for key, path in runner.message_hub.runtime_info.items()
-            if key.startswith('best_ckpt') and path}
+            if key.startswith('best_ckpt') and path and not _is_elsewhere(runner, path)}
+
+
+def _is_elsewhere(runner: Runner, checkpoint: str) -> bool:
+    """Whether it lies in another directory, which a resumed message hub may name."""
+    own = {os.path.realpath(path) for path in run_directories(runner.work_dir, runner.cfg)}
+    return '://' not in checkpoint and os.path.realpath(os.path.dirname(checkpoint)) not in own
 
 
 def _deployed(checkpoint: str) -> Path:
