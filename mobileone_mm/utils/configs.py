@@ -1,10 +1,11 @@
 """Find the package's configs, and read any config."""
 
 from pathlib import Path
-from typing import Any, Dict, Optional, Union
+from typing import Any, Union
 
 from mmengine.config import Config
 
+from .config_options import Options, apply_options, check_settings, parse_options
 from .libraries import check_library
 
 __all__ = ['config_directory', 'read_config']
@@ -27,15 +28,17 @@ def config_directory(task: str) -> Path:
         f'configs/{task} is neither beside nor in {package}: reinstall mobileone_mm')
 
 
-def read_config(path: Union[str, Path], cfg_options: Optional[Dict[str, Any]] = None) -> Config:
+def read_config(path: Union[str, Path], cfg_options: Options = None) -> Config:
     """Read a config and apply options; its library is then known to be installed.
 
     Args:
         path: The file.
-        cfg_options: Dotted keys and values; ``data_root`` moves every path below the config's.
+        cfg_options: Dotted keys and values, as a dictionary or as ``KEY=VALUE`` each; ``data_root``
+            moves every path below the config's.
 
     Raises:
-        PreflightError: The config's library is missing.
+        PreflightError: The config's library is missing, an option reaches nothing, or a run would
+            have no iterations.
     """
     try:
         cfg = Config.fromfile(path)
@@ -44,10 +47,11 @@ def read_config(path: Union[str, Path], cfg_options: Optional[Dict[str, Any]] = 
             if scope in str(error):
                 check_library(scope)
         raise
-    options = dict(cfg_options or {})
+    options = parse_options(cfg_options)
     if 'data_root' in options and cfg.get('data_root'):
         _move_data(cfg, cfg.data_root, options['data_root'])
-    cfg.merge_from_dict(options)
+    apply_options(cfg, options)
+    check_settings(cfg)
     check_library(cfg.get('default_scope'))
     return cfg
 

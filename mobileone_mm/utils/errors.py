@@ -3,3 +3,7 @@
 
 class CheckpointError(RuntimeError):
     """A checkpoint cannot be read, or is not of the model that it is loaded into."""
+
+
+class PreflightError(ValueError):
+    """What a run needs is missing or does not fit; the message names every file concerned."""
