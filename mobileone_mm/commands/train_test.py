@@ -2,59 +2,33 @@
 
 import argparse
 import os
-import sys
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Tuple, Type
+from typing import Dict, List, Optional, Union
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from ..datasets.preflight import check_data
-from ..engine import DatasetError, find_checkpoint, is_whole, join_cpu_processes, make_resumable
-from ..export import ExportError
+from ..engine import find_checkpoint, is_whole, join_cpu_processes, make_resumable
 from ..export.running.exported_model import ExportedModel, is_exported
 from ..folding.models import load_weights
-from ..utils.checkpoint_files import CheckpointError, read_checkpoint
+from ..utils.checkpoint_files import read_checkpoint
 from ..utils.configs import read_config
 from ..utils.libraries import PreflightError
+from .arguments import test_parser, train_parser
+from .main import main
 from .test_options import enable_tta, save_predictions, show_predictions
 
 __all__ = ['main', 'read_config', 'test', 'train']
 
-
-def main(command: Callable[[Optional[List[str]]], Any], *errors: Type[Exception]) -> int:
-    """Run a command; what the user can mend is told in one message, without a traceback.
-
-    Args:
-        command: Takes the arguments, or None for those of the process.
-        errors: What else the user can mend.
-
-    Returns:
-        The exit status.
-    """
-    mendable: Tuple[Type[Exception], ...] = (
-        CheckpointError, DatasetError, ExportError, PreflightError, FileNotFoundError, *errors)
-    try:
-        command(None)
-    except mendable as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 1
-    return 0
+Arguments = Union[List[str], argparse.Namespace, None]
 
 
-def train(argv: Optional[List[str]] = None) -> None:
-    """Train (and validate) what a config describes."""
-    parser = _parser('Train a detector, a segmentor or a classifier')
-    parser.add_argument('--amp', action='store_true',
-                        help='mixed precision: float16 on GPUs, bfloat16 on CPUs')
-    parser.add_argument('--auto-scale-lr', action='store_true',
-                        help='scale lr by batch size / auto_scale_lr.base_batch_size')
-    parser.add_argument('--resume', nargs='?', const='auto', metavar='CHECKPOINT',
-                        help='go on from a checkpoint, by default from the last whole one in the '
-                             'work directory')
-    args = parser.parse_args(argv)
+def train(argv: Arguments = None) -> None:
+    """Train (and validate) what a config describes; takes its arguments parsed or not."""
+    args = argv if isinstance(argv, argparse.Namespace) else train_parser().parse_args(argv)
     cfg = load_config(args)
     if args.amp:
         _enable_amp(cfg)
@@ -71,22 +45,13 @@ def train(argv: Optional[List[str]] = None) -> None:
     _build_runner(cfg).train()
 
 
-def test(argv: Optional[List[str]] = None) -> Dict[str, float]:
+def test(argv: Arguments = None) -> Dict[str, float]:
     """Evaluate a checkpoint or an exported model on the test set of a config.
 
     Returns:
         The metrics, by name.
     """
-    parser = _parser('Test a detector, a segmentor or a classifier')
-    parser.add_argument('checkpoint', help='checkpoint, or a file that tools/deploy.py exported')
-    parser.add_argument('--out', help='keep the predictions: in this .pkl file, of '
-                                      'segmentation as images in this directory')
-    parser.add_argument('--show', action='store_true', help='show the predictions in a window')
-    parser.add_argument('--show-dir', help='directory for images of the predictions; detection '
-                                           'puts it into WORK_DIR/TIMESTAMP')
-    parser.add_argument('--wait-time', type=float, default=2, help='seconds between images')
-    parser.add_argument('--tta', action='store_true', help='test-time augmentation')
-    args = parser.parse_args(argv)
+    args = argv if isinstance(argv, argparse.Namespace) else test_parser().parse_args(argv)
     cfg = load_config(args)
     if '://' not in args.checkpoint and not Path(args.checkpoint).exists():
         raise PreflightError(f'the checkpoint {args.checkpoint} does not exist')
@@ -122,20 +87,6 @@ def load_config(args: argparse.Namespace) -> Config:
     elif cfg.get('work_dir') is None:
         cfg.work_dir = str(Path('work_dirs', Path(args.config).stem))
     return cfg
-
-
-def _parser(description: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument('config', help='config file')
-    parser.add_argument('--work-dir', help='for logs and checkpoints; work_dirs/CONFIG by default')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
-                        help='override settings of the config; data_root=DIR moves every path '
-                             "below the config's data_root")
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
-    # torch.distributed.launch passes it; torchrun sets LOCAL_RANK instead
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0,
-                        help=argparse.SUPPRESS)
-    return parser
 
 
 def _enable_amp(cfg: Config) -> None:
