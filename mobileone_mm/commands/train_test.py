@@ -12,8 +12,11 @@ from mmengine.runner import Runner
 
 from ..datasets.preflight import check_data
 from ..engine import find_checkpoint, is_whole, join_cpu_processes, make_resumable
+from ..engine.console import quiet_start
+from ..engine.load_from import check_load_from
 from ..export.running.exported_model import ExportedModel, is_exported
 from ..folding.models import load_weights
+from ..folding.reparameterize import unwrap_model
 from ..utils.checkpoint_files import read_checkpoint
 from ..utils.configs import read_config
 from ..utils.libraries import PreflightError
@@ -40,9 +43,13 @@ def train(argv: Arguments = None) -> None:
     make_resumable(cfg)
     if _is_first_process():
         check_data(cfg, ('train', 'val'))
-    if cfg.get('load_from') and not cfg.get('resume') and '://' not in cfg.load_from:
-        read_checkpoint(cfg.load_from)  # mmengine's own error would be a traceback
-    _build_runner(cfg).train()
+    if cfg.get('load_from') and not cfg.get('resume'):
+        read_checkpoint(cfg.load_from)  # before the model is built, which takes long
+    with quiet_start(args.verbose) as started:
+        runner = started(_build_runner(cfg))
+    if cfg.get('load_from') and not cfg.get('resume'):
+        check_load_from(unwrap_model(runner.model), cfg.load_from)
+    runner.train()
 
 
 def test(argv: Arguments = None) -> Dict[str, float]:
@@ -53,7 +60,7 @@ def test(argv: Arguments = None) -> Dict[str, float]:
     """
     args = argv if isinstance(argv, argparse.Namespace) else test_parser().parse_args(argv)
     cfg = load_config(args)
-    if '://' not in args.checkpoint and not Path(args.checkpoint).exists():
+    if '://' not in args.checkpoint and not Path(args.checkpoint).expanduser().exists():
         raise PreflightError(f'the checkpoint {args.checkpoint} does not exist')
     exported = is_exported(args.checkpoint)
     if exported and args.tta:
@@ -66,7 +73,8 @@ def test(argv: Arguments = None) -> Dict[str, float]:
         check_data(cfg, ('test', ))
     if args.tta:
         enable_tta(cfg)
-    runner = _build_runner(cfg)
+    with quiet_start(args.verbose) as started:
+        runner = started(_build_runner(cfg))
     model = runner.model
     while not hasattr(model, 'backbone') and hasattr(model, 'module'):  # of DDP or TTA
         model = model.module
