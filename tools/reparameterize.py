@@ -46,11 +46,10 @@ def verify(args: argparse.Namespace, cfg: Any, model: Any, folded: Any) -> None:
 
 
 def fold(args: argparse.Namespace) -> None:
-    from mmengine.config import Config
-
     from mobileone_mm.folding.deployed_files import write_deployed
     from mobileone_mm.folding.models import build_model
-    cfg = Config.fromfile(args.config)
+    from mobileone_mm.utils.configs import parse_config
+    cfg = parse_config(args.config)
     files = write_deployed(
         build_model(cfg), cfg, args.checkpoint, args.out, half=args.half,
         fuse_conv_bn=args.fuse_conv_bn, verify=partial(verify, args, cfg))

@@ -6,9 +6,10 @@ from typing import Any, Union
 from mmengine.config import Config
 
 from .config_options import Options, apply_options, check_settings, parse_options
+from .errors import PreflightError
 from .libraries import check_library
 
-__all__ = ['config_directory', 'read_config']
+__all__ = ['config_directory', 'parse_config', 'read_config']
 
 
 def config_directory(task: str) -> Path:
@@ -28,6 +29,30 @@ def config_directory(task: str) -> Path:
         f'configs/{task} is neither beside nor in {package}: reinstall mobileone_mm')
 
 
+def parse_config(path: Union[str, Path]) -> Config:
+    """Read a config file as it is.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        PreflightError: It is no config, has a syntax error, or its library is missing.
+    """
+    if Path(path).is_file() and Path(path).suffix not in ('.py', '.json', '.yml', '.yaml'):
+        raise PreflightError(f'{path} is no config: expected a .py, .json or .yaml file')
+    try:
+        return Config.fromfile(path)
+    except SyntaxError as error:
+        # Of a base mmengine tells the name, of the first file the line alone.
+        raise PreflightError(error.msg if error.lineno is None else
+                             f'{path}, line {error.lineno}: {error.msg}') from error
+    except (ImportError, LookupError) as error:  # also mmengine's PackageNotFoundError
+        for scope in ('mmdet', 'mmseg', 'mmpretrain'):
+            if scope in str(error):
+                check_library(scope)
+        raise
+    except (AttributeError, NameError, TypeError, ValueError) as error:  # of the code in it
+        raise PreflightError(f'{path}: {type(error).__name__}: {error}') from error
+
+
 def read_config(path: Union[str, Path], cfg_options: Options = None) -> Config:
     """Read a config and apply options; its library is then known to be installed.
 
@@ -40,13 +65,7 @@ def read_config(path: Union[str, Path], cfg_options: Options = None) -> Config:
         PreflightError: The config's library is missing, an option reaches nothing, or a run would
             have no iterations.
     """
-    try:
-        cfg = Config.fromfile(path)
-    except (ImportError, LookupError) as error:  # also mmengine's PackageNotFoundError
-        for scope in ('mmdet', 'mmseg', 'mmpretrain'):
-            if scope in str(error):
-                check_library(scope)
-        raise
+    cfg = parse_config(path)
     options = parse_options(cfg_options)
     if 'data_root' in options and cfg.get('data_root'):
         _move_data(cfg, cfg.data_root, options['data_root'])
