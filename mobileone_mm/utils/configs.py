@@ -1,5 +1,6 @@
 """Find the package's configs, and read any config."""
 
+import ast
 from pathlib import Path
 from typing import Any, Union
 
@@ -41,9 +42,7 @@ def parse_config(path: Union[str, Path]) -> Config:
     try:
         return Config.fromfile(path)
     except SyntaxError as error:
-        # Of a base mmengine tells the name, of the first file the line alone.
-        raise PreflightError(error.msg if error.lineno is None else
-                             f'{path}, line {error.lineno}: {error.msg}') from error
+        raise PreflightError(_syntax_problem(Path(path)) or f'{path}: {error}') from error
     except (ImportError, LookupError) as error:  # also mmengine's PackageNotFoundError
         for scope in ('mmdet', 'mmseg', 'mmpretrain'):
             if scope in str(error):
@@ -51,6 +50,23 @@ def parse_config(path: Union[str, Path]) -> Config:
         raise
     except (AttributeError, NameError, TypeError, ValueError) as error:  # of the code in it
         raise PreflightError(f'{path}: {type(error).__name__}: {error}') from error
+
+
+def _syntax_problem(path: Path) -> str:
+    """Where a syntax error is, in a config or in a local file that it is based on."""
+    try:
+        body = ast.parse(path.read_text(encoding='utf-8')).body
+    except SyntaxError as error:  # mmengine does not tell the file
+        return f'{path}, line {error.lineno}: {error.msg}'
+    for node in body:
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], 'id', '') == '_base_':
+            bases = ast.literal_eval(node.value)
+            for base in [bases] if isinstance(bases, str) else bases:
+                if (path.parent / base).is_file():
+                    found = _syntax_problem(path.parent / base)
+                    if found:
+                        return found
+    return ''
 
 
 def read_config(path: Union[str, Path], cfg_options: Options = None) -> Config:

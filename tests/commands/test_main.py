@@ -83,7 +83,7 @@ def files(tmp_path_factory):
 
 MISTAKES = [
     ('train', ['{f}/syntax.py'], 'syntax.py, line 1'),
-    ('train', ['{f}/base.py'], 'syntax errors in config file'),
+    ('train', ['{f}/base.py'], 'syntax.py, line 1'),
     ('train', ['{f}/name.py'], "name.py: NameError: name 'x' is not defined"),
     ('train', ['{f}/none.py'], 'none.py'),
     ('train', [SHAPES, '--cfg-options', 'optim_wraper.optimizer.lr=1'], "'optim_wrapper'"),

@@ -12,6 +12,7 @@ from paths import ROOT
 
 from mobileone_mm import MobileOneBlock
 from mobileone_mm.commands import train_test as cli
+from mobileone_mm.utils.checkpoint_files import read_checkpoint
 
 pytest.importorskip('mmdet')
 from tiny_detector import losses, run, write_config  # noqa: E402
@@ -103,7 +104,7 @@ def test_amp_on_a_cpu_is_bfloat16(tmp_path, monkeypatch):
     assert run(config, tmp_path / 'run', '--amp', **{'train_cfg.max_epochs': 1}) == 0
     assert set(seen) == {torch.bfloat16, torch.float32}  # in training, in validation
     assert all(math.isfinite(loss) for loss in losses(tmp_path / 'run').values())
-    weights = torch.load(tmp_path / 'run' / 'epoch_1.pth', weights_only=True)['state_dict']
+    weights = read_checkpoint(tmp_path / 'run' / 'epoch_1.pth')['state_dict']
     assert {w.dtype for w in weights.values()} == {torch.float32, torch.int64}
 
 
