@@ -19,7 +19,8 @@ READ = {*inspect.signature(Runner.__init__).parameters, 'activation_checkpointin
         'custom_imports', 'data_root', 'efficient_conv_bn_eval', 'find_unused_parameters',
         'model_wrapper_cfg', 'runner_type', 'sync_bn', 'tta_model', 'tta_pipeline'}
 PRETRAINED = ('checkpoint', 'prefix', 'unfold', 'sha256', 'weights_only')
-MMENGINE_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
+MMENGINE_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler',
+                  'checkpoint')
 LEAST = {'train_cfg.max_epochs': 1, 'train_cfg.max_iters': 1, 'train_cfg.val_interval': 1,
          **{f'{part}_dataloader.{name}': least for part in ('train', 'val', 'test')
             for name, least in (('batch_size', 1), ('num_workers', 0))}}

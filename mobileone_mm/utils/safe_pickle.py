@@ -52,7 +52,8 @@ def load(path: Path, weights_only: bool = True) -> Any:
             with torch.serialization.safe_globals([(v, k) for k, v in _stand_ins().items()]):
                 content = torch.load(path, map_location='cpu', weights_only=True)
         else:  # torch's reads protocol 2 only
-            content = torch.load(path, map_location='cpu', weights_only=False, pickle_module=_MODULE)
+            content = torch.load(path, map_location='cpu', weights_only=False,
+                                 pickle_module=_MODULE)
     except pickle.UnpicklingError as error:
         refused = _refused_name(str(error))
         if refused is None:

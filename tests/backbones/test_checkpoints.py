@@ -147,7 +147,7 @@ def test_prefix_with_and_without_its_dot(prefix, tmp_path, randomize):
     names = {f'encoder.{k}': v for k, v in translate(state_dict, 'cvnets').items()}
     torch.save(dict(names, **{'decoder.x': torch.zeros(1)}), tmp_path / 'net.pth')
     assert_same_outputs(net, load(tmp_path / 'net.pth', prefix=prefix))
-    with pytest.raises(CheckpointError, match=r"try init_cfg with prefix='encoder\.'; its keys: enc"):
+    with pytest.raises(CheckpointError, match=r"try init_cfg with prefix='encoder\.'; its"):
         load(tmp_path / 'net.pth')
     with pytest.raises(CheckpointError, match=r"prefix='enc\.'; try .*'encoder\.'; its keys: enco"):
         load(tmp_path / 'net.pth', prefix='enc')

@@ -90,7 +90,7 @@ def fails(capsys):
     def check(message, *options, **paths):
         assert tool(*options, **paths) == 1
         told = capsys.readouterr().err
-        assert told.startswith('error: ') and message in told
+        assert told.count('error: ') == 1 and message in told
     return check
 
 

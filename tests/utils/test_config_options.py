@@ -13,7 +13,8 @@ SHAPES = ROOT / 'configs/detection/ssdlite_mobileone_s0_shapes.py'
 
 
 def test_a_pipeline_is_changed_where_it_went_to():
-    cfg = read_config(COCO, ['train_pipeline.4.scale=(192,192)', 'train_pipeline.0.to_float32=True'])
+    cfg = read_config(COCO, ['train_pipeline.4.scale=(192,192)',
+                             'train_pipeline.0.to_float32=True'])
     used = cfg.train_dataloader.dataset.pipeline
     assert used == cfg.train_pipeline
     assert used[4].scale == (192, 192) and used[0].to_float32 is True
