@@ -85,7 +85,7 @@ def test_the_pair_of_files_tests_like_the_original(tool, files):
 
 
 @pytest.fixture
-def fails(capsys):
+def fails(tool, capsys):
     """A function that runs the tool and wants an error of that message."""
     def check(message, *options, **paths):
         assert tool(*options, **paths) == 1
