@@ -33,6 +33,8 @@ def main(command: Callable[[Optional[List[str]]], Any], *errors: Type[Exception]
 
     The traceback of such an error goes into the run's log file, where there is one.
 
+    A tool whose own parser does not know ``--debug`` has it all the same.
+
     Args:
         command: Takes the arguments, or None for those of the process. What it returns is the
             exit status if it is an int.
@@ -42,6 +44,9 @@ def main(command: Callable[[Optional[List[str]]], Any], *errors: Type[Exception]
     Returns:
         The exit status.
     """
+    if '--debug' in sys.argv[1:]:
+        debug = True
+        sys.argv.remove('--debug')
     # mmengine reloads pkg_resources, so that Python forgets having warned.
     warnings.filterwarnings('ignore', message='pkg_resources is deprecated')
     try:
