@@ -113,10 +113,8 @@ def unwrap(checkpoint: Any, name: str = 'the checkpoint') -> StateDict:
         CheckpointError: There is none, or two of its weights have the same name then.
     """
     if isinstance(checkpoint, Mapping):
-        keys = WRAPPERS
-        if isinstance(checkpoint.get('model_state_dict'), Mapping):
-            keys = ('ema_state_dict', *WRAPPERS)
-        for key in keys:
+        first = ['ema_state_dict'] if 'model_state_dict' in checkpoint else []
+        for key in [*first, *WRAPPERS]:
             if isinstance(checkpoint.get(key), Mapping):
                 return unwrap(checkpoint[key], name)
         tensors = {k: v for k, v in checkpoint.items() if isinstance(v, Tensor)}

@@ -169,7 +169,7 @@ def _make_pretrained(cfg: Config, names: List[str]) -> None:
     owner: Any = cfg
     for name in names[:-2]:
         owner = owner.get(name) if isinstance(owner, (Mapping, Config)) else None
-    if isinstance(owner, Mapping):
+    if isinstance(owner, dict):
         present = owner.get('init_cfg')
         if not isinstance(present, Mapping) or present.get('type') != 'Pretrained':
             owner['init_cfg'] = ConfigDict(type='Pretrained')

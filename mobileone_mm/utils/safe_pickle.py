@@ -149,7 +149,7 @@ class _History(HistoryBuffer):
     def __setstate__(self, state: Dict[str, Any]) -> None:
         logged, counts = (_value(state[name]) for name in ('_log_history', '_count_history'))
         HistoryBuffer.__init__(self, logged, counts, int(state['max_length']))
-        self.__class__ = HistoryBuffer  # type: ignore[assignment]
+        self.__class__ = HistoryBuffer
 
 
 def _history_method(owner: Any, name: str) -> str:
@@ -215,14 +215,17 @@ def _without_stand_ins(content: Any) -> Any:
     return _value(content)
 
 
-class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined]  # not the one in C: see below
+_PythonUnpickler: Any = pickle._Unpickler  # the one in C does not let its steps be changed
+
+
+class _Unpickler(_PythonUnpickler):
     """Finds what torch's weights_only finds, and the stand-ins; of any protocol.
 
     Pickles can call and set attributes of whatever they have found. Here they call only what may
     be called and fill only objects that are made for it, as torch's own does.
     """
 
-    dispatch = dict(pickle._Unpickler.dispatch)  # type: ignore[attr-defined]
+    dispatch = dict(_PythonUnpickler.dispatch)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         from torch._weights_only_unpickler import _get_allowed_globals
@@ -252,7 +255,7 @@ class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined]  # not the on
                  _ScriptModule)
         if not isinstance(target, kinds):
             raise RefusedObjectError(f'Unsupported class {type(target).__name__}')
-        pickle._Unpickler.load_build(self)  # type: ignore[attr-defined]
+        super().load_build()
 
     def load_reduce(self) -> None:
         """Call what is allowed."""
@@ -260,7 +263,7 @@ class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined]  # not the on
         if function is not _script_list and not any(
                 function is known for known in self._allowed.values()):
             raise RefusedObjectError(f'Unsupported class {type(function).__name__}')
-        pickle._Unpickler.load_reduce(self)  # type: ignore[attr-defined]
+        super().load_reduce()
 
     dispatch[pickle.BUILD[0]] = load_build
     dispatch[pickle.REDUCE[0]] = load_reduce
