@@ -71,7 +71,8 @@ def describe(error: BaseException) -> str:
     """What an exception says, as a message to a user."""
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     if isinstance(error, OSError) and error.errno in OS_ERRORS:
-        return f'{error.filename or text}: {OS_ERRORS[error.errno]}'
+        place = f'{error.filename}: ' if error.filename else ''  # told of opening, not of writing
+        return f'{place}{OS_ERRORS[error.errno]}'
     if 'PytorchStreamWriter failed' in text:  # torch.save's
         return 'a checkpoint could not be written: is the disk full?'
     if 'Original Traceback' in text:  # of a data loader's worker

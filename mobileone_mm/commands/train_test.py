@@ -87,6 +87,9 @@ def test(argv: Arguments = None) -> Dict[str, float]:
 
 def load_config(args: argparse.Namespace) -> Config:
     """Read the config, apply the options and settle the work directory."""
+    if args.launcher == 'pytorch' and 'RANK' not in os.environ:
+        raise PreflightError('--launcher pytorch: torchrun or tools/dist_train.sh starts the '
+                             'processes, and this one was started without')
     cfg = read_config(args.config, args.cfg_options)
     cfg.launcher = args.launcher
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))

@@ -15,10 +15,17 @@ from ..utils.checkpoint_files import (
     read_checkpoint,
     unwrap,
 )
+from ..utils.errors import PreflightError
 
 
 def build_model(cfg: Config) -> nn.Module:
-    """Build ``cfg.model`` in its own scope (mmdet, mmseg, ...) as the Runner does, on the CPU."""
+    """Build ``cfg.model`` in its own scope (mmdet, mmseg, ...) as the Runner does, on the CPU.
+
+    Raises:
+        PreflightError: There is no ``cfg.model``.
+    """
+    if not cfg.get('model'):
+        raise PreflightError(f'{cfg.filename or "the config"} has no model')
     init_default_scope(cfg.get('default_scope') or 'mmengine')
     model = copy.deepcopy(cfg.model)
     if cfg.get('data_preprocessor') is not None:

@@ -63,6 +63,7 @@ def files(tmp_path_factory):
     (folder / 'syntax.py').write_text('model = dict(\n')
     (folder / 'base.py').write_text("_base_ = 'syntax.py'\n")
     (folder / 'name.py').write_text('model = x\n')
+    (folder / 'nothing.py').touch()
     (folder / 'variant.py').write_text(f"_base_ = {str(SHAPES)!r}\n"
                                        "model = dict(backbone=dict(arch='s9'))\n")
     (folder / 'unregistered.py').write_text(f"_base_ = {str(SHAPES)!r}\n"
@@ -91,7 +92,9 @@ MISTAKES = [
     ('train', [SHAPES, '--cfg-options', 'train_cfg.max_epochs=0'], 'max_epochs=0'),
     ('train', [SHAPES, '--cfg-options', 'load_from'], 'expected KEY=VALUE'),
     ('train', ['{f}/detection.py', '--cfg-options', 'data_root=/nowhere'], '/nowhere'),
+    ('train', [SHAPES, '--launcher', 'pytorch'], 'torchrun'),
     ('test', ['{f}/detection.py', '{f}/none.pth'], 'none.pth'),
+    ('reparameterize', ['{f}/nothing.py', 'x.pth', '{t}/y.pth'], 'nothing.py has no model'),
     ('reparameterize', ['{f}/variant.py', 'x.pth', '{t}/y.pth'], "'s9'"),
     ('reparameterize', ['{f}/unregistered.py', 'x.pth', '{t}/y.pth'], 'MobileTwo'),
     ('reparameterize', ['{f}/detection.py', '{f}/detection.pth', '/proc/none/y.pth'], '/proc/none'),
@@ -176,6 +179,7 @@ def test_status_and_marks(capsys):
 
 @pytest.mark.parametrize('error, text', [
     (OSError(errno.ENOSPC, 'x', '/a/b.pth'), '/a/b.pth: no space is left on the disk'),
+    (OSError(errno.ENOSPC, 'x'), 'no space is left on the disk'),
     (OSError(errno.EROFS, 'x', '/a'), '/a: is on a read-only file system'),
     (FileExistsError(errno.EEXIST, 'x', '/a'), '/a: exists and is no folder'),
     (RuntimeError('[enforce fail at x.cc:1] . PytorchStreamWriter failed writing file data/1: file'

@@ -118,7 +118,7 @@ def test_load_from_takes_whole_models_of_this_kind(tmp_path, capsys):
         'backbone': model.backbone.state_dict(),
         'wrapped': dict(model=weights),
         'compiled': {f'_orig_mod.{k}': v for k, v in weights.items()},
-        'nan': dict(state_dict={k: v * float('nan') if v.is_floating_point() else v
+        'diverged': dict(state_dict={k: v * float('nan') if v.is_floating_point() else v
                                 for k, v in weights.items()}),
         'payload': dict(state_dict=weights, x=Payload(tmp_path / 'ran'))}
     for name, content in files.items():
@@ -128,7 +128,7 @@ def test_load_from_takes_whole_models_of_this_kind(tmp_path, capsys):
     for name, message in (('backbone', 'go to --cfg-options model.backbone.init_cfg.checkpoint'),
                           ('wrapped', 'are missing or of another shape, first backbone.stage0'),
                           ('compiled', 'are missing or of another shape'),
-                          ('nan', 'weights are NaN, first backbone.stage0'),
+                          ('diverged', 'weights are NaN, first backbone.stage0'),
                           ('payload', 'which could run code')):
         status, told = _train_from(config, tmp_path, tmp_path / f'{name}.pth', capsys)
         assert status == 1 and message in told
