@@ -3,7 +3,6 @@
 import errno
 import re
 import tarfile
-import zipfile
 from os import PathLike
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Union
@@ -85,11 +84,9 @@ def _read(path: Path, weights_only: bool) -> Any:
         start = file.read(9)
     if start[8:] == b'{' and int.from_bytes(start[:8], 'little') <= path.stat().st_size:
         return _read_safetensors(path)
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            if any(member.endswith('/constants.pkl') for member in archive.namelist()):
-                return safe_pickle.load_torchscript(path)
-    elif tarfile.is_tarfile(path):  # torch's of 2016, which it unpacks to the disk
+    if safe_pickle.is_torchscript(path):
+        return safe_pickle.load_torchscript(path)
+    if tarfile.is_tarfile(path):  # torch's of 2016, which it unpacks to the disk
         raise CheckpointError(f'{path} is a tar archive: expected a file of torch.save')
     return safe_pickle.load(path, weights_only)
 

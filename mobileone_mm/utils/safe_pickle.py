@@ -12,7 +12,6 @@ import codecs
 import pickle
 import re
 import types
-import zipfile
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
@@ -23,7 +22,7 @@ from mmengine.logging.history_buffer import HistoryBuffer
 from mmengine.utils import digit_version
 from mmengine.utils.dl_utils import TORCH_VERSION
 
-__all__ = ['RefusedObjectError', 'load', 'load_torchscript']
+__all__ = ['RefusedObjectError', 'is_torchscript', 'load', 'load_torchscript']
 
 # From here on torch's own weights_only takes exceptions, under names of their own.
 KNOWS_EXCEPTIONS = digit_version(TORCH_VERSION) >= digit_version('2.6.0')
@@ -64,9 +63,8 @@ def load(path: Path, weights_only: bool = True) -> Any:
 
 def load_torchscript(path: Path) -> Dict[str, torch.Tensor]:
     """The state dict of a TorchScript archive; its code is neither compiled nor run."""
-    reader = torch._C.PyTorchFileReader(str(path))
     # torch.load would hand the archive to torch.jit.load.
-    module = torch.serialization._load(reader, 'cpu', _MODULE)
+    module = torch.serialization._load(_archive(path), 'cpu', _MODULE)
     tensors: Dict[str, torch.Tensor] = {}
     _collect(module, '', tensors)
     return tensors
@@ -91,15 +89,24 @@ def _refused_name(message: str) -> Optional[str]:
     return None
 
 
+def is_torchscript(path: Path) -> bool:
+    """Whether ``torch.load`` would take a file for a TorchScript archive."""
+    archive = _archive(path)
+    return archive is not None and 'constants.pkl' in archive.get_all_records()
+
+
+def _archive(path: Path) -> Any:
+    """The zip archive, as torch sees it: Python's zipfile may see others; None for other files."""
+    with open(path, 'rb') as file:
+        is_zip = file.read(4) == b'PK\3\4'
+    return torch._C.PyTorchFileReader(str(path)) if is_zip else None
+
+
 def _protocol(path: Path) -> int:
     """The pickle protocol of a file of ``torch.save``; 0 where it is not told."""
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            name = next((n for n in archive.namelist() if n.endswith('/data.pkl')), None)
-            if name is None:
-                return 0
-            with archive.open(name) as stream:
-                start = stream.read(2)
+    archive = _archive(path)
+    if archive is not None:
+        start = archive.get_record('data.pkl')[:2]
     else:
         with open(path, 'rb') as file:
             start = file.read(2)
