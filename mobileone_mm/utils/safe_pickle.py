@@ -272,8 +272,13 @@ class _Unpickler(_PythonUnpickler):
             raise RefusedObjectError(f'Unsupported class {type(function).__name__}')
         super().load_reduce()
 
+    def load_instance(self) -> None:
+        """Python 2's ways to call, which no writer of today uses."""
+        raise RefusedObjectError('Unsupported class instance')
+
     dispatch[pickle.BUILD[0]] = load_build
     dispatch[pickle.REDUCE[0]] = load_reduce
+    dispatch[pickle.INST[0]] = dispatch[pickle.OBJ[0]] = load_instance
 
 
 def _load(file: Any, *args: Any, **kwargs: Any) -> Any:
