@@ -88,13 +88,18 @@ def check_settings(cfg: Config) -> None:
     """
     for key, least in LEAST.items():
         part, name = key.split('.')
-        value = (cfg.get(part) or {}).get(name, least)
+        value = _part(cfg, part).get(name, least)
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             raise PreflightError(f'{key}={value!r}: expected a whole number of at least {least}')
     for part in ('train', 'val', 'test'):
-        loader = cfg.get(f'{part}_dataloader') or {}
+        loader = _part(cfg, f'{part}_dataloader')
         if loader.get('num_workers') == 0 and loader.get('persistent_workers'):
             loader['persistent_workers'] = False
+
+
+def _part(cfg: Config, name: str) -> Any:
+    part = cfg.get(name)
+    return part if isinstance(part, Mapping) else {}
 
 
 def _check_key(cfg: Config, key: str) -> None:
