@@ -1,7 +1,7 @@
 # make demo    trains, folds and pictures a small detector, from nothing (6 minutes on two cores)
 # make test    runs the tests; both make .venv first, or again when requirements/ has changed
-# Other targets: demo-seg, coverage, test-compiled, test-triton, test-deploy, test-package, docs, lint,
-# lock, clean.
+# Other targets: demo-seg, fuzz, coverage, test-compiled, test-triton, test-deploy, test-package, docs,
+# lint, lock, clean.
 # PYTHON=... picks a Python from 3.9 to 3.13, WORKERS=... how many processes, of one thread, share
 # the tests.
 
@@ -12,7 +12,7 @@ PYTEST := -m pytest --numprocesses=$(WORKERS) --dist=worksteal $(PYTEST_ARGS)
 INSTALL := requirements/install.sh
 PINS := requirements/lock.txt $(INSTALL) setup.cfg
 
-.PHONY: demo demo-seg test coverage test-compiled test-triton test-deploy test-package env env-compiled \
+.PHONY: demo demo-seg test fuzz coverage test-compiled test-triton test-deploy test-package env env-compiled \
     env-triton env-deploy env-package docs lint lock clean
 .DEFAULT_GOAL := test
 
@@ -30,6 +30,10 @@ test: env
 coverage: env-deploy
 	.venv-deploy/bin/python -m pip install --quiet --no-deps -r requirements/coverage.txt
 	OMP_NUM_THREADS=1 .venv-deploy/bin/python $(PYTEST) --cov=mobileone_mm --cov-report=term
+
+# Damaged and made-up files, new ones each time: FUZZ_EXAMPLES of each kind.
+fuzz: env
+	OMP_NUM_THREADS=1 FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-2000} .venv/bin/python $(PYTEST) tests/fuzz
 
 # With mmcv's compiled ops in place of the package's own: the tests of these ops and of all that
 # stands on mmdet and mmseg. The others call no op; `make test-compiled COMPILED_TESTS=` runs all.

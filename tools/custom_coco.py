@@ -8,12 +8,12 @@
 import argparse
 import sys
 
-from mobileone_mm.commands.train_test import main
-from mobileone_mm.datasets.custom_coco import BASES, read_split, write_custom_config
+from command_line import run
+
+BASES = tuple(f'ssdlite_mobileone_s{i}_coco' for i in range(5))
 
 
-def custom_coco(argv=None) -> None:
-    """Check the data, say what is there, write the config."""
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--train', required=True, help='COCO annotations to train on')
@@ -26,7 +26,12 @@ def custom_coco(argv=None) -> None:
     parser.add_argument('--batch-size', type=int, default=24, help='images on each GPU')
     parser.add_argument('--from-scratch', action='store_true',
                         help='random weights in place of those for ImageNet, which are downloaded')
-    args = parser.parse_args(argv)
+    return parser
+
+
+def custom_coco(args: argparse.Namespace) -> None:
+    """Check the data, say what is there, write the config."""
+    from mobileone_mm.datasets.custom_coco import read_split, write_custom_config
     train = read_split(args.train, args.images)
     val = read_split(args.val, args.val_images or args.images)
     odd = write_custom_config(train, val, args.out, args.base, args.epochs, args.batch_size,
@@ -35,4 +40,4 @@ def custom_coco(argv=None) -> None:
 
 
 if __name__ == '__main__':
-    sys.exit(main(custom_coco))
+    sys.exit(run(make_parser(), custom_coco))

@@ -3,19 +3,12 @@
 import argparse
 import sys
 from functools import partial
+from typing import Any
 
-import torch
-from mmengine.config import Config
-from mmengine.runner import Runner
-from torch import nn
-
-from mobileone_mm.folding.deployed_files import check_loads, deploy_config, write_deployed
-from mobileone_mm.folding.models import build_model
-from mobileone_mm.folding.verify import FoldingError, verify_folding, verify_on_batch
-from mobileone_mm.utils.checkpoint_files import CheckpointError
+from command_line import run
 
 
-def parse_args() -> argparse.Namespace:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='the config that the checkpoint was trained with')
     parser.add_argument(
@@ -30,10 +23,15 @@ def parse_args() -> argparse.Namespace:
         '--verify', nargs='?', choices=['random', 'val'], const='random',
         help='compare folded and unfolded outputs, before --half, on a random image (the default) '
         'or on the first validation batch of the config; write nothing if they differ')
-    return parser.parse_args()
+    return parser
 
 
-def verify(args: argparse.Namespace, cfg: Config, model: nn.Module, folded: nn.Module) -> None:
+def verify(args: argparse.Namespace, cfg: Any, model: Any, folded: Any) -> None:
+    import torch
+    from mmengine.runner import Runner
+
+    from mobileone_mm.folding.deployed_files import check_loads, deploy_config
+    from mobileone_mm.folding.verify import verify_folding, verify_on_batch
     check_loads(folded, deploy_config(cfg, args.fuse_conv_bn))
     if args.verify is None:
         return
@@ -47,17 +45,16 @@ def verify(args: argparse.Namespace, cfg: Config, model: nn.Module, folded: nn.M
           f'largest ({args.verify} input)')
 
 
-def main() -> None:
-    args = parse_args()
-    try:
-        cfg = Config.fromfile(args.config)
-        files = write_deployed(
-            build_model(cfg), cfg, args.checkpoint, args.out, half=args.half,
-            fuse_conv_bn=args.fuse_conv_bn, verify=partial(verify, args, cfg))
-    except (CheckpointError, FoldingError, FileNotFoundError, ValueError) as error:
-        sys.exit(f'error: {error}')
+def fold(args: argparse.Namespace) -> None:
+    from mobileone_mm.folding.deployed_files import write_deployed
+    from mobileone_mm.folding.models import build_model
+    from mobileone_mm.utils.configs import parse_config
+    cfg = parse_config(args.config)
+    files = write_deployed(
+        build_model(cfg), cfg, args.checkpoint, args.out, half=args.half,
+        fuse_conv_bn=args.fuse_conv_bn, verify=partial(verify, args, cfg))
     print(f'Wrote {files}')
 
 
 if __name__ == '__main__':
-    main()
+    sys.exit(run(make_parser(), fold, ValueError))

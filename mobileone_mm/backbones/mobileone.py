@@ -53,6 +53,7 @@ class MobileOne(BaseModule):
             faster of both in each block and call. On CUDA ``'analytic'`` takes
             Triton's kernels, if Triton is installed; elsewhere but on CPUs, and in
             ``torch.compile`` on these, all of them mean ``'textbook'``.
+        pretrained: OpenMMLab's older name for ``init_cfg=dict(type='Pretrained', checkpoint=...)``.
         init_cfg: Initialization config. ``dict(type='Pretrained', checkpoint=path_or_url)`` reads
             the files of Apple, mmpretrain, timm and cvnets; see
             :func:`mobileone_mm.backbones.pretrained.load_pretrained` for its options.
@@ -81,7 +82,12 @@ class MobileOne(BaseModule):
                  with_cp: bool = False,
                  deploy: bool = False,
                  branch_engine: str = 'auto',
+                 pretrained: Optional[str] = None,
                  init_cfg: Union[dict, List[dict], None] = None) -> None:
+        if pretrained is not None:
+            if init_cfg is not None:
+                raise ValueError('give either pretrained or init_cfg, not both')
+            init_cfg = dict(type='Pretrained', checkpoint=pretrained)
         if init_cfg is None:
             init_cfg = [
                 dict(type='Kaiming', layer='Conv2d'),
@@ -93,8 +99,8 @@ class MobileOne(BaseModule):
         if output_stride not in STAGE_STRIDES:
             raise ValueError(f'output_stride must be one of {list(STAGE_STRIDES)}, '
                              f'got {output_stride!r}')
-        if frozen_stages not in range(-1, NUM_STAGES + 1):
-            raise ValueError('frozen_stages must be -1 (none), 0 (the stem) or up to '
+        if not _is_integer(frozen_stages) or frozen_stages not in range(-1, NUM_STAGES + 1):
+            raise ValueError('frozen_stages must be an integer, -1 (none), 0 (the stem) or up to '
                              f'{NUM_STAGES} (everything), got {frozen_stages!r}')
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
@@ -205,6 +211,9 @@ class MobileOne(BaseModule):
         if not pretrained:
             super().init_weights()
             return
+        if not pretrained[-1].get('checkpoint'):
+            raise ValueError("init_cfg=dict(type='Pretrained') needs checkpoint=, a path or URL, "
+                             f'got {dict(pretrained[-1])}')
         if not self.is_init:
             load_pretrained(self, **{k: v for k, v in pretrained[-1].items() if k != 'type'})
             self._is_init = True
@@ -246,13 +255,17 @@ def _statistics_kept(block: nn.Module) -> Iterator[None]:
             norm.num_batches_tracked.copy_(count)
 
 
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
 def _check_out_indices(out_indices: Union[int, Sequence[int]]) -> Tuple[int, ...]:
     """Normalise to 0 ... 3, keeping the order."""
-    given: Tuple[Any, ...] = (tuple(out_indices) if isinstance(out_indices, (list, tuple)) else
-                              (out_indices, ))
+    given: Tuple[Any, ...] = (tuple(out_indices) if isinstance(out_indices, (list, tuple, range))
+                              else (out_indices, ))
     indices: List[int] = []
     for index in given:
-        if not isinstance(index, Integral) or not -NUM_STAGES <= int(index) < NUM_STAGES:
+        if not _is_integer(index) or not -NUM_STAGES <= int(index) < NUM_STAGES:
             raise ValueError('out_indices must be integers within '
                              f'{-NUM_STAGES} ... {NUM_STAGES - 1} (strides 4, 8, 16 and 32), '
                              f'got {given}')

@@ -16,6 +16,7 @@ from ..export.samples import Samples
 from ..folding.models import build_model, load_weights
 from ..folding.reparameterize import holds_unfolded, reparameterize
 from ..utils.configs import read_config
+from ..utils.devices import find_device
 from .frames import open_sink, open_source
 
 
@@ -44,10 +45,12 @@ class Predictor:
         CheckpointError: The checkpoint is damaged or of another model.
         ExportError: There is no config, or the file is of another task.
         FileNotFoundError: There is no such model.
+        PreflightError: There is no such device.
     """
 
     def __init__(self, model: Union[str, Path], config: Optional[Union[str, Path]] = None,
                  device: str = 'cpu', score_thr: float = .3) -> None:
+        where = find_device(device)
         self.cfg = read_config(_config_of(Path(model), config))
         built = build_model(self.cfg)
         if is_exported(model):
@@ -55,7 +58,7 @@ class Predictor:
         else:
             load_weights(built, model)
             built.eval()
-            self.model = (reparameterize(built) if holds_unfolded(built) else built).to(device)
+            self.model = (reparameterize(built) if holds_unfolded(built) else built).to(where)
         self.samples = Samples(self.cfg)
         self.score_thr = score_thr
         self.visualizer = VISUALIZERS.build(dict(type=_visualizer(self.samples.task),

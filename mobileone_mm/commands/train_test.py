@@ -2,18 +2,16 @@
 
 import argparse
 import os
-import sys
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Tuple, Type
+from typing import Dict, List, Optional, Union
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from ..datasets.preflight import check_data
 from ..engine import (
-    DatasetError,
     find_checkpoint,
     join_cpu_processes,
     lock_directories,
@@ -21,48 +19,26 @@ from ..engine import (
     read_whole,
     run_directories,
 )
-from ..export import ExportError
+from ..engine.console import quiet_start
+from ..engine.load_from import check_load_from
 from ..export.running.exported_model import ExportedModel, is_exported
 from ..folding.models import load_weights
-from ..utils.checkpoint_files import CheckpointError, read_checkpoint
+from ..folding.reparameterize import unwrap_model
+from ..utils.checkpoint_files import read_checkpoint
 from ..utils.configs import read_config
 from ..utils.libraries import PreflightError
+from .arguments import test_parser, train_parser
+from .main import main
 from .test_options import enable_tta, resize_images, save_predictions, show_predictions
 
 __all__ = ['main', 'read_config', 'test', 'train']
 
-
-def main(command: Callable[[Optional[List[str]]], Any], *errors: Type[Exception]) -> int:
-    """Run a command; what the user can mend is told in one message, without a traceback.
-
-    Args:
-        command: Takes the arguments, or None for those of the process.
-        errors: What else the user can mend.
-
-    Returns:
-        The exit status.
-    """
-    mendable: Tuple[Type[Exception], ...] = (
-        CheckpointError, DatasetError, ExportError, PreflightError, FileNotFoundError, *errors)
-    try:
-        command(None)
-    except mendable as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 1
-    return 0
+Arguments = Union[List[str], argparse.Namespace, None]
 
 
-def train(argv: Optional[List[str]] = None) -> None:
-    """Train (and validate) what a config describes."""
-    parser = _parser('Train a detector, a segmentor or a classifier')
-    parser.add_argument('--amp', action='store_true',
-                        help='mixed precision: float16 on GPUs, bfloat16 on CPUs')
-    parser.add_argument('--auto-scale-lr', action='store_true',
-                        help='scale lr by batch size / auto_scale_lr.base_batch_size')
-    parser.add_argument('--resume', nargs='?', const='auto', metavar='CHECKPOINT',
-                        help='go on from a checkpoint, by default from the last whole one in the '
-                             'work directory')
-    args = parser.parse_args(argv)
+def train(argv: Arguments = None) -> None:
+    """Train (and validate) what a config describes; takes its arguments parsed or not."""
+    args = argv if isinstance(argv, argparse.Namespace) else train_parser().parse_args(argv)
     cfg = load_config(args)
     if args.amp:
         _enable_amp(cfg)
@@ -76,31 +52,25 @@ def train(argv: Optional[List[str]] = None) -> None:
         _resume(cfg, args.resume, directories)
         if _is_first_process():
             check_data(cfg, ('train', 'val'))
-        if cfg.get('load_from') and not cfg.get('resume') and '://' not in cfg.load_from:
-            read_checkpoint(cfg.load_from)  # mmengine's own error would be a traceback
-        _build_runner(cfg).train()
+        starts_from = None if cfg.get('resume') else cfg.get('load_from')
+        if starts_from:
+            read_checkpoint(starts_from)  # before the model is built, which takes long
+        with quiet_start(args.verbose) as started:
+            runner = started(_build_runner(cfg))
+        if starts_from:
+            check_load_from(unwrap_model(runner.model), starts_from)
+        runner.train()
 
 
-def test(argv: Optional[List[str]] = None) -> Dict[str, float]:
+def test(argv: Arguments = None) -> Dict[str, float]:
     """Evaluate a checkpoint or an exported model on the test set of a config.
 
     Returns:
         The metrics, by name.
     """
-    parser = _parser('Test a detector, a segmentor or a classifier')
-    parser.add_argument('checkpoint', help='checkpoint, or a file that tools/deploy.py exported')
-    parser.add_argument('--out', help='keep the predictions: in this .pkl file, of '
-                                      'segmentation as images in this directory')
-    parser.add_argument('--show', action='store_true', help='show the predictions in a window')
-    parser.add_argument('--show-dir', help='directory for images of the predictions; detection '
-                                           'puts it into WORK_DIR/TIMESTAMP')
-    parser.add_argument('--wait-time', type=float, default=2, help='seconds between images')
-    parser.add_argument('--tta', action='store_true', help='test-time augmentation')
-    parser.add_argument('--resize', metavar='WxH',
-                        help='resize images to this size, whatever their aspect ratio')
-    args = parser.parse_args(argv)
+    args = argv if isinstance(argv, argparse.Namespace) else test_parser().parse_args(argv)
     cfg = load_config(args)
-    if '://' not in args.checkpoint and not Path(args.checkpoint).exists():
+    if '://' not in args.checkpoint and not Path(args.checkpoint).expanduser().exists():
         raise PreflightError(f'the checkpoint {args.checkpoint} does not exist')
     exported = is_exported(args.checkpoint)
     if exported and args.tta:
@@ -115,7 +85,8 @@ def test(argv: Optional[List[str]] = None) -> Dict[str, float]:
         check_data(cfg, ('test', ))
     if args.tta:
         enable_tta(cfg)
-    runner = _build_runner(cfg)
+    with quiet_start(args.verbose) as started:
+        runner = started(_build_runner(cfg))
     model = runner.model
     while not hasattr(model, 'backbone') and hasattr(model, 'module'):  # of DDP or TTA
         model = model.module
@@ -128,6 +99,9 @@ def test(argv: Optional[List[str]] = None) -> Dict[str, float]:
 
 def load_config(args: argparse.Namespace) -> Config:
     """Read the config, apply the options and settle the work directory."""
+    if args.launcher == 'pytorch' and 'RANK' not in os.environ:
+        raise PreflightError('--launcher pytorch: torchrun or tools/dist_train.sh starts the '
+                             'processes, and this one was started without')
     cfg = read_config(args.config, args.cfg_options)
     cfg.launcher = args.launcher
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
@@ -136,20 +110,6 @@ def load_config(args: argparse.Namespace) -> Config:
     elif cfg.get('work_dir') is None:
         cfg.work_dir = str(Path('work_dirs', Path(args.config).stem))
     return cfg
-
-
-def _parser(description: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument('config', help='config file')
-    parser.add_argument('--work-dir', help='for logs and checkpoints; work_dirs/CONFIG by default')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
-                        help='override settings of the config; data_root=DIR moves every path '
-                             "below the config's data_root")
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
-    # torch.distributed.launch passes it; torchrun sets LOCAL_RANK instead
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0,
-                        help=argparse.SUPPRESS)
-    return parser
 
 
 def _enable_amp(cfg: Config) -> None:

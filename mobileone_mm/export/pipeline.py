@@ -19,7 +19,7 @@ from ..folding.deployed_files import deploy_config
 from ..folding.models import build_model, load_weights
 from ..folding.reparameterize import holds_unfolded, reparameterize
 from ..utils.checkpoint_files import is_folded
-from ..utils.configs import read_config
+from ..utils.configs import config_text, read_config
 from ..utils.libraries import TASKS
 from .errors import ExportError, ParityError
 from .formats import check_options, require
@@ -107,7 +107,7 @@ def export_model(config: Union[str, Path], checkpoint: Union[str, Path], backend
         path = import_module(f'.backends.{chosen.module}', __package__).export(job)
         shutil.rmtree(folder / 'folded')
         result = Exported(path, _bytes(folder))
-        job.cfg.dump(folder / f'{name}.py')
+        (folder / f'{name}.py').write_text(config_text(job.cfg), encoding='utf-8')
         if chosen.runtime:
             exported = ExportedModel.load(path, model.data_preprocessor, threads=1)
             result.parity = verify_parity(model, exported, samples, pictures)

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any, List, Union
 
+import cv2
 import mmcv
 import numpy as np
 from mmcv.transforms import Compose
@@ -69,7 +70,10 @@ def read_picture(path: Union[str, Path]) -> np.ndarray:
     """
     if not Path(path).is_file():
         raise ExportError(f'there is no image {path}')
-    picture = mmcv.imread(str(path))
+    try:
+        picture = mmcv.imread(str(path))
+    except cv2.error:  # of an empty file
+        picture = None
     if picture is None:
         raise ExportError(f'{path} is no image that can be read')
     return picture

@@ -12,10 +12,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 from paths import ROOT
+from payload import Payload
 
 from mobileone_mm import MobileOneBlock
 from mobileone_mm.commands import train_test as cli
 from mobileone_mm.engine import lock_directories
+from mobileone_mm.folding.models import build_model
+from mobileone_mm.utils.checkpoint_files import read_checkpoint
+from mobileone_mm.utils.configs import read_config
 
 pytest.importorskip('mmdet')
 from tiny_detector import losses, run, write_config  # noqa: E402
@@ -148,6 +152,48 @@ def test_load_from_a_damaged_file(tmp_path, capsys):
     assert f'{broken} is truncated or not a checkpoint' in message
 
 
+def _train_from(config, tmp_path, checkpoint, capsys, *more):
+    """Try to train an epoch from a checkpoint; the status and what was told."""
+    arguments = [config, '--work-dir', tmp_path / 'run', '--cfg-options', f'load_from={checkpoint}',
+                 'train_cfg.max_epochs=1', 'train_dataloader.dataset.pipeline.4.scale=(64,64)',
+                 'val_dataloader.dataset.pipeline.1.scale=(64,64)',
+                 f'experiment_name={checkpoint.stem}', f'visualizer.name={checkpoint.stem}', *more]
+    status = cli.main(lambda _: cli.train([str(argument) for argument in arguments]))
+    told = capsys.readouterr()
+    assert len(told.out + told.err) < 10_000  # mmengine's warnings of a foreign file are 46,000
+    return status, told.err
+
+
+def test_load_from_takes_whole_models_of_this_kind(tmp_path, capsys):
+    """A foreign file's weights would be left out in silence, but for mmengine's warnings."""
+    config = write_config(tmp_path, num_train=2)
+    model = build_model(read_config(config))
+    weights = model.state_dict()
+    files = {
+        'whole': dict(state_dict=weights),
+        'other_classes': dict(state_dict={
+            k: torch.zeros(3, *v.shape[1:]) if 'cls_convs.0.1' in k else v
+            for k, v in weights.items()}),
+        'backbone': model.backbone.state_dict(),
+        'wrapped': dict(model=weights),
+        'compiled': {f'_orig_mod.{k}': v for k, v in weights.items()},
+        'diverged': dict(state_dict={k: v * float('nan') if v.is_floating_point() else v
+                                for k, v in weights.items()}),
+        'payload': dict(state_dict=weights, x=Payload(tmp_path / 'ran'))}
+    for name, content in files.items():
+        torch.save(content, tmp_path / f'{name}.pth')
+    for name in ('whole', 'other_classes'):
+        assert _train_from(config, tmp_path, tmp_path / f'{name}.pth', capsys)[0] == 0
+    for name, message in (('backbone', 'go to --cfg-options model.backbone.init_cfg.checkpoint'),
+                          ('wrapped', 'are missing or of another shape, first backbone.stage0'),
+                          ('compiled', 'are missing or of another shape'),
+                          ('diverged', 'weights are NaN, first backbone.stage0'),
+                          ('payload', 'which could run code')):
+        status, told = _train_from(config, tmp_path, tmp_path / f'{name}.pth', capsys)
+        assert status == 1 and message in told
+    assert not (tmp_path / 'ran').exists()
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason='on a GPU it is float16')
 def test_amp_on_a_cpu_is_bfloat16(tmp_path, monkeypatch):
     config, seen = write_config(tmp_path, num_train=4), []
@@ -162,7 +208,7 @@ def test_amp_on_a_cpu_is_bfloat16(tmp_path, monkeypatch):
     assert run(config, tmp_path / 'run', '--amp', **{'train_cfg.max_epochs': 1}) == 0
     assert set(seen) == {torch.bfloat16, torch.float32}  # in training, in validation
     assert all(math.isfinite(loss) for loss in losses(tmp_path / 'run').values())
-    weights = torch.load(tmp_path / 'run' / 'epoch_1.pth', weights_only=True)['state_dict']
+    weights = read_checkpoint(tmp_path / 'run' / 'epoch_1.pth')['state_dict']
     assert {w.dtype for w in weights.values()} == {torch.float32, torch.int64}
 
 

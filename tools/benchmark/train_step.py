@@ -11,6 +11,7 @@ BN + ReLU net of the same widths, which is what training can hardly undercut. Ex
 
 import argparse
 import json
+import sys
 
 import torch
 
@@ -22,6 +23,7 @@ from mobileone_mm.benchmark.training.train_step import (
     measure,
     peak_memory,
 )
+from mobileone_mm.commands.main import main as run
 
 
 def parse_args() -> argparse.Namespace:
@@ -83,4 +85,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    sys.exit(run(lambda _: main()))

@@ -18,6 +18,7 @@ from toy_classifier import toy_config
 from mobileone_mm.engine.hooks import ReparameterizeHook, reparameterize_hook
 from mobileone_mm.folding.reparameterize import holds_unfolded, reparameterize
 from mobileone_mm.folding.verify import FoldingError
+from mobileone_mm.utils.checkpoint_files import read_checkpoint
 
 
 def build(work_dir, hooks=(), **kwargs):
@@ -32,7 +33,7 @@ def find(runner, kind):
 
 
 def weights(path):
-    return torch.load(path, map_location='cpu')['state_dict']
+    return read_checkpoint(path)['state_dict']
 
 
 def score_of(deployed, work_dir):
