@@ -11,7 +11,7 @@ from mmengine.device import get_device
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from ..datasets.preflight import check_data
+from ..datasets.preflight import DataCheck, check_classes, check_data, check_network
 from ..engine import DatasetError, find_checkpoint, is_whole, join_cpu_processes, make_resumable
 from ..export import ExportError
 from ..export.running.exported_model import ExportedModel, is_exported
@@ -64,11 +64,12 @@ def train(argv: Optional[List[str]] = None) -> None:
         cfg.auto_scale_lr.enable = True
     _resume(cfg, args.resume)
     make_resumable(cfg)
-    if _is_first_process():
-        check_data(cfg, ('train', 'val'))
+    checked = _check_data(cfg, 'train', 'val')
     if cfg.get('load_from') and not cfg.get('resume') and '://' not in cfg.load_from:
         read_checkpoint(cfg.load_from)  # mmengine's own error would be a traceback
-    _build_runner(cfg).train()
+    runner = _build_runner(cfg)
+    _tell(check_network(runner, checked.train_samples))
+    runner.train()
 
 
 def test(argv: Optional[List[str]] = None) -> Dict[str, float]:
@@ -97,8 +98,7 @@ def test(argv: Optional[List[str]] = None) -> Dict[str, float]:
         show_predictions(cfg, args.show, args.show_dir, args.wait_time)
     if args.out:
         save_predictions(cfg, args.out)
-    if _is_first_process():
-        check_data(cfg, ('test', ))
+    _check_data(cfg, 'test')
     if args.tta:
         enable_tta(cfg)
     runner = _build_runner(cfg)
@@ -108,7 +108,8 @@ def test(argv: Optional[List[str]] = None) -> Dict[str, float]:
     if exported:
         runner.model = ExportedModel.stand_in(args.checkpoint, cfg, model.data_preprocessor)
     else:
-        load_weights(model, args.checkpoint)
+        meta = load_weights(model, args.checkpoint)
+        check_classes(cfg, 'test', (meta.get('dataset_meta') or {}).get('classes'), args.checkpoint)
     return runner.test()
 
 
@@ -163,6 +164,24 @@ def _resume(cfg: Config, resume: Optional[str]) -> None:
     cfg.resume = path is not None
     cfg.load_from = str(path) if path else None
     print(f'resuming {path}' if path else f'no checkpoint in {cfg.work_dir}: starting anew')
+
+
+def _check_data(cfg: Config, *loaders: str) -> DataCheck:
+    """In each process, for it may point the config to repaired annotations; the first one tells."""
+    try:
+        checked = check_data(cfg, loaders)
+    except PreflightError:
+        if _is_first_process():
+            raise
+        sys.exit(1)
+    _tell(checked.notes)
+    return checked
+
+
+def _tell(notes: List[str]) -> None:
+    if _is_first_process():
+        for note in dict.fromkeys(notes):
+            print(f'note: {note}')
 
 
 def _is_first_process() -> bool:
