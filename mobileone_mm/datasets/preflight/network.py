@@ -41,13 +41,13 @@ def check_network(runner: Runner, train_samples: Optional[int]) -> List[str]:
         PreflightError: All batches are of one image, and the network cannot train on it.
     """
     cfg = runner.cfg
-    size, test_size = (_input_size(cfg.get(f'{loader}_dataloader')) for loader in ('train', 'test'))
+    size, val_size = (_input_size(cfg.get(f'{loader}_dataloader')) for loader in ('train', 'val'))
     if size is None:
         return []
     notes = []
-    if test_size not in (None, size):
-        notes.append(f'training resizes images to {size}, the test to {test_size} (width, height): '
-                     'set both pipelines alike, unless that is meant')
+    if val_size not in (None, size):
+        notes.append(f'training resizes images to {size}, validation to {val_size} (width, '
+                     'height): set both pipelines alike, unless that is meant')
     model = runner.model.module if hasattr(runner.model, 'module') else runner.model
     shapes = _trace(model, size)
     if shapes is None:
