@@ -47,9 +47,23 @@ def read_config(path: Union[str, Path], cfg_options: Optional[Dict[str, Any]] = 
     options = dict(cfg_options or {})
     if 'data_root' in options and cfg.get('data_root'):
         _move_data(cfg, cfg.data_root, options['data_root'])
+    _let_checkpoint_replace(cfg, options)
     cfg.merge_from_dict(options)
     check_library(cfg.get('default_scope'))
     return cfg
+
+
+def _let_checkpoint_replace(cfg: Config, options: Dict[str, Any]) -> None:
+    """Let ``model.backbone.init_cfg.checkpoint=FILE`` say all, whatever the config has there.
+
+    Configs that train from scratch have a list of initializers, or None, into which mmengine could
+    not merge a file.
+    """
+    backbone = (cfg.get('model') or {}).get('backbone') or {}
+    init_cfg = backbone.get('init_cfg')
+    if 'model.backbone.init_cfg.checkpoint' in options and not (
+            isinstance(init_cfg, dict) and init_cfg.get('type') == 'Pretrained'):
+        backbone['init_cfg'] = dict(type='Pretrained')
 
 
 def _move_data(node: Any, old: str, new: str) -> None:
