@@ -58,8 +58,9 @@ def plan_levels(arch: str, size: int, from_scratch: bool) -> Optional[Levels]:
         return None
     out_indices = (1, 2, 3) if from_scratch else (2, 3)
     cells = [size >> (index + 2) for index in out_indices]
-    most = len(EXTRA_CHANNELS)
-    while cells[-1] > (2 if from_scratch else 1) and len(cells) < len(out_indices) + most:
+    least, most = (2 if from_scratch else 1), len(out_indices) + len(EXTRA_CHANNELS)
+    # SSDNeck needs one map of its own
+    while len(cells) == len(out_indices) or least < cells[-1] and len(cells) < most:
         cells.append(-(-cells[-1] // 2))
     backbone = [resolve_arch(arch).stage_channels[index] for index in out_indices]
     extra = EXTRA_CHANNELS[1:] if from_scratch else EXTRA_CHANNELS
@@ -70,8 +71,10 @@ def plan_levels(arch: str, size: int, from_scratch: bool) -> Optional[Levels]:
 
 
 def _anchors_in_strides(strides: Tuple[int, ...], size: int) -> Tuple[int, ...]:
-    factors = FROM_SCRATCH + (1.15, ) * len(strides)
-    return (*(round(stride * factor) for stride, factor in zip(strides, factors)), size)
+    sizes = [stride * factor
+             for stride, factor in zip(strides, FROM_SCRATCH + (1.15, ) * len(strides))]
+    fit = min(1., .85 * size / sizes[-1])  # below the largest anchor, the whole input
+    return (*(round(side * fit) for side in sizes), size)
 
 
 def _anchors(number: int, size: int) -> Tuple[int, ...]:

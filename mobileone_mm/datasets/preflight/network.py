@@ -145,14 +145,21 @@ def _is_frozen(norm: str, runner: Runner) -> bool:
 
 def _anchor_notes(model: nn.Module, maps: List[Tuple[int, int]],
                   size: Tuple[int, int]) -> List[str]:
+    """Whether the centers and the sizes of SSD's anchors are those of another input."""
     generator = getattr(getattr(model, 'bbox_head', None), 'prior_generator', None)
-    strides = getattr(generator, 'strides', None)
-    if strides is None or len(strides) != len(maps):
+    strides = getattr(generator, 'strides', ())
+    wrong = ''
+    if len(strides) != len(maps):
         return []
     for level, ((height, width), stride) in enumerate(zip(maps, strides)):
         for cells, step, side in ((width, stride[0], size[0]), (height, stride[1], size[1])):
             if not side - step / 2 <= cells * step or (cells - 1) * step >= side or step > side:
-                return [f'level {level} has {width}x{height} cells of stride {stride[0]}, which do '
-                        f'not cover the input of {size[0]}x{size[1]}: anchors and input size '
-                        'disagree. tools/custom_coco.py --input-size sets both']
-    return []
+                wrong = wrong or (f'level {level} has {width}x{height} cells of stride {stride[0]},'
+                                  ' which do not cover it')
+    if type(generator).__name__ == 'SSDAnchorGenerator':
+        largest = max(float(box[2:].sub(box[:2]).prod().sqrt())
+                      for level in generator.base_anchors for box in level)
+        if not .5 <= largest / max(size) <= 1.25:
+            wrong = wrong or f'the largest anchor has {largest:.0f} pixels'
+    return [f'anchors are not those of the input of {size[0]}x{size[1]}: {wrong}. '
+            'tools/custom_coco.py --input-size sets both'] if wrong else []
