@@ -38,7 +38,8 @@ def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
 def run(argv: Optional[List[str]] = None) -> None:
     args = parse_args(argv)
     cfg = read_config(args.config, args.cfg_options)
-    check_data(cfg)
+    for note in check_data(cfg).notes:
+        print(f'note: {note}')
     out = Path(args.out)
     results = run_ablation(cfg, args.variants, args.seeds, out, train)
     rows, metric = summarize(results), results[0]['metric']

@@ -40,7 +40,8 @@ def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
 def report(argv: Optional[List[str]] = None) -> None:
     args = parse_args(argv)
     cfg = read_config(args.config, args.cfg_options)
-    check_data(cfg, ('train', ))
+    for note in check_data(cfg, ('train', )).notes:
+        print(f'note: {note}')
     model = build_model(cfg).to(args.device)
     load_weights(model, args.checkpoint)
     batches = TrainingBatches(cfg, args.batches)

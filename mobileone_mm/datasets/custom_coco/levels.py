@@ -1,12 +1,15 @@
 """Feature maps, strides and anchors of SSDLite that belong to an input size."""
 
 from dataclasses import dataclass
-from typing import Optional, Tuple
+from typing import List, Optional, Tuple
+
+import numpy as np
 
 from ...backbones.archs import resolve_arch
 from ...utils.libraries import PreflightError
+from .split import CocoSplit
 
-__all__ = ['BASE_SIZE', 'Levels', 'plan_levels']
+__all__ = ['BASE_SIZE', 'Levels', 'plan_levels', 'too_small']
 
 BASE_SIZE = 320  # of the COCO configs
 EXTRA_CHANNELS = (512, 256, 256, 128)  # likewise
@@ -68,6 +71,17 @@ def plan_levels(arch: str, size: int, from_scratch: bool) -> Optional[Levels]:
     strides = tuple(round(size / number) for number in cells)
     sizes = _anchors_in_strides(strides, size) if from_scratch else _anchors(len(cells), size)
     return Levels(out_indices, channels, strides, sizes, (2, ) if from_scratch else (2, 3))
+
+
+def too_small(train: CocoSplit, size: int, levels: Optional[Levels]) -> List[str]:
+    """A note where many boxes are much smaller than the smallest anchor."""
+    smallest = levels.sizes[0] if levels else .15 * BASE_SIZE
+    share = float(np.mean(train.box_sizes(size) < smallest / 2))
+    if share < .25:
+        return []
+    return [f'{share:.0%} of the boxes are less than half as large as the smallest anchor, '
+            f'{smallest:.0f} pixels, at {size}x{size}: many will be missed; a larger --input-size '
+            'helps']
 
 
 def _anchors_in_strides(strides: Tuple[int, ...], size: int) -> Tuple[int, ...]:

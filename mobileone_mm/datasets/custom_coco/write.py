@@ -4,7 +4,6 @@ import os
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Union
 
-import numpy as np
 from mmengine.config import Config
 
 from ...utils.configs import config_directory
@@ -12,7 +11,7 @@ from ...utils.fileio import atomic_path
 from ...utils.libraries import PreflightError, check_library
 from ..coco_files import match_categories
 from ..written_config import fill
-from .levels import BASE_SIZE, Levels, plan_levels
+from .levels import BASE_SIZE, Levels, plan_levels, too_small
 from .schedule import BASE_BATCH_SIZE, BASE_LR, plan_schedule, too_short
 from .split import MIN_SIZE, CocoSplit
 from .template import assemble
@@ -61,6 +60,8 @@ def write_custom_config(train: CocoSplit, val: CocoSplit, out: Union[str, Path],
     counts.require(train.path)
     drop_last = _drop_last(counts.images, batch_size, levels)
     schedule = plan_schedule(counts.images - drop_last, epochs, batch_size)
+    if checkpoint and not _is_remote(checkpoint):
+        checkpoint = str(Path(checkpoint).absolute())
     start = 'checkpoint' if checkpoint else 'scratch' if from_scratch else 'ImageNet'
     settings: Dict[str, Any] = dict(
         vars(schedule), classes=tuple(train.classes), batch_size=batch_size, workers=workers,
@@ -82,16 +83,10 @@ def write_custom_config(train: CocoSplit, val: CocoSplit, out: Union[str, Path],
     with atomic_path(out) as path:
         path.write_text(fill(template, base=_reference(base_file, out), **settings),
                         encoding='utf-8')
-    notes += [*train.file.notes, *val.file.notes, *_oddities(train, val)]
-    left_out = counts.left_out()
-    if left_out:
-        notes.append(f'{train.path}: training leaves out {left_out}')
-    notes += filter(None, [
-        drop_last and 'the last batch of an epoch would be of one image: it is left out',
-        too_short(schedule, from_scratch), _too_small(train, input_size, levels),
-        train.keep_negatives and 'images without boxes are trained on, but SSD draws its negatives '
-        'in proportion to the objects of an image: they take part in batch norms only'])
-    return notes
+    if drop_last:
+        notes.append('the last batch of an epoch would be of one image: it is left out')
+    return [*notes, *_data_notes(train, val), *too_small(train, input_size, levels),
+            *too_short(schedule, from_scratch)]
 
 
 def _check_arguments(out: Path, base: str, epochs: int, batch_size: int, workers: int,
@@ -106,8 +101,12 @@ def _check_arguments(out: Path, base: str, epochs: int, batch_size: int, workers
             raise PreflightError(f'{name} {value}: expected at least {least}')
     if checkpoint and from_scratch:
         raise PreflightError('--checkpoint and --from-scratch exclude each other')
-    if checkpoint and '://' not in checkpoint and not Path(checkpoint).is_file():
+    if checkpoint and not _is_remote(checkpoint) and not Path(checkpoint).is_file():
         raise PreflightError(f'--checkpoint {checkpoint}: there is no such file')
+
+
+def _is_remote(checkpoint: str) -> bool:
+    return '://' in checkpoint
 
 
 def _check_names(train: CocoSplit) -> None:
@@ -152,9 +151,16 @@ def _reference(base: Path, out: Path) -> str:
     return base.as_posix()
 
 
-def _oddities(train: CocoSplit, val: CocoSplit) -> List[str]:
-    found = [f'{split.path} has no box of {name}' for split in (train, val)
-             for name, number in split.boxes.items() if not number]
+def _data_notes(train: CocoSplit, val: CocoSplit) -> List[str]:
+    found = [*train.file.notes, *val.file.notes]
+    left_out = train.counts(train.classes, training=True).left_out()
+    if left_out:
+        found.append(f'{train.path}: training leaves out {left_out}')
+    if train.keep_negatives:
+        found.append('images without boxes are trained on, but SSD draws its negatives in '
+                     'proportion to the objects of an image: they take part in batch norms only')
+    found += [f'{split.path} has no box of {name}' for split in (train, val)
+              for name, number in split.boxes.items() if not number]
     if train.images == val.images:
         names = [{image['file_name'] for image in split.file.content['images']}
                  for split in (train, val)]
@@ -162,14 +168,3 @@ def _oddities(train: CocoSplit, val: CocoSplit) -> List[str]:
         if shared:
             found.append(f'{shared} images are in both files: metrics will be too good')
     return found
-
-
-def _too_small(train: CocoSplit, input_size: int, levels: Optional[Levels]) -> Optional[str]:
-    smallest = levels.sizes[0] if levels else .15 * BASE_SIZE
-    sizes = train.box_sizes(input_size)
-    share = float(np.mean(sizes < smallest / 2)) if len(sizes) else 0
-    if share < .25:
-        return None
-    return (f'{share:.0%} of the boxes are less than half as large as the smallest anchor, '
-            f'{smallest:.0f} pixels, at {input_size}x{input_size}: many will be missed; a larger '
-            '--input-size helps')

@@ -146,7 +146,7 @@ def _is_frozen(norm: str, runner: Runner) -> bool:
 def _anchor_notes(model: nn.Module, maps: List[Tuple[int, int]],
                   size: Tuple[int, int]) -> List[str]:
     """Whether the centers and the sizes of SSD's anchors are those of another input."""
-    generator = getattr(getattr(model, 'bbox_head', None), 'prior_generator', None)
+    generator: Any = getattr(getattr(model, 'bbox_head', None), 'prior_generator', None)
     strides = getattr(generator, 'strides', ())
     wrong = ''
     if len(strides) != len(maps):
