@@ -8,7 +8,7 @@ import pytest
 import torch
 from coco_samples import sample, write_sample
 from mmengine.config import Config
-from mmengine.registry import MODELS
+from mmengine.registry import DATASETS, MODELS, DefaultScope
 from paths import ROOT
 from torch import nn
 
@@ -107,6 +107,9 @@ def test_the_schedule_follows_what_is_trained_on(tmp_path):
                        keep_negatives=True)
     assert cfg.param_scheduler[0].end == 40 and 'without boxes are trained on' in notes
     assert cfg.train_dataloader.dataset.filter_cfg.filter_empty_gt is False
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        dataset = DATASETS.build(cfg.train_dataloader.dataset)
+        assert len(dataset) == 40 and len(dataset[39]['data_samples'].gt_instances) == 0
 
 
 def test_repaired_annotations_go_beside_the_config(tmp_path):
