@@ -3,29 +3,15 @@
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional
 
-import cv2
-from PIL import Image, UnidentifiedImageError
+from .pictures import Picture, Size, read_picture, turn_box
 
-__all__ = ['SizeRepairs', 'repair_sizes', 'turn_box']
+__all__ = ['SizeRepairs', 'repair_sizes']
 
-Size = Tuple[int, int]  # width, height
 # Files to look into where their sizes are stated. A set is looked at whole if one of these is off.
 MOST_SAMPLES = 2000
 SLACK = 1.5  # pixels by which rounding may take a box past the border
-
-
-class Picture(NamedTuple):
-    """What an image file says of itself."""
-
-    stored: Size
-    orientation: int  # of EXIF, 1 to 8; 1 where the loader turns nothing
-
-    @property
-    def loaded(self) -> Size:
-        """The size that mmdet sees."""
-        return self.stored[::-1] if self.orientation >= 5 else self.stored
 
 
 @dataclass
@@ -68,22 +54,6 @@ def repair_sizes(content: Dict[str, Any], folder: Path, ignore_exif: bool = Fals
     return result
 
 
-def turn_box(box: List[float], stored: Size, orientation: int) -> List[float]:
-    """A box of the stored picture, as x, y, width, height, in the upright one.
-
-    Args:
-        box: x, y, width, height.
-        stored: Width and height of the picture as stored.
-        orientation: EXIF's, 1 to 8.
-    """
-    x, y, w, h = box
-    mirrored_x, mirrored_y = stored[0] - x - w, stored[1] - y - h
-    x, y = {1: (x, y), 2: (mirrored_x, y), 3: (mirrored_x, mirrored_y), 4: (x, mirrored_y),
-            5: (y, x), 6: (mirrored_y, x), 7: (mirrored_y, mirrored_x), 8: (y, mirrored_x),
-            }[orientation]
-    return [x, y, h, w] if orientation >= 5 else [x, y, w, h]
-
-
 def _stated(image: Dict[str, Any]) -> Optional[Size]:
     try:
         width, height = (float(image[key]) for key in ('width', 'height'))
@@ -110,22 +80,8 @@ def _look(images: List[Dict[str, Any]], which: Any, folder: Path,
     for i in which:
         path = folder / images[i]['file_name']
         if path.is_file() and path.stat().st_size:  # others are told of all together
-            pictures[i] = _picture(path, ignore_exif)
+            pictures[i] = read_picture(path, ignore_exif)
     return pictures
-
-
-def _picture(path: Path, ignore_exif: bool) -> Picture:
-    try:
-        with Image.open(path) as image:
-            orientation = 1 if ignore_exif else image.getexif().get(0x0112, 1)
-            if image.format in ('JPEG', 'MPO') or orientation == 1:
-                return Picture(image.size, orientation if orientation in range(2, 9) else 1)
-    except (UnidentifiedImageError, OSError, SyntaxError):
-        pass
-    loaded = cv2.imread(str(path))  # which formats it turns, and can read, only OpenCV knows
-    if loaded is None:
-        raise ValueError(f'{path} cannot be read as an image: copy it again, or remove its entry')
-    return Picture(loaded.shape[1::-1], 1)
 
 
 class View(NamedTuple):

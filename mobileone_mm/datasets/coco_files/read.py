@@ -110,7 +110,8 @@ def _read_lists(file: CocoFile, labelled: bool) -> Dict[str, Any]:
 def _check_sizes(content: Dict[str, Any]) -> None:
     for image in content['images']:
         if not (isinstance(image.get('width'), int) and isinstance(image.get('height'), int)):
-            raise ValueError(f'{image["file_name"]} has no valid width and height')
+            raise ValueError(f'{image["file_name"]} has no valid width and height, nor a file '
+                             'to take them from')
 
 
 def _remove_boxes(content: Dict[str, Any], evaluated: bool) -> List[str]:

@@ -6,7 +6,7 @@ import pytest
 from coco_samples import write_image, write_sample
 
 from mobileone_mm.datasets.coco_files import image_sizes, read_coco
-from mobileone_mm.datasets.coco_files.image_sizes import turn_box
+from mobileone_mm.datasets.coco_files.pictures import turn_box
 from mobileone_mm.utils.libraries import PreflightError
 
 BAR = [4, 4, 32, 8]  # what write_image draws, as stored
