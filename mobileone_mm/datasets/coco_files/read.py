@@ -81,8 +81,8 @@ def read_coco(path: Path, images: Optional[Path] = None, evaluated: bool = False
                 file.notes += sizes.notes
             _check_sizes(file.content)
             file.repairs += _remove_boxes(file.content, evaluated)
-        except ValueError as error:
-            raise PreflightError(f'{path}: {error}') from error
+        except (ValueError, OverflowError, RecursionError) as error:  # the last two: absurd numbers
+            raise PreflightError(f'{path}: {error}') from error  # and nesting
     return file
 
 

@@ -1,11 +1,13 @@
 """Fields that exporters write differently: repaired where they have one meaning, else refused."""
 
+import copy
 import json
+import random
 
 import pytest
 from coco_samples import sample, write_sample
 
-from mobileone_mm.datasets.coco_files import match_categories, read_coco
+from mobileone_mm.datasets.coco_files import count, match_categories, read_coco
 from mobileone_mm.utils.libraries import PreflightError
 
 
@@ -170,6 +172,35 @@ def test_categories_are_matched_by_name(tmp_path):
     assert not file.repairs and '2 boxes are of categories that are no classes' in file.notes[0]
     with pytest.raises(PreflightError, match='Box not found'):
         match_categories(file, ('Box', 'disc'))
+
+
+ODD = [None, True, -1, 0, 3, 2.5, 1e308, float('nan'), float('inf'), 10**400, '', '1', 'x', '\x00',
+       '\ud800', [], [1], [[]], {}, {'id': 1}, [1, 2, 3, 4], ['1'] * 4, [None] * 4]
+
+
+@pytest.mark.parametrize('seed', range(20))
+def test_whatever_is_in_a_file_it_is_read_or_refused(tmp_path, seed):
+    rng = random.Random(seed)
+    for _ in range(40):
+        content = sample()
+        for _ in range(rng.randint(1, 3)):
+            node, key = content, rng.choice(list(content))
+            while isinstance(node[key], (dict, list)) and node[key] and rng.random() < .85:
+                node = node[key]
+                key = rng.choice(list(node)) if isinstance(node, dict) else rng.randrange(len(node))
+            node[key] = copy.deepcopy(rng.choice(ODD))
+        path = tmp_path / 'ann.json'
+        path.write_text(json.dumps(content))
+        try:
+            file = read_coco(path, tmp_path, evaluated=rng.random() < .5)
+            match_categories(file, ('box', 'disc'))
+            counts = count(file, ('box', 'disc'), dict(filter_empty_gt=True))
+        except PreflightError as error:
+            assert str(path) in str(error)
+        else:
+            assert 0 <= counts.total <= 4
+            file.write(tmp_path / 'copy.json')
+            assert read_coco(tmp_path / 'copy.json').repairs == []
 
 
 def test_the_original_is_never_overwritten(tmp_path):
