@@ -46,7 +46,8 @@ def run(args: argparse.Namespace) -> None:
     from mobileone_mm.utils.configs import read_config
     from mobileone_mm.utils.fileio import atomic_path
     cfg = read_config(args.config, args.cfg_options)
-    check_data(cfg)
+    for note in check_data(cfg).notes:
+        print(f'note: {note}')
     out = Path(args.out)
     results = run_ablation(cfg, args.variants, args.seeds, out, train)
     rows, metric = summarize(results), results[0]['metric']

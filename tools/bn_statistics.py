@@ -37,7 +37,8 @@ def report(args: argparse.Namespace) -> None:
     from mobileone_mm.utils.devices import find_device
     device = find_device(args.device)
     cfg = read_config(args.config, args.cfg_options)
-    check_data(cfg, ('train', ))
+    for note in check_data(cfg, ('train', )).notes:
+        print(f'note: {note}')
     model = build_model(cfg).to(device)
     load_weights(model, args.checkpoint)
     batches = TrainingBatches(cfg, args.batches)

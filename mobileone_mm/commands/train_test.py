@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import sys
 from pathlib import Path
 from typing import Dict, List, Optional, Union
 
@@ -10,7 +11,7 @@ from mmengine.device import get_device
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from ..datasets.preflight import check_data
+from ..datasets.preflight import DataCheck, check_classes, check_data, check_network
 from ..engine import (
     find_checkpoint,
     join_cpu_processes,
@@ -24,7 +25,7 @@ from ..engine.load_from import check_load_from
 from ..export.running.exported_model import ExportedModel, is_exported
 from ..folding.models import load_weights
 from ..folding.reparameterize import unwrap_model
-from ..utils.checkpoint_files import read_checkpoint
+from ..utils.checkpoint_files import CheckpointError, read_checkpoint
 from ..utils.configs import read_config
 from ..utils.libraries import PreflightError
 from .arguments import test_parser, train_parser
@@ -50,8 +51,7 @@ def train(argv: Arguments = None) -> None:
     directories = run_directories(str(cfg.work_dir), cfg)
     with lock_directories(*(directories if _is_main_process(cfg.launcher) else [])):
         _resume(cfg, args.resume, directories)
-        if _is_first_process():
-            check_data(cfg, ('train', 'val'))
+        checked = _check_data(cfg, 'train', 'val')
         starts_from = None if cfg.get('resume') else cfg.get('load_from')
         if starts_from:
             read_checkpoint(starts_from)  # before the model is built, which takes long
@@ -59,6 +59,7 @@ def train(argv: Arguments = None) -> None:
             runner = started(_build_runner(cfg))
         if starts_from:
             check_load_from(unwrap_model(runner.model), starts_from)
+        _tell(check_network(runner, checked.train_samples))
         runner.train()
 
 
@@ -81,8 +82,7 @@ def test(argv: Arguments = None) -> Dict[str, float]:
         save_predictions(cfg, args.out)
     if args.resize:
         resize_images(cfg, args.resize)
-    if _is_first_process():
-        check_data(cfg, ('test', ))
+    _check_data(cfg, 'test')
     if args.tta:
         enable_tta(cfg)
     with quiet_start(args.verbose) as started:
@@ -93,7 +93,8 @@ def test(argv: Arguments = None) -> Dict[str, float]:
     if exported:
         runner.model = ExportedModel.stand_in(args.checkpoint, cfg, model.data_preprocessor)
     else:
-        load_weights(model, args.checkpoint)
+        meta = load_weights(model, args.checkpoint)
+        check_classes(cfg, 'test', (meta.get('dataset_meta') or {}).get('classes'), args.checkpoint)
     return runner.test()
 
 
@@ -147,6 +148,24 @@ def _check_whole(path: Path) -> None:
         other = find_checkpoint(path.parent)
         raise CheckpointError(
             f'{error}; the newest whole one beside it is {other}' if other else error) from error
+
+
+def _check_data(cfg: Config, *loaders: str) -> DataCheck:
+    """In each process, for it may point the config to repaired annotations; the first one tells."""
+    try:
+        checked = check_data(cfg, loaders)
+    except PreflightError:
+        if _is_first_process():
+            raise
+        sys.exit(1)
+    _tell(checked.notes)
+    return checked
+
+
+def _tell(notes: List[str]) -> None:
+    if _is_first_process():
+        for note in dict.fromkeys(notes):
+            print(f'note: {note}')
 
 
 def _is_first_process() -> bool:

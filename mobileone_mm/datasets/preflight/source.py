@@ -16,6 +16,10 @@ DOWNLOADS = {
     'ade20k': 'ADEChallengeData2016 goes to data/ade.',
 }
 
+# Subclasses of CocoDataset that read other fields, or sort the categories by themselves
+OTHER_FORMATS = {'CocoPanopticDataset', 'LVISV05Dataset', 'Objects365V1Dataset',
+                 'Objects365V2Dataset'}
+
 
 class Source:
     """The files and classes of one data set's config.
@@ -49,6 +53,24 @@ class Source:
     def is_remote(self) -> bool:
         """Whether the files lie elsewhere than on a local disk."""
         return '://' in str(self._cfg.get('data_root') or '') or bool(self._cfg.get('backend_args'))
+
+    @property
+    def is_coco(self) -> bool:
+        """Whether the annotations are boxes in COCO's format."""
+        if self.ann_file is None or self.ann_file.suffix != '.json':
+            return False
+        names = {cls.__name__ for cls in getattr(self._class, '__mro__', ())} or {'CocoDataset'}
+        return 'CocoDataset' in names and not names & OTHER_FORMATS
+
+    @property
+    def ignores_exif(self) -> bool:
+        """Whether images are loaded as stored, not turned as EXIF's orientation says."""
+        return any(isinstance(step, dict) and 'ignore_orientation' in step.get('color_type', '')
+                   for step in self._cfg.get('pipeline') or [])
+
+    def replace_annotations(self, path: Path) -> None:
+        """Let the data set's config read another annotation file."""
+        self._cfg['ann_file'] = str(path.absolute())
 
     @property
     def images(self) -> Optional[Path]:
