@@ -1,7 +1,7 @@
 """What MobileOne needs of mmsegmentation; the only part of the package that imports it.
 
 DeepLabV3 is mmsegmentation's own: this adds a data preprocessor that pads a batch of images of
-different sizes at validation.
+different sizes at validation, and a data set that lists pairs of images and masks.
 """
 
 import mobileone_mm  # noqa: F401  (first: it provides mmcv._ext where mmcv-lite is installed)
@@ -17,5 +17,6 @@ except ModuleNotFoundError as error:
         name=error.name) from error
 
 from .data_preprocessor import MixedSizeSegDataPreProcessor  # noqa: E402
+from .listed_dataset import ListedSegDataset  # noqa: E402
 
-__all__ = ['MixedSizeSegDataPreProcessor']
+__all__ = ['ListedSegDataset', 'MixedSizeSegDataPreProcessor']

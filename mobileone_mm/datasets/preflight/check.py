@@ -6,6 +6,7 @@ from typing import Any, Dict, Iterator, List, Sequence, Tuple
 from ...utils.libraries import PreflightError
 from .coco import coco_problems
 from .label_maps import label_map_problems
+from .segmentors import segmentor_problems
 from .source import Source
 
 
@@ -32,7 +33,7 @@ def check_data(cfg: Any, loaders: Sequence[str] = ('train', 'val')) -> None:
                 missing += source.missing()
                 advice.append(source.advice())
             else:
-                problems += _content_problems(source, cfg)
+                problems += _content_problems(source, cfg, loader == 'train')
         for evaluator in _as_list(cfg.get(f'{loader}_evaluator')):
             ann_file = evaluator.get('ann_file')
             if ann_file and '://' not in ann_file and not Path(ann_file).is_file():
@@ -40,16 +41,18 @@ def check_data(cfg: Any, loaders: Sequence[str] = ('train', 'val')) -> None:
     if missing:
         names = ', '.join(map(str, dict.fromkeys(missing)))
         problems += [f'these files and folders do not exist: {names}', *advice]
+    if not problems and cfg.get('default_scope') == 'mmseg':
+        problems += segmentor_problems(cfg, 'train' in loaders)
     if problems:
         raise PreflightError('\n'.join(dict.fromkeys(problems)))
 
 
-def _content_problems(source: Source, cfg: Any) -> List[str]:
+def _content_problems(source: Source, cfg: Any, training: bool) -> List[str]:
     problems = _class_count_problems(source, cfg)
-    if source.ann_file and source.ann_file.suffix == '.json':
+    if 'seg_map_path' in source.folders:
+        problems += label_map_problems(source, training)
+    elif source.ann_file and source.ann_file.suffix == '.json':
         problems += coco_problems(source)
-    elif 'seg_map_path' in source.folders:
-        problems += label_map_problems(source)
     return problems
 
 
