@@ -1,7 +1,8 @@
 """What MobileOne needs of mmsegmentation; the only part of the package that imports it.
 
 DeepLabV3 is mmsegmentation's own: this adds a data preprocessor that pads a batch of images of
-different sizes at validation, and a data set that lists pairs of images and masks.
+different sizes at validation, a data set that lists pairs of images and masks, and a loss whose
+class weights go together with ignored pixels.
 """
 
 import mobileone_mm  # noqa: F401  (first: it provides mmcv._ext where mmcv-lite is installed)
@@ -18,5 +19,6 @@ except ModuleNotFoundError as error:
 
 from .data_preprocessor import MixedSizeSegDataPreProcessor  # noqa: E402
 from .listed_dataset import ListedSegDataset  # noqa: E402
+from .weighted_loss import WeightedCrossEntropyLoss  # noqa: E402
 
-__all__ = ['ListedSegDataset', 'MixedSizeSegDataPreProcessor']
+__all__ = ['ListedSegDataset', 'MixedSizeSegDataPreProcessor', 'WeightedCrossEntropyLoss']

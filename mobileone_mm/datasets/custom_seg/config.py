@@ -214,8 +214,9 @@ def _settings(prepared: Prepared, train: Split, val: Split, data: Path, options:
         palette=literal(display_palette(classes)), num_classes=len(classes.names), size=size,
         dilations=_dilations(size), batch_size=options.batch_size, epochs=options.epochs,
         workers=options.workers, persistent=options.workers > 0,
-        weights=f',\n        {weights}' if weights else '',
-        auxiliary_weights=f', {weights}' if weights else '', test_cfg=test_cfg,
+        weights=f',\n        loss_decode=dict({weights})' if weights else '', test_cfg=test_cfg,
+        auxiliary_weights=f',\n        loss_decode=dict({weights}, loss_weight=0.4)'
+        if weights else '',
         imports=SCRATCH_IMPORTS if options.from_scratch else '',
         init=SCRATCH_INIT if options.from_scratch else '', optimizer=optimizer.format(lr=rate),
         train_resize=RANDOM_FACTOR if options.slide else RANDOM_RESIZE.format(scale=scale),
@@ -259,7 +260,8 @@ def _class_weights(pixels: np.ndarray) -> str:
     shares = pixels[:-1] / pixels[:-1].sum()
     weights = np.where(shares > 0, 1 / np.log(1.02 + shares), 0)
     weights = weights / (weights * shares).sum()
-    return f'loss_decode=dict(class_weight={[round(float(w), 4) for w in weights]})'
+    return ("_delete_=True, type='WeightedCrossEntropyLoss', "
+            f'class_weight={[round(float(w), 4) for w in weights]}')
 
 
 def _check(text: str) -> None:

@@ -173,7 +173,7 @@ def _common_affix(names: List[str]) -> Affix:
 def _core(name: str, affix: Affix) -> Optional[str]:
     folder, slash, stem = name.rpartition('/')
     before, after = affix
-    if len(stem) < len(before) + len(after) or not (
+    if len(stem) <= len(before) + len(after) or not (
             stem.startswith(before) and stem.endswith(after)):
         return None
     return folder + slash + stem[len(before):len(stem) - len(after)]
