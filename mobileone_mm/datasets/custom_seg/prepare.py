@@ -128,7 +128,8 @@ def _size_notes(looks: Sequence[Look]) -> List[str]:
     for fit, text in texts.items():
         found = [look for look in looks if look.fit == fit]
         if found:
-            notes.append(f'{len(found):,} masks {text}, for example {found[0].pair.mask}')
+            notes.append(f'{len(found):,} of {len(looks):,} masks {text}, for example '
+                         f'{found[0].pair.mask}')
     return notes
 
 

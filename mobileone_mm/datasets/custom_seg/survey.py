@@ -1,6 +1,7 @@
 """A look at every mask: sizes, formats, and which values occur how often."""
 
 import os
+import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -97,14 +98,16 @@ def survey(pairs: Sequence[Pair], progress: bool = True) -> Survey:
 
 def parallel(function: Callable, items: Sequence, progress: bool = True) -> Iterator:
     """Results of a function, in order; decoding leaves Python's lock to other threads."""
-    bar: Optional[ProgressBar] = ProgressBar(len(items)) if progress and items else None
+    bar: Optional[ProgressBar] = None
+    if progress and items:
+        bar = ProgressBar(len(items), file=sys.stderr)
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         for result in pool.map(function, items):
             if bar is not None:
                 bar.update()
             yield result
     if bar is not None:
-        print()
+        print(file=sys.stderr)
 
 
 def look_at(pair: Pair) -> Look:

@@ -71,7 +71,7 @@ def _length(dataset: Dict[str, Any], scope: Any) -> int:
         return sum(_length(inner, scope) for inner in dataset['datasets'])
     if dataset.get('dataset'):
         return dataset.get('times', 1) * _length(dataset['dataset'], scope)
-    return len(Source(dataset, scope).samples() or ())
+    return len(Source(dataset, scope).samples() or ()) if dataset else 0
 
 
 def _heads(model: Any) -> Iterator[Tuple[str, Dict[str, Any]]]:
