@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Tuple, Type
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.device import get_device
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
@@ -19,7 +19,7 @@ from ..folding.models import load_weights
 from ..utils.checkpoint_files import CheckpointError, read_checkpoint
 from ..utils.configs import read_config
 from ..utils.libraries import PreflightError
-from .test_options import enable_tta, save_predictions, show_predictions
+from .test_options import draw_report, enable_tta, save_predictions, show_predictions
 
 __all__ = ['main', 'read_config', 'test', 'train']
 
@@ -64,6 +64,7 @@ def train(argv: Optional[List[str]] = None) -> None:
         cfg.auto_scale_lr.enable = True
     _resume(cfg, args.resume)
     make_resumable(cfg)
+    _draw_run(cfg)
     if _is_first_process():
         check_data(cfg, ('train', 'val'))
     if cfg.get('load_from') and not cfg.get('resume') and '://' not in cfg.load_from:
@@ -86,6 +87,10 @@ def test(argv: Optional[List[str]] = None) -> Dict[str, float]:
                                            'puts it into WORK_DIR/TIMESTAMP')
     parser.add_argument('--wait-time', type=float, default=2, help='seconds between images')
     parser.add_argument('--tta', action='store_true', help='test-time augmentation')
+    parser.add_argument('--report', metavar='DIR',
+                        help='pictures: confusion matrix, worst images and, of detection, '
+                             "precision over recall; and each class's AP in the log")
+    parser.add_argument('--worst', type=int, default=16, help='images that --report shows')
     args = parser.parse_args(argv)
     cfg = load_config(args)
     if '://' not in args.checkpoint and not Path(args.checkpoint).exists():
@@ -97,6 +102,8 @@ def test(argv: Optional[List[str]] = None) -> Dict[str, float]:
         show_predictions(cfg, args.show, args.show_dir, args.wait_time)
     if args.out:
         save_predictions(cfg, args.out)
+    if args.report:
+        draw_report(cfg, args.report, args.worst)
     if _is_first_process():
         check_data(cfg, ('test', ))
     if args.tta:
@@ -136,6 +143,13 @@ def _parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0,
                         help=argparse.SUPPRESS)
     return parser
+
+
+def _draw_run(cfg: Config) -> None:
+    """Draw each run, unless the config says ``default_hooks.run_pictures=None``."""
+    hooks = cfg.setdefault('default_hooks', ConfigDict())
+    if hooks.setdefault('run_pictures', ConfigDict(type='RunPicturesHook')) is None:
+        hooks.pop('run_pictures')
 
 
 def _enable_amp(cfg: Config) -> None:

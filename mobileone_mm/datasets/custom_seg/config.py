@@ -14,6 +14,7 @@ from ...utils.configs import config_directory
 from ...utils.fileio import atomic_path
 from ...utils.libraries import PreflightError, check_library
 from ..preflight import check_data
+from ..written_config import literal
 from .classes import display_palette
 from .prepare import Prepared, Split, write_data
 
@@ -191,11 +192,6 @@ def write_custom_seg(prepared: Prepared, out: Union[str, Path], options: SegOpti
         path.write_text(TEMPLATE.format(base=literal(_reference(base, out)), **settings),
                         encoding='utf-8')
     return [*prepared.notes, *_oddities(prepared, settings['iterations'], options)]
-
-
-def literal(value: Any) -> str:
-    """Python's text for a value, in which mmengine finds no ``{{ variable }}`` to replace."""
-    return ascii(value).replace('{', '\\x7b').replace('}', '\\x7d')
 
 
 def _settings(prepared: Prepared, train: Split, val: Split, data: Path, options: SegOptions

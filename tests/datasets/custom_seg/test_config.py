@@ -11,8 +11,6 @@ from mobileone_mm.commands.train_test import train as run_train
 
 pytest.importorskip('mmseg')
 
-from mobileone_mm.datasets.custom_seg.config import literal  # noqa: E402
-
 # What a program, a shell, Python and mmengine's configs might take for more than a name.
 NAME = '"""\'\\U0001 {{ fileDirname }} {{_base_.model}} {{$HOME:x}}\'); raise SystemExit(9) #'
 
@@ -104,16 +102,3 @@ def test_a_folder_in_the_way_is_left_alone(drawn, custom_seg, capsys):
     mine.write_text('mine')
     assert custom_seg() == 1 and 'is in the way' in capsys.readouterr().err
     assert list(mine.parent.iterdir()) == [mine]
-
-
-@pytest.mark.parametrize('text', [NAME, '\\', '\\{', '{}', "'''", '\n', '\u2028', 'Größe'])
-def test_text_stays_text_in_a_config(tmp_path, text):
-    path = tmp_path / 'c.py'
-    path.write_text(f'a = {literal((text, [text]))}')
-    assert Config.fromfile(path).a == (text, [text])
-
-
-def test_the_check_of_text_in_a_config_can_fail(tmp_path):
-    path = tmp_path / 'c.py'
-    path.write_text(f'a = {(NAME, )!r}')
-    assert Config.fromfile(path).get('a') != (NAME, )
