@@ -47,13 +47,13 @@ def draw_curves(recalls: np.ndarray, precisions: Dict[str, np.ndarray],
 
     Args:
         recalls: (R, ).
-        precisions: Name of the curve -> (R, ).
+        precisions: Name of the curve -> (R, ); the last is drawn thick.
         path: The file to write.
     """
     figure = Figure(figsize=(8, 6), layout='constrained')
     FigureCanvasAgg(figure)
     axis = figure.subplots()
-    for i, (name, precision) in enumerate(precisions.items()):
+    for i, precision in enumerate(precisions.values()):
         last = i == len(precisions) - 1
         axis.plot(recalls, precision, color='black' if last else None, lw=3 if last else 1)
     axis.legend(list(precisions), fontsize=7, ncols=1 + len(precisions) // 30)

@@ -57,7 +57,11 @@ def test_write_train_test_predict(drawn, custom_seg, run_tool, capsys):
                'model.backbone.num_conv_branches=1', 'model.decode_head.channels=32',
                'train_cfg.val_interval=6', 'default_hooks.logger.interval=1'])
     deployed = work / 'epoch_6_deploy.pth'
-    metrics = run_test([str(deployed.with_suffix('.py')), str(deployed), '--work-dir', str(work)])
+    assert (work / 'train_images.png').is_file() and (work / 'learning_curve.png').is_file()
+    metrics = run_test([str(deployed.with_suffix('.py')), str(deployed), '--work-dir', str(work),
+                        '--report', str(drawn / 'report')])
+    assert {path.name for path in (drawn / 'report').iterdir()} == {
+        'confusion_matrix.png', 'worst.json', 'worst.png'}
     assert 0 <= metrics['mIoU'] <= 100 and not np.isnan(metrics['mIoU'])  # of both classes
     assert run_tool('predict', deployed, drawn / 'pictures', '--out', drawn / 'out') == 0
     assert len(list((drawn / 'out').iterdir())) == 6
