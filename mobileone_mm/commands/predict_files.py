@@ -3,7 +3,7 @@
 import json
 import re
 from pathlib import Path
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import Any, Dict, List, Sequence, Tuple, Type
 
 import numpy as np
 from PIL import Image
@@ -47,8 +47,8 @@ class PredictionFiles:
         found = sample.pred_instances.cpu().numpy()
         boxes = np.clip(found.bboxes, 0, [width, height, width, height])
         keep = (found.scores >= self.score_thr) & (boxes[:, 2:] > boxes[:, :2]).all(1)
-        return [(tuple(map(float, box)), int(label), float(score)) for box, label, score
-                in zip(boxes[keep], found.labels[keep], found.scores[keep])]
+        return [((x1, y1, x2, y2), label, score) for (x1, y1, x2, y2), label, score in zip(
+            boxes[keep].tolist(), found.labels[keep].tolist(), found.scores[keep].tolist())]
 
 
 class CocoFile(PredictionFiles):
@@ -125,7 +125,8 @@ class LabelMasks(PredictionFiles):
             image.save(path, format='PNG')
 
 
-KINDS = dict(coco=CocoFile, yolo=YoloFiles, crops=Crops, masks=LabelMasks)
+KINDS: Dict[str, Type[PredictionFiles]] = dict(coco=CocoFile, yolo=YoloFiles, crops=Crops,
+                                               masks=LabelMasks)
 
 
 def open_files(kinds: Sequence[str], predictor: Any, out: Path) -> List[PredictionFiles]:

@@ -131,7 +131,7 @@ def _tile(image: Tensor, sample: Any) -> np.ndarray:
 
 def _color(label: int) -> Tuple[int, int, int]:
     """Hues far from each other for labels that follow each other."""
-    hue = np.uint8([[[label * 67 % 180, 255, 255]]])
+    hue = np.array([[[label * 67 % 180, 255, 255]]], np.uint8)
     blue, green, red = cv2.cvtColor(hue, cv2.COLOR_HSV2BGR)[0, 0].tolist()
     return blue, green, red
 

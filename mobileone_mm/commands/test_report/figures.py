@@ -56,8 +56,8 @@ def draw_curves(recalls: np.ndarray, precisions: Dict[str, np.ndarray],
     for i, precision in enumerate(precisions.values()):
         last = i == len(precisions) - 1
         axis.plot(recalls, precision, color='black' if last else None, lw=3 if last else 1)
-    axis.legend(list(precisions), fontsize=7, ncols=1 + len(precisions) // 30)
-    for text in axis.get_legend().get_texts():
+    legend = axis.legend(list(precisions), fontsize=7, ncols=1 + len(precisions) // 30)
+    for text in legend.get_texts():
         text.set_parse_math(False)
     axis.set(xlabel='recall', ylabel='precision', xlim=(0, 1), ylim=(0, 1.02))
     axis.grid(alpha=.3)

@@ -58,7 +58,7 @@ class SegmentationReport(BaseMetric):
         """Draw; returns no metrics."""
         classes, palette = self.dataset_meta['classes'], self.dataset_meta['palette']
         self.out_dir.mkdir(parents=True, exist_ok=True)
-        draw_confusion(sum(counts for counts, _, _ in results), classes, classes,
+        draw_confusion(np.sum([counts for counts, _, _ in results], 0), classes, classes,
                        self.out_dir / 'confusion_matrix.png')
         scored = sorted(((mean_iou(counts), path, maps) for counts, path, maps in results),
                         key=lambda item: item[:2])[:self.worst]

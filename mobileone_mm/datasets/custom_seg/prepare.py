@@ -197,8 +197,9 @@ def _write_list(split: Split, path: Path) -> None:
     images, masks = split.folders
     pairs = []
     for pair in split.pairs:
-        own = pair.mask is not None and masks in pair.mask.parents  # not written anew
-        pairs.append([pair.image.relative_to(images).as_posix(),
-                      pair.mask.relative_to(masks).as_posix() if own else f'{pair.name}.png'])
+        mask = f'{pair.name}.png'  # as it is written anew
+        if pair.mask is not None and masks in pair.mask.parents:
+            mask = pair.mask.relative_to(masks).as_posix()
+        pairs.append([pair.image.relative_to(images).as_posix(), mask])
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(pairs, indent=0), encoding='utf-8')
