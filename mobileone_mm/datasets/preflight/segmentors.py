@@ -24,6 +24,7 @@ def segmentor_problems(cfg: Any, training: bool) -> List[str]:
                 f'{where}.num_classes=1: the softmax over one class is always 1, so nothing is '
                 "learned; the background is a class too: num_classes=2 and metainfo=dict(classes=("
                 "'background', 'NAME')), with labels 0 and 1")
+            break
     return problems + (_batch_problems(cfg, model) if training else [])
 
 
