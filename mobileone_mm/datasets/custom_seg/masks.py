@@ -117,10 +117,19 @@ def image_size(path: Union[str, Path]) -> Tuple[Tuple[int, int], int]:
     """
     try:
         with Image.open(path) as image:
-            orientation = image.getexif().get(ORIENTATION, 1)
-            return image.size, orientation if orientation in range(1, 9) else 1
+            return image.size, _orientation(image)
     except (OSError, SyntaxError, ValueError) as error:
         raise MaskError(f'{path}: cannot be read as an image ({error})') from error
+    except Image.DecompressionBombError as error:
+        raise MaskError(f'{path}: too large for one image ({error}): cut it into tiles') from error
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        orientation = image.getexif().get(ORIENTATION, 1)
+    except Exception:  # Pillow raises many kinds for damaged EXIF, which OpenCV passes over
+        return 1
+    return orientation if orientation in range(1, 9) else 1
 
 
 def displayed_size(stored: Tuple[int, int], orientation: int) -> Tuple[int, int]:

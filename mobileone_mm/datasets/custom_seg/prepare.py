@@ -22,6 +22,7 @@ __all__ = ['WITHOUT_MASK', 'Folders', 'Prepared', 'Split', 'prepare', 'write_dat
 
 WITHOUT_MASK = ('error', 'skip', 'background')
 SHOWN = 5  # problems of files listed in a message
+MARK = 'Written by tools/custom_seg.py, which may replace the files here.\n'
 
 
 class Folders(NamedTuple):
@@ -147,18 +148,23 @@ def write_data(prepared: Prepared, folder: Path, progress: bool = True) -> Tuple
     Raises:
         PreflightError: The folder exists and is none of ours, or fewer than two classes occur.
     """
-    ours = folder / 'train.json'
-    if folder.exists() and not ours.is_file() and any(folder.iterdir()):
-        raise PreflightError(f'{folder} is in the way: its files are none of this tool; move it, '
+    mark = folder / 'README.txt'
+    ours = mark.is_file() and mark.read_bytes() == MARK.encode()
+    if folder.exists() and not ours and (not folder.is_dir() or any(folder.iterdir())):
+        raise PreflightError(f'{folder} is in the way: it was not written by this tool; move it, '
                              'or choose another --out')
     folder.mkdir(parents=True, exist_ok=True)
+    mark.write_bytes(MARK.encode())  # first, so that a stopped run can be repeated
     done = []
     for split in (prepared.train, prepared.val):
         keep = all(pair.mask is not None and prepared.reading.keeps(split.looks[pair.name])
                    for pair in split.pairs)
         masks = split.folders.masks if keep else folder / 'masks' / split.name
-        work = partial(_process, prepared.reading, None if keep else masks)
-        split.pixels = sum(parallel(work, split.pairs, progress and not keep))
+        if keep:
+            split.pixels = sum(_counted(prepared.reading, look) for look in split.looks.values())
+        else:
+            work = partial(_convert, prepared.reading, masks)
+            split.pixels = sum(parallel(work, split.pairs, progress))
         done.append(replace(split, folders=Folders(split.folders.images, masks)))
         if not keep:
             prepared.notes.append(f'masks with labels are written to {masks}')
@@ -168,21 +174,30 @@ def write_data(prepared: Prepared, folder: Path, progress: bool = True) -> Tuple
     return done[0], done[1]
 
 
-def _process(reading: Reading, out: Optional[Path], pair: Pair) -> np.ndarray:
-    """Count the labels of a mask, and write it if there is a folder for it."""
+def _counted(reading: Reading, look: Look) -> np.ndarray:
+    """Number of pixels of each class and, last, of those left out, of a mask that is kept."""
+    counts = np.zeros(256, np.int64)
+    for value, count in look.values.items():
+        counts[value] = count
+    return _by_class(reading, counts)
+
+
+def _by_class(reading: Reading, counts: np.ndarray) -> np.ndarray:
+    return np.append(counts[:len(reading.classes.names)], counts[IGNORE_INDEX])
+
+
+def _convert(reading: Reading, out: Path, pair: Pair) -> np.ndarray:
+    """Write the labels of a mask; returns the number of pixels as :func:`_counted`."""
     if pair.mask is None:
         width, height = displayed_size(*image_size(pair.image))
         labels = np.zeros((height, width), np.uint8)
     else:
         labels = reading.labels(pair, read_mask(pair.mask))
-    if out is not None:
-        target = out / f'{pair.name}.png'
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_path(target) as path:
-            Image.fromarray(labels).save(path, format='PNG')
-    number = len(reading.classes.names)
-    counts = np.bincount(labels.reshape(-1), minlength=256)
-    return np.append(counts[:number], counts[IGNORE_INDEX])
+    target = out / f'{pair.name}.png'
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(target) as path:
+        Image.fromarray(labels).save(path, format='PNG')
+    return _by_class(reading, np.bincount(labels.reshape(-1), minlength=256))
 
 
 def _check_classes(train: Split, classes: ClassTable) -> None:

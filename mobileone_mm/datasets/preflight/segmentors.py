@@ -43,7 +43,9 @@ def _window_problems(test_cfg: Dict[str, Any]) -> List[str]:
 
 def _batch_problems(cfg: Any, model: Dict[str, Any]) -> List[str]:
     """Batches of one image, at which batch norm raises in training, and epochs without any."""
-    loader = cfg.get('train_dataloader') or {}
+    loader = cfg.get('train_dataloader')
+    if not loader:
+        return []
     size, drop_last = loader.get('batch_size', 1), loader.get('drop_last', False)
     processes = int(os.environ.get('WORLD_SIZE', 1))
     images = -(-_length(loader.get('dataset') or {}, cfg.get('default_scope')) // processes)

@@ -101,7 +101,7 @@ def test_bad_options_are_told_in_one_line(drawn, custom_seg, capsys, arguments, 
 
 
 def test_a_folder_in_the_way_is_left_alone(drawn, custom_seg, capsys):
-    mine = drawn / 'configs/own_data/mine.txt'
+    mine = drawn / 'configs/own_data/masks/mine.txt'
     mine.parent.mkdir(parents=True)
     mine.write_text('mine')
     assert custom_seg() == 1 and 'is in the way' in capsys.readouterr().err

@@ -280,6 +280,17 @@ def test_what_has_no_single_meaning_is_refused(tmp_path, damage, save, classes, 
     assert not (tmp_path / 'data/train.json').exists()
 
 
+def test_a_stopped_run_can_be_repeated(tmp_path, monkeypatch):
+    folders, drawn = write(tmp_path, as_rgb)
+    prepared = prepare(folders, None, .5, classes=COLOR_TABLE, progress=False)
+    with monkeypatch.context() as patch:
+        patch.setattr('mobileone_mm.datasets.custom_seg.prepare._convert', lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            write_data(prepared, tmp_path / 'data', progress=False)
+    write_data(prepared, tmp_path / 'data', progress=False)
+    assert len(list((tmp_path / 'data/masks').rglob('*.png'))) == len(drawn)
+
+
 def test_labels_in_jpeg_are_refused(tmp_path):
     folders, _ = write(tmp_path, scaled(3), mask_name='{}.jpg')
     with pytest.raises(PreflightError, match='compression or soft edges have changed'):
