@@ -161,10 +161,11 @@ def write_data(prepared: Prepared, folder: Path, progress: bool = True) -> Tuple
                    for pair in split.pairs)
         masks = split.folders.masks if keep else folder / 'masks' / split.name
         if keep:
-            split.pixels = sum(_counted(prepared.reading, look) for look in split.looks.values())
+            split.pixels = np.sum([_counted(prepared.reading, look)
+                                   for look in split.looks.values()], 0)
         else:
             work = partial(_convert, prepared.reading, masks)
-            split.pixels = sum(parallel(work, split.pairs, progress))
+            split.pixels = np.sum(list(parallel(work, split.pairs, progress)), 0)
         done.append(replace(split, folders=Folders(split.folders.images, masks)))
         if not keep:
             prepared.notes.append(f'masks with labels are written to {masks}')
