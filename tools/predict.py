@@ -1,6 +1,8 @@
 """Draw the predictions of a checkpoint or an exported model.
 
     python tools/predict.py MODEL FOLDER --out DIR
+
+A picture that cannot be read is passed over; it is told at the end, and the exit status is 1.
 """
 
 import argparse
@@ -8,9 +10,12 @@ import sys
 
 from command_line import run
 
+KINDS = ('coco', 'yolo', 'crops', 'masks')
+
 
 def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('model', help='a checkpoint, or a file that tools/deploy.py exported')
     parser.add_argument('images', help='a picture, a directory, a video, or the index of a camera')
     parser.add_argument('--out', required=True, help='directory for the results')
@@ -19,13 +24,18 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('--score-thr', type=float, default=.3, help='of drawn boxes')
     parser.add_argument('--device', default='cpu', help='of a checkpoint, for example cuda')
     parser.add_argument('--limit', type=int, help='pictures or frames at most')
+    parser.add_argument('--save', nargs='+', choices=KINDS, default=[],
+                        help='write besides: boxes as one COCO file, as YOLO text files, or as '
+                             'crops; or label masks of segmentation')
     return parser
 
 
 def draw(args: argparse.Namespace) -> None:
     from mobileone_mm.commands.predict import Predictor, predict
     predictor = Predictor(args.model, args.config, args.device, args.score_thr)
-    print(predict(predictor, args.images, args.out, args.limit))
+    speed = predict(predictor, args.images, args.out, args.limit, args.save)
+    print(speed)
+    speed.check()
 
 
 if __name__ == '__main__':

@@ -33,6 +33,10 @@ def test_parser() -> argparse.ArgumentParser:
                                            'puts it into WORK_DIR/TIMESTAMP')
     parser.add_argument('--wait-time', type=float, default=2, help='seconds between images')
     parser.add_argument('--tta', action='store_true', help='test-time augmentation')
+    parser.add_argument('--report', metavar='DIR',
+                        help='pictures: confusion matrix, worst images and, of detection, '
+                             "precision over recall; and each class's AP in the log")
+    parser.add_argument('--worst', type=int, default=16, help='images that --report shows')
     parser.add_argument('--resize', metavar='WxH',
                         help='resize images to this size, whatever their aspect ratio')
     return parser

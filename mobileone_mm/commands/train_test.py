@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Dict, List, Optional, Union
 
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.device import get_device
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
@@ -30,7 +30,13 @@ from ..utils.configs import read_config
 from ..utils.libraries import PreflightError
 from .arguments import test_parser, train_parser
 from .main import main
-from .test_options import enable_tta, resize_images, save_predictions, show_predictions
+from .test_options import (
+    draw_report,
+    enable_tta,
+    resize_images,
+    save_predictions,
+    show_predictions,
+)
 
 __all__ = ['main', 'read_config', 'test', 'train']
 
@@ -48,6 +54,7 @@ def train(argv: Arguments = None) -> None:
             raise PreflightError('--auto-scale-lr needs auto_scale_lr.base_batch_size in config')
         cfg.auto_scale_lr.enable = True
     make_resumable(cfg)
+    _draw_run(cfg)
     directories = run_directories(str(cfg.work_dir), cfg)
     with lock_directories(*(directories if _is_main_process(cfg.launcher) else [])):
         _resume(cfg, args.resume, directories)
@@ -82,6 +89,8 @@ def test(argv: Arguments = None) -> Dict[str, float]:
         save_predictions(cfg, args.out)
     if args.resize:
         resize_images(cfg, args.resize)
+    if args.report:
+        draw_report(cfg, args.report, args.worst)
     _check_data(cfg, 'test')
     if args.tta:
         enable_tta(cfg)
@@ -111,6 +120,13 @@ def load_config(args: argparse.Namespace) -> Config:
     elif cfg.get('work_dir') is None:
         cfg.work_dir = str(Path('work_dirs', Path(args.config).stem))
     return cfg
+
+
+def _draw_run(cfg: Config) -> None:
+    """Draw each run, unless the config says ``default_hooks.run_pictures=None``."""
+    hooks = cfg.setdefault('default_hooks', ConfigDict())
+    if hooks.setdefault('run_pictures', ConfigDict(type='RunPicturesHook')) is None:
+        hooks.pop('run_pictures')
 
 
 def _enable_amp(cfg: Config) -> None:

@@ -51,12 +51,13 @@ class Samples:
 
 
 def list_pictures(folder: Union[str, Path]) -> List[Path]:
-    """The pictures of a directory, by name.
+    """The pictures of a directory, by name; hidden files, such as macOS' ``._a.jpg``, are none.
 
     Raises:
         ExportError: There are none.
     """
-    found = sorted(path for path in Path(folder).glob('*') if path.suffix.lower() in PICTURES)
+    found = sorted(path for path in Path(folder).glob('*')
+                   if path.suffix.lower() in PICTURES and not path.name.startswith('.'))
     if not found:
         raise ExportError(f'no pictures ({", ".join(PICTURES)}) in {folder}')
     return found

@@ -21,6 +21,7 @@ READ = {*inspect.signature(Runner.__init__).parameters, 'activation_checkpointin
 PRETRAINED = ('checkpoint', 'prefix', 'unfold', 'sha256', 'weights_only')
 MMENGINE_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler',
                   'checkpoint')
+OWN_HOOKS = ('run_pictures', )  # which tools/train.py adds unless they are None
 LEAST = {'train_cfg.max_epochs': 1, 'train_cfg.max_iters': 1, 'train_cfg.val_interval': 1,
          **{f'{part}_dataloader.{name}': least for part in ('train', 'val', 'test')
             for name, least in (('batch_size', 1), ('num_workers', 0))}}
@@ -74,7 +75,7 @@ def apply_options(cfg: Config, options: Mapping[str, Any]) -> None:
             raise PreflightError(f'--cfg-options {name}: a variable of the config file from which '
                                  'nothing was taken as it is: change the file')
     hooks = cfg.get('default_hooks') or {}
-    for name in [n for n, hook in hooks.items() if hook is None and n not in MMENGINE_HOOKS]:
+    for name in [n for n, hook in hooks.items() if hook is None and n not in (*MMENGINE_HOOKS, *OWN_HOOKS)]:
         del hooks[name]  # mmengine knows to leave out its own only
 
 

@@ -8,6 +8,7 @@ from ...utils.libraries import PreflightError
 from ..coco_files.categories import shorten
 from .coco import check_coco
 from .label_maps import label_map_problems
+from .segmentors import segmentor_problems
 from .source import Source
 
 __all__ = ['DataCheck', 'check_classes', 'check_data']
@@ -60,7 +61,7 @@ def check_data(cfg: Any, loaders: Sequence[str] = ('train', 'val')) -> DataCheck
                 if source.is_coco:
                     samples[id(dataset)] = _check_coco(source, loader, evaluators, cfg, found)
                 elif 'seg_map_path' in source.folders:
-                    problems += label_map_problems(source)
+                    problems += label_map_problems(source, loader == 'train')
             except PreflightError as error:
                 problems.append(str(error))
         for evaluator in evaluators:
@@ -70,6 +71,8 @@ def check_data(cfg: Any, loaders: Sequence[str] = ('train', 'val')) -> DataCheck
     if missing:
         names = ', '.join(map(str, dict.fromkeys(missing)))
         problems += [f'these files and folders do not exist: {names}', *advice]
+    if not problems and cfg.get('default_scope') == 'mmseg':
+        problems += segmentor_problems(cfg, 'train' in loaders)
     if problems:
         raise PreflightError('\n'.join(dict.fromkeys(problems)))
     train = cfg.get('train_dataloader') or {}

@@ -88,6 +88,22 @@ class Source:
                 return parameter.default
         return None
 
+    def samples(self) -> Optional[List[Dict[str, Any]]]:
+        """What mmsegmentation's data set lists; None where it is of another library."""
+        if not hasattr(self._class, 'get_label_map'):
+            return None
+        options = {key: value for key, value in self._cfg.items() if key != 'type'}
+        dataset = self._class(**{**options, 'pipeline': [], 'lazy_init': True})  # type: ignore
+        indices, samples = options.get('indices'), dataset.load_data_list()
+        if isinstance(indices, int):
+            return samples[:indices] if indices >= 0 else samples[indices:]
+        return samples if indices is None else [samples[i] for i in indices]
+
+    def loads_labels(self) -> bool:
+        """Whether the pipeline reads label maps with mmsegmentation's own transform."""
+        kinds = [str(step.get('type')) for step in self._cfg.get('pipeline') or ()]
+        return 'LoadAnnotations' in kinds or 'mmseg.LoadAnnotations' in kinds
+
     def missing(self) -> List[Path]:
         """Files and folders that the config names and that are not there."""
         paths = [self.root, *([self.ann_file] if self.ann_file else []), *self.folders.values()]
