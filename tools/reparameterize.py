@@ -11,7 +11,12 @@ from torch import nn
 
 from mobileone_mm.folding.deployed_files import check_loads, deploy_config, write_deployed
 from mobileone_mm.folding.models import build_model
-from mobileone_mm.folding.verify import FoldingError, verify_folding, verify_on_batch
+from mobileone_mm.folding.verify import (
+    MAX_SIZE,
+    FoldingError,
+    verify_folding,
+    verify_on_batch,
+)
 from mobileone_mm.utils.checkpoint_files import CheckpointError
 
 
@@ -41,7 +46,7 @@ def verify(args: argparse.Namespace, cfg: Config, model: nn.Module, folded: nn.M
         loader = dict(cfg.val_dataloader, num_workers=0, persistent_workers=False)
         difference = verify_on_batch(model, folded, next(iter(Runner.build_dataloader(loader))))
     else:
-        image = torch.randn(1, 3, 320, 320, generator=torch.Generator().manual_seed(0))
+        image = torch.randn(1, 3, MAX_SIZE, MAX_SIZE, generator=torch.Generator().manual_seed(0))
         difference = verify_folding(model, folded, image, mode='tensor')
     print(f'Verified: folded and unfolded outputs differ by at most {difference:.1e} of the '
           f'largest ({args.verify} input)')

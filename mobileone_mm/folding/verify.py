@@ -1,6 +1,7 @@
 """Does a folded model compute what the model it was folded from computes?"""
 
 import copy
+from contextlib import contextmanager
 from operator import methodcaller
 from typing import Any, Callable, Dict, Iterator, List, Tuple
 
@@ -16,12 +17,35 @@ DEFAULT_TOLERANCE = 1e-3
 
 Rounding the folded weights to float32 costs about 1e-7, but up to 1e-5 in a barely trained network,
 whose outputs react more to any rounding (ReparameterizeHook logs the value). Mistakes are larger:
-tests/deploy/test_verify.py has every block without its bias fail at this tolerance.
+tests/folding/test_verify.py has every block without its bias fail at this tolerance.
+"""
+
+MAX_SIZE = 64
+"""Height and width in pixels up to which :func:`verify_on_batch` looks at an image."""
+
+ACTIVATIONS = nn.ReLU.__module__  # where torch has them all
+
+LEAST_SCALE = 1e-3
+"""Of a map's largest value: with a channel that has only less, its difference is divided by this.
+
+Where the branches cancel out, a channel holds nothing but rounding.
 """
 
 
 class FoldingError(RuntimeError):
     """A folded model does not compute what the model it was folded from computes."""
+
+
+def textbook(model: nn.Module) -> nn.Module:
+    """Let every MobileOne block compute its branches one by one, in place; returns ``model``.
+
+    In eval mode the other branch engines fold on the fly, by the functions that fold for good: who
+    compares a folded model with such a one compares these functions with themselves.
+    """
+    for module in model.modules():
+        if hasattr(module, 'branch_engine'):
+            module.branch_engine = 'textbook'
+    return model
 
 
 def verify_folding(model: nn.Module,
@@ -31,10 +55,15 @@ def verify_folding(model: nn.Module,
                    **kwargs: Any) -> float:
     """Run both models on the same input, in eval mode, and compare every output tensor.
 
-    Every folded block also gets the input that its unfolded counterpart gets: a wrong one is found
-    even where later layers hide it, and named. Both run as float64 copies, so what is measured is
-    the rounding of the folded weights alone, whatever TF32 or autocast would do to activations.
-    Where an operator has no float64 kernel, both run in float32, without TF32, and the log says so.
+    The unfolded model computes its branches one by one, whatever its ``branch_engine``.
+
+    Every folded block also gets the input that its unfolded counterpart gets, and noise, of which
+    each channel is compared by itself: a wrong one is found even where a rectifier or later layers
+    hide it, and named. Both run as float64 copies, so what is measured is the rounding of the
+    folded weights alone, whatever TF32 or autocast would do to activations. Where an operator has
+    no float64 kernel, both run in float32, without TF32, and the log says so.
+
+    What a rectifier leaves may be next to nothing: differences are divided by what it was given.
 
     Of a detector of two stages, both second stages get the unfolded model's proposals: rounding may
     change the order of proposals of nearly the same score, hence of the rows of the output. The
@@ -56,19 +85,18 @@ def verify_folding(model: nn.Module,
     device_type = next(model.parameters()).device.type
     with torch.no_grad(), torch.autocast(device_type, enabled=False):
         try:
-            blocks, expected, actual = _run_both(model, folded, args, kwargs, 'double')
-        except RuntimeError as error:
-            # Such is mmcv's compiled NMS. torch has no type of error for it, but any other error
-            # comes again in float32.
+            blocks, difference = _run_both(model, folded, args, kwargs, 'double')
+        except (RuntimeError, TypeError) as error:
+            # Such are mmcv's compiled NMS and Apple's GPUs. torch has no type of error for it, but
+            # any other error comes again in float32.
             cudnn = torch.backends.cudnn
             with cudnn.flags(enabled=cudnn.enabled, allow_tf32=False):
-                blocks, expected, actual = _run_both(model, folded, args, kwargs, 'float')
+                blocks, difference = _run_both(model, folded, args, kwargs, 'float')
             print_log(f'Folding is verified in float32, since float64 fails: {error}', 'current')
-    for name, difference in blocks.items():
-        if not difference < tolerance:  # catches NaN too
+    for name, of_block in blocks.items():
+        if not of_block < tolerance:  # catches NaN too
             raise FoldingError(f'{name} is the first module whose folded output differs: by '
-                               f'{difference:.1e} (relative), tolerance {tolerance:.0e}')
-    difference = relative_difference(expected, actual)
+                               f'{of_block:.1e} (relative), tolerance {tolerance:.0e}')
     if not difference < tolerance:
         raise FoldingError(
             f'folded and unfolded outputs differ by {difference:.1e} (relative), tolerance '
@@ -80,7 +108,10 @@ def verify_on_batch(model: nn.Module,
                     folded: nn.Module,
                     data_batch: dict,
                     tolerance: float = DEFAULT_TOLERANCE) -> float:
-    """Compare the raw outputs (``mode='tensor'``) of two mmengine models on a batch.
+    """Compare the raw outputs (``mode='tensor'``) of two mmengine models on an image of a batch.
+
+    It is the first image, and of a large one the middle of :data:`MAX_SIZE` pixels: the folded
+    weights are the same everywhere, and a check in float64 must not hold up a training.
 
     Args:
         model: An unfolded detector, segmentor or classifier, or a ``BaseTTAModel`` around one, of
@@ -98,12 +129,26 @@ def verify_on_batch(model: nn.Module,
     if isinstance(model, BaseTTAModel):
         model, folded = model.module, folded.module
         data_batch = {key: views[0] for key, views in data_batch.items()}
-    data = model.data_preprocessor(copy.deepcopy(data_batch), False)
+    data = model.data_preprocessor(copy.deepcopy(first_of_batch(data_batch)), False)
+    data = apply_to(data, lambda item: isinstance(item, Tensor) and item.dim() == 4, _middle)
     return verify_folding(model, folded, **data, mode='tensor', tolerance=tolerance)
 
 
-def relative_difference(expected: Any, actual: Any) -> float:
+def first_of_batch(data_batch: Any) -> Any:
+    """A batch of the first image alone."""
+    if isinstance(data_batch, dict):
+        return {key: first_of_batch(value) for key, value in data_batch.items()}
+    return data_batch[:1]
+
+
+def relative_difference(expected: Any, actual: Any,
+                        scale_of: Callable[[Tensor], float] = lambda _: 0.) -> float:
     """The largest of ``max|a - b| / max|a|`` over the tensors of two equal nested structures.
+
+    Args:
+        expected: Tensors a in lists, tuples and dicts.
+        actual: Tensors b.
+        scale_of: What to divide by at least, for a tensor a.
 
     Raises:
         ValueError: The structures or shapes differ, or hold no tensor.
@@ -113,26 +158,31 @@ def relative_difference(expected: Any, actual: Any) -> float:
     if not pairs or shapes[0] != shapes[1]:
         raise ValueError(f'cannot compare outputs of shapes {shapes[0]} and {shapes[1]}')
     tiny = torch.finfo(torch.float64).tiny
-    ratios = [(a.double() - b.double()).abs().max() / a.double().abs().max().clamp(min=tiny)
+    ratios = [(a.double() - b.double()).abs().max()
+              / a.double().abs().max().clamp(min=max(tiny, scale_of(a)))
               for a, b in pairs if a.numel()]
     return torch.stack(ratios).max().item() if ratios else 0.0  # max() hands NaN on
 
 
-def _run_both(model: nn.Module, folded: nn.Module, args: tuple, kwargs: dict, precision: str
-              ) -> Tuple[Dict[str, float], list, list]:
-    """Run copies of both models.
+def _middle(images: Tensor) -> Tensor:
+    """The middle (N, C, h, w) of images (N, C, H, W)."""
+    for axis in (2, 3):
+        length = min(images.shape[axis], MAX_SIZE)
+        images = images.narrow(axis, (images.shape[axis] - length) // 2, length)
+    return images.contiguous()
 
-    Returns:
-        The blocks' relative differences, and the output tensors of the unfolded and the folded.
-    """
+
+def _run_both(model: nn.Module, folded: nn.Module, args: tuple, kwargs: dict, precision: str
+              ) -> Tuple[Dict[str, float], float]:
+    """Run copies of both models; returns the relative differences of the blocks and the outputs."""
     cast = methodcaller(precision)
     model, folded = (cast(copy.deepcopy(side)).eval() for side in (model, folded))
     args, kwargs = apply_to((args, kwargs), _is_float_tensor, cast)
-    blocks = _compare_blocks(model, folded)
+    watch = _BlockWatch(textbook(model), folded)
     first_stages = _share_proposals(model, folded)
     outputs = [side(*args, **kwargs) for side in (model, folded)]
     expected, actual = ([*maps, output] for maps, output in zip(first_stages, outputs))
-    return blocks, expected, actual
+    return watch.differences, relative_difference(expected, actual, watch.scale_of)
 
 
 def _share_proposals(model: nn.Module, folded: nn.Module) -> Tuple[List[Any], List[Any]]:
@@ -164,34 +214,81 @@ def _share_proposals(model: nn.Module, folded: nn.Module) -> Tuple[List[Any], Li
     return maps
 
 
-def _compare_blocks(model: nn.Module, folded: nn.Module) -> Dict[str, float]:
-    """Hook ``model`` to run each folded module beside its own; returns what a run will fill in.
+class _BlockWatch:
+    """Makes an unfolded model run each folded module beside its own.
 
-    That is the relative difference by name, in the order of execution.
+    Attributes:
+        differences: What a run fills in: the relative difference by name, in order of execution.
     """
-    differences: Dict[str, float] = {}
-    counterparts = dict(folded.named_modules())
-    outputs = {}
 
-    def before(name: str, args: tuple, kwargs: dict) -> None:
-        # A copy, and before the module runs: it may work in place on its input.
-        args, kwargs = apply_to((args, kwargs), _is_float_tensor, Tensor.clone)
-        outputs[name] = counterparts[name](*args, **kwargs)
+    def __init__(self, model: nn.Module, folded: nn.Module) -> None:
+        self.differences: Dict[str, float] = {}
+        self._scales: Dict[int, Tuple[Tensor, float]] = {}  # by the id of a tensor that is kept
+        counterparts = dict(folded.named_modules())
+        for name in _foldable_names(model):
+            if name in counterparts:
+                self._watch(name, model.get_submodule(name), counterparts[name])
 
-    def after(name: str, output: Any) -> None:
-        difference = relative_difference(output, outputs.pop(name))
+    def scale_of(self, output: Tensor) -> float:
+        """The largest value that the activation was given whose output this is; 0 of others."""
+        return self._scales.get(id(output), (output, 0.))[1]
+
+    def _watch(self, name: str, module: nn.Module, counterpart: nn.Module) -> None:
+        own = module.forward
+
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            # Copies for the other, since a module may work in place on its input.
+            copies, named = apply_to((args, kwargs), _is_float_tensor, Tensor.clone)
+            actual = counterpart(*copies, **named)
+            with _inputs_of_activations(module) as inputs:
+                expected = own(*args, **kwargs)
+            scale = max((item.abs().max().item() for item in inputs if item.numel()), default=0.)
+            self._scales.update((id(item), (item, scale)) for item in _tensors(expected))
+            self._note(name, relative_difference(expected, actual, lambda _: scale))
+            if hasattr(module, 'conv_kwargs'):
+                self._note(name, _difference_on_noise(module, own, counterpart, args[0]))
+            return expected
+        module.forward = forward
+
+    def _note(self, name: str, difference: float) -> None:
         # Not max(): it may drop a NaN.
-        if not difference <= differences.setdefault(name, difference):
-            differences[name] = difference
+        if not difference <= self.differences.setdefault(name, difference):
+            self.differences[name] = difference
 
-    for name in _foldable_names(model):
-        if name in counterparts:
-            module = model.get_submodule(name)
-            module.register_forward_pre_hook(
-                lambda _, args, kwargs, name=name: before(name, args, kwargs), with_kwargs=True)
-            module.register_forward_hook(
-                lambda _, args, output, name=name: after(name, output))
-    return differences
+
+def _difference_on_noise(block: nn.Module, forward: Callable[[Tensor], Tensor],
+                         folded: nn.Module, like: Tensor) -> float:
+    """The largest relative difference of a channel, before a MobileOne block's activation.
+
+    The noise is as large as it takes to reach every tap of the kernel.
+    """
+    cfg = block.conv_kwargs
+    size = cfg['dilation'] * (cfg['kernel_size'] - 1) + 1 + cfg['stride']
+    # A generator of its own: a check must not disturb a training run.
+    noise = torch.randn(1, like.shape[1], size, size, generator=torch.Generator().manual_seed(0))
+    outputs = []
+    for module, call in ((block, forward), (folded, folded)):
+        with _inputs_of_activations(module) as inputs:
+            output = call(noise.to(like))
+        outputs.append(inputs[-1] if inputs else output)
+    expected, actual = outputs
+    scale = expected.abs().amax((0, 2, 3))
+    least = max(LEAST_SCALE * scale.max().item(), torch.finfo(scale.dtype).tiny)
+    return ((expected - actual).abs().amax((0, 2, 3)) / scale.clamp(min=least)).max().item()
+
+
+@contextmanager
+def _inputs_of_activations(module: nn.Module) -> Iterator[List[Tensor]]:
+    """What a module's own activations are given while it runs, in their order."""
+    found: List[Tensor] = []
+    handles = [
+        child.register_forward_pre_hook(lambda _, args: found.append(args[0].clone()))
+        for child in module.children() if type(child).__module__ == ACTIVATIONS]
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _foldable_names(model: nn.Module) -> Iterator[str]:
