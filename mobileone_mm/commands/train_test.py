@@ -15,10 +15,12 @@ from ..datasets.preflight import check_data
 from ..engine import DatasetError, find_checkpoint, is_whole, join_cpu_processes, make_resumable
 from ..export import ExportError
 from ..export.running.exported_model import ExportedModel, is_exported
+from ..folding.deployed_files import drop_training_hooks
 from ..folding.models import load_weights
 from ..utils.checkpoint_files import CheckpointError, read_checkpoint
 from ..utils.configs import read_config
 from ..utils.libraries import PreflightError
+from ..utils.sliding_windows import check_windows
 from .test_options import enable_tta, save_predictions, show_predictions
 
 __all__ = ['main', 'read_config', 'test', 'train']
@@ -93,6 +95,8 @@ def test(argv: Optional[List[str]] = None) -> Dict[str, float]:
     exported = is_exported(args.checkpoint)
     if exported and args.tta:
         raise PreflightError('--tta works with checkpoints, not with exported models')
+    if exported:
+        drop_training_hooks(cfg)  # there is nothing in such a file to average or to fold
     if args.show or args.show_dir:
         show_predictions(cfg, args.show, args.show_dir, args.wait_time)
     if args.out:
@@ -115,6 +119,7 @@ def test(argv: Optional[List[str]] = None) -> Dict[str, float]:
 def load_config(args: argparse.Namespace) -> Config:
     """Read the config, apply the options and settle the work directory."""
     cfg = read_config(args.config, args.cfg_options)
+    check_windows(cfg)
     cfg.launcher = args.launcher
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     if args.work_dir is not None:

@@ -153,8 +153,8 @@ def relative_difference(expected: Any, actual: Any,
     Raises:
         ValueError: The structures or shapes differ, or hold no tensor.
     """
-    pairs = list(zip(_tensors(expected), _tensors(actual)))
-    shapes = [[tuple(t.shape) for t in _tensors(side)] for side in (expected, actual)]
+    pairs = list(zip(tensors_of(expected), tensors_of(actual)))
+    shapes = [[tuple(t.shape) for t in tensors_of(side)] for side in (expected, actual)]
     if not pairs or shapes[0] != shapes[1]:
         raise ValueError(f'cannot compare outputs of shapes {shapes[0]} and {shapes[1]}')
     tiny = torch.finfo(torch.float64).tiny
@@ -243,7 +243,7 @@ class _BlockWatch:
             with _inputs_of_activations(module) as inputs:
                 expected = own(*args, **kwargs)
             scale = max((item.abs().max().item() for item in inputs if item.numel()), default=0.)
-            self._scales.update((id(item), (item, scale)) for item in _tensors(expected))
+            self._scales.update((id(item), (item, scale)) for item in tensors_of(expected))
             self._note(name, relative_difference(expected, actual, lambda _: scale))
             if hasattr(module, 'conv_kwargs'):
                 self._note(name, _difference_on_noise(module, own, counterpart, args[0]))
@@ -309,9 +309,10 @@ def _is_float_tensor(item: Any) -> bool:
     return isinstance(item, Tensor) and item.is_floating_point()
 
 
-def _tensors(structure: Any) -> Iterator[Tensor]:
+def tensors_of(structure: Any) -> Iterator[Tensor]:
+    """The tensors in nested lists, tuples and dicts, in their order."""
     if isinstance(structure, Tensor):
         yield structure
     elif isinstance(structure, (list, tuple, dict)):
         for item in structure.values() if isinstance(structure, dict) else structure:
-            yield from _tensors(item)
+            yield from tensors_of(item)

@@ -49,7 +49,8 @@ def test_exports_answer_like_the_model(export, trained, tmp_path, task, backend,
     assert names(tmp_path) == [f'{task}_{backend}.{suffix}' for suffix in suffixes]
     assert result.parity.images == 4 and result.parity.objects > 20
     assert set(result.parity.worst) == (
-        {'boxes', 'scores', 'labels'} if task == 'detection' else {'label map'})
+        {'boxes', 'scores', 'labels', 'maps'} if task == 'detection' else {'label map', 'maps'})
+    assert result.parity.worst['maps'][0] < 1e-4
     assert result.bytes > 1e6 and 0 < result.latency_ms < 1e4
     assert 'Parity: 4 images' in str(result)
 

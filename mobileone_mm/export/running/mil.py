@@ -40,7 +40,7 @@ def operations(program: Any) -> List[Any]:
     return [op for op in program.functions['main'].operations if op.op_type != 'const']
 
 
-def run_program(program: Any, image: Tensor) -> Dict[str, Tensor]:
+def run_program(program: Any, image: Tensor, names: Sequence[str] = ()) -> Dict[str, Tensor]:
     """Compute a program.
 
     Each result is computed in float32 and rounded to the type that the program gives it.
@@ -48,9 +48,10 @@ def run_program(program: Any, image: Tensor) -> Dict[str, Tensor]:
     Args:
         program: Of :func:`read_network`, with one input.
         image: (1, 3, H, W), 0 to 255, in the package's channel order.
+        names: Of the tensors to return; by default the outputs.
 
     Returns:
-        Each output by its name.
+        Each tensor by its name.
 
     Raises:
         ExportError: The program has an operator that is not in :data:`OPERATORS`.
@@ -64,7 +65,7 @@ def run_program(program: Any, image: Tensor) -> Dict[str, Tensor]:
             inputs = {name: _resolve(var, values) for name, var in op.inputs.items()}
             output = op.outputs[0]
             values[output.name] = _round(OPERATORS[op.op_type](**inputs), output.dtype)
-    return {output.name: values[output.name] for output in main.outputs}
+    return {name: values[name] for name in names or [output.name for output in main.outputs]}
 
 
 def _resolve(var: Any, values: Dict[str, Tensor]) -> Value:
