@@ -29,7 +29,7 @@ class Limits(NamedTuple):
     share: float = 1.
 
 
-FLOAT32 = Limits(iou=.99, score=1e-3, pixels=.999, maps=1e-3)
+FLOAT32 = Limits(iou=.99, score=1e-3, pixels=.999, maps=1e-2)
 # Half precision rounds weights and activations to 11 bits: scores change in the third digit, which
 # may turn round the order of two boxes, and so which of them suppresses the other.
 FLOAT16 = Limits(iou=.9, score=3e-2, pixels=.99, maps=.1, share=.95)

@@ -1,8 +1,7 @@
 """Does a folded model compute what the model it was folded from computes?"""
 
 import copy
-from contextlib import contextmanager
-from operator import methodcaller
+from contextlib import ExitStack, contextmanager
 from typing import Any, Callable, Dict, Iterator, List, Tuple
 
 import torch
@@ -10,6 +9,7 @@ from mmengine.logging import print_log
 from mmengine.model import BaseTTAModel
 from mmengine.utils import apply_to
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 
 DEFAULT_TOLERANCE = 1e-3
@@ -59,8 +59,8 @@ def verify_folding(model: nn.Module,
 
     Every folded block also gets the input that its unfolded counterpart gets, and noise, of which
     each channel is compared by itself: a wrong one is found even where a rectifier or later layers
-    hide it, and named. Both run as float64 copies, so what is measured is the rounding of the
-    folded weights alone, whatever TF32 or autocast would do to activations. Where an operator has
+    hide it, and named. Both run in float64, so what is measured is the rounding of the folded
+    weights alone, whatever TF32 or autocast would do to activations. Where an operator has
     no float64 kernel, both run in float32, without TF32, and the log says so.
 
     What a rectifier leaves may be next to nothing: differences are divided by what it was given.
@@ -85,13 +85,13 @@ def verify_folding(model: nn.Module,
     device_type = next(model.parameters()).device.type
     with torch.no_grad(), torch.autocast(device_type, enabled=False):
         try:
-            blocks, difference = _run_both(model, folded, args, kwargs, 'double')
+            blocks, difference = _run_both(model, folded, args, kwargs, torch.float64)
         except (RuntimeError, TypeError) as error:
             # Such are mmcv's compiled NMS and Apple's GPUs. torch has no type of error for it, but
             # any other error comes again in float32.
             cudnn = torch.backends.cudnn
             with cudnn.flags(enabled=cudnn.enabled, allow_tf32=False):
-                blocks, difference = _run_both(model, folded, args, kwargs, 'float')
+                blocks, difference = _run_both(model, folded, args, kwargs, torch.float32)
             print_log(f'Folding is verified in float32, since float64 fails: {error}', 'current')
     for name, of_block in blocks.items():
         if not of_block < tolerance:  # catches NaN too
@@ -172,20 +172,48 @@ def _middle(images: Tensor) -> Tensor:
     return images.contiguous()
 
 
-def _run_both(model: nn.Module, folded: nn.Module, args: tuple, kwargs: dict, precision: str
+class _Both(nn.Module):
+    """Two models that run on the same input."""
+
+    def __init__(self, model: nn.Module, folded: nn.Module) -> None:
+        super().__init__()
+        self.model, self.folded = model, folded
+
+    def forward(self, args: tuple, kwargs: dict) -> List[Any]:
+        return [side(*args, **kwargs) for side in (self.model, self.folded)]
+
+
+def _run_both(model: nn.Module, folded: nn.Module, args: tuple, kwargs: dict, dtype: torch.dtype
               ) -> Tuple[Dict[str, float], float]:
-    """Run copies of both models; returns the relative differences of the blocks and the outputs."""
-    cast = methodcaller(precision)
-    model, folded = (cast(copy.deepcopy(side)).eval() for side in (model, folded))
-    args, kwargs = apply_to((args, kwargs), _is_float_tensor, cast)
-    watch = _BlockWatch(textbook(model), folded)
-    first_stages = _share_proposals(model, folded)
-    outputs = [side(*args, **kwargs) for side in (model, folded)]
+    """Run both models; returns the relative differences of the blocks and of the outputs."""
+    both = _Both(model, folded)
+    # The models themselves with cast weights: to copy them would take longer than to run them.
+    weights = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor
+               for name, tensor in (*both.named_parameters(), *both.named_buffers())}
+    args, kwargs = apply_to((args, kwargs), _is_float_tensor, lambda tensor: tensor.to(dtype))
+    with ExitStack() as stack:
+        for module in both.modules():
+            _set_for_now(stack, module, 'training', False)
+            if hasattr(module, 'branch_engine'):
+                _set_for_now(stack, module, 'branch_engine', 'textbook')
+        watch = _BlockWatch(model, folded, stack)
+        first_stages = _share_proposals(model, folded, stack)
+        outputs = functional_call(both, weights, (args, kwargs))
     expected, actual = ([*maps, output] for maps, output in zip(first_stages, outputs))
     return watch.differences, relative_difference(expected, actual, watch.scale_of)
 
 
-def _share_proposals(model: nn.Module, folded: nn.Module) -> Tuple[List[Any], List[Any]]:
+def _set_for_now(stack: ExitStack, module: nn.Module, name: str, value: Any) -> None:
+    """Set an attribute of a module's own until the stack is closed."""
+    if name in module.__dict__:
+        stack.callback(setattr, module, name, module.__dict__[name])
+    else:
+        stack.callback(delattr, module, name)
+    setattr(module, name, value)
+
+
+def _share_proposals(model: nn.Module, folded: nn.Module, stack: ExitStack
+                     ) -> Tuple[List[Any], List[Any]]:
     """Hand the proposals of mmdet's detectors of two stages from one model to the other.
 
     Returns:
@@ -203,7 +231,7 @@ def _share_proposals(model: nn.Module, folded: nn.Module) -> Tuple[List[Any], Li
         def predict(*args: Any, **kwargs: Any) -> Any:
             with head.register_forward_hook(lambda *call: found.append(call[-1])):
                 return give(own(*args, **kwargs))
-        head.predict = predict
+        _set_for_now(stack, head, 'predict', predict)
 
     def record(result: Any) -> Any:
         proposals.append(result)
@@ -215,25 +243,26 @@ def _share_proposals(model: nn.Module, folded: nn.Module) -> Tuple[List[Any], Li
 
 
 class _BlockWatch:
-    """Makes an unfolded model run each folded module beside its own.
+    """Makes an unfolded model run each folded module beside its own, until a stack is closed.
 
     Attributes:
         differences: What a run fills in: the relative difference by name, in order of execution.
     """
 
-    def __init__(self, model: nn.Module, folded: nn.Module) -> None:
+    def __init__(self, model: nn.Module, folded: nn.Module, stack: ExitStack) -> None:
         self.differences: Dict[str, float] = {}
         self._scales: Dict[int, Tuple[Tensor, float]] = {}  # by the id of a tensor that is kept
         counterparts = dict(folded.named_modules())
         for name in _foldable_names(model):
-            if name in counterparts:
-                self._watch(name, model.get_submodule(name), counterparts[name])
+            if name in counterparts and not _holds_norm(counterparts[name]):
+                self._watch(name, model.get_submodule(name), counterparts[name], stack)
 
     def scale_of(self, output: Tensor) -> float:
         """The largest value that the activation was given whose output this is; 0 of others."""
         return self._scales.get(id(output), (output, 0.))[1]
 
-    def _watch(self, name: str, module: nn.Module, counterpart: nn.Module) -> None:
+    def _watch(self, name: str, module: nn.Module, counterpart: nn.Module, stack: ExitStack
+               ) -> None:
         own = module.forward
 
         def forward(*args: Any, **kwargs: Any) -> Any:
@@ -248,7 +277,7 @@ class _BlockWatch:
             if hasattr(module, 'conv_kwargs'):
                 self._note(name, _difference_on_noise(module, own, counterpart, args[0]))
             return expected
-        module.forward = forward
+        _set_for_now(stack, module, 'forward', forward)
 
     def _note(self, name: str, difference: float) -> None:
         # Not max(): it may drop a NaN.
@@ -301,8 +330,12 @@ def _foldable_names(model: nn.Module) -> Iterator[str]:
             hasattr(child, 'switch_to_deploy') for child in list(module.modules())[1:])
         if is_block:
             blocks += (f'{name}.', )
-        if name and (is_block or any(isinstance(c, _BatchNorm) for c in module.children())):
+        if name and (is_block or _holds_norm(module)):
             yield name
+
+
+def _holds_norm(module: nn.Module) -> bool:
+    return any(isinstance(child, _BatchNorm) for child in module.children())
 
 
 def _is_float_tensor(item: Any) -> bool:

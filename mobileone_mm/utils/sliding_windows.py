@@ -1,5 +1,7 @@
 """The windows that a segmentor cuts large images into."""
 
+from typing import Any
+
 from mmengine.config import Config
 
 from .libraries import PreflightError
@@ -12,7 +14,7 @@ def check_windows(cfg: Config) -> None:
         PreflightError: They have no size or step, or the step is larger than the window: mmseg
             would end with a bare assertion at the first image.
     """
-    test_cfg = (cfg.get('model') or {}).get('test_cfg') or {}
+    test_cfg: Any = (cfg.get('model') or {}).get('test_cfg') or {}
     if test_cfg.get('mode') != 'slide':
         return
     for name in ('crop_size', 'stride'):

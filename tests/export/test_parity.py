@@ -91,7 +91,7 @@ def test_answers_without_boxes_prove_nothing():
     result = compare([Pair('picture', empty, empty, maps=1e-5)], FLOAT32)
     result.check()
     assert 'NO BOXES WERE COMPARED' in str(result) and 'IoU' not in str(result)
-    for maps, message in ((2e-3, 'differ by 2.0e-03'), (float('nan'), 'are not finite')):
+    for maps, message in ((2e-2, 'differ by 2.0e-02'), (float('nan'), 'are not finite')):
         with pytest.raises(ParityError, match=f'Worst tensor: maps before argmax .* {message}'):
             compare([Pair('picture', empty, empty, maps=maps)], FLOAT32).check()
 

@@ -4,10 +4,11 @@ The cells of PyTorch's adaptive pooling differ in size where the grid does not d
 the pyramids of PSPNet and UPerNet. Along each axis the means are a product with a matrix.
 """
 
-from typing import Any, Tuple
+from typing import Tuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.utils import _pair
 
 __all__ = ['MatrixPool', 'pool_by_matrices']
 
@@ -17,35 +18,40 @@ class MatrixPool(nn.Module):
 
     Args:
         size: Height and width of the result.
+        fixed: Trace the matrices as constants, for graphs of one input size.
     """
 
-    def __init__(self, size: Tuple[int, int]) -> None:
+    def __init__(self, size: Tuple[int, int], fixed: bool = False) -> None:
         super().__init__()
-        self.size = size
+        self.size, self.fixed = size, fixed
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C, h, w)."""
-        rows, columns = (_means(length, cells).to(x)
+        rows, columns = (_means(int(length) if self.fixed else length, cells).to(x)
                          for length, cells in zip(x.shape[2:], self.size))
         return torch.matmul(torch.matmul(rows, x), columns.transpose(0, 1))
 
 
-def pool_by_matrices(model: nn.Module) -> None:
-    """Replace each ``nn.AdaptiveAvgPool2d`` to more than one cell, in place."""
+def pool_by_matrices(model: nn.Module, fixed: bool = False) -> None:
+    """Replace each ``nn.AdaptiveAvgPool2d`` to more than one cell, in place.
+
+    Args:
+        model: Any model.
+        fixed: As in :class:`MatrixPool`.
+    """
     for module in list(model.modules()):
         for name, child in module.named_children():
             if type(child) is nn.AdaptiveAvgPool2d:
-                size: Any = child.output_size
-                size = size if isinstance(size, (tuple, list)) else (size, size)
-                if None not in size and tuple(size) != (1, 1):
-                    setattr(module, name, MatrixPool(tuple(size)))
+                size = _pair(child.output_size)
+                if None not in size and size != (1, 1):
+                    setattr(module, name, MatrixPool(size, fixed))
 
 
 def _means(length: int, cells: int) -> Tensor:
     """The (cells, length) matrix whose rows average what belongs to a cell.
 
-    ``length`` may be traced: floor(i * length / cells) to ceil((i + 1) * length / cells) are
-    computed on integers.
+    Cell i is from floor(i * length / cells) to ceil((i + 1) * length / cells), in integers, since
+    ``length`` may be traced.
     """
     index = torch.arange(cells).unsqueeze(1)
     start = (index * length).div(cells, rounding_mode='floor')

@@ -129,6 +129,8 @@ OPERATORS: Dict[str, Callable[..., Tensor]] = dict(
     concat=lambda values, axis, interleave: torch.cat(values, int(axis)),
     conv=_conv,
     exp=lambda x: x.exp(),
+    matmul=lambda x, y, transpose_x, transpose_y: torch.matmul(
+        x.transpose(-1, -2) if transpose_x else x, y.transpose(-1, -2) if transpose_y else y),
     mul=lambda x, y: x * y,
     reduce_argmax=lambda x, axis, keep_dims: x.argmax(int(axis), bool(keep_dims)),
     reduce_mean=lambda x, axes, keep_dims: x.mean(_ints(axes), bool(keep_dims)),

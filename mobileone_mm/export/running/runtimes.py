@@ -34,7 +34,7 @@ class OnnxRuntime(Runtime):
 
     def __init__(self, path: Union[Path, bytes], threads: Optional[int] = None) -> None:
         import onnxruntime
-        self.path = path
+        self.path: Any = path
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         if threads:
