@@ -61,7 +61,7 @@ class Interface:
             fields = json.loads(path.read_text(encoding='utf-8'))
             return cls(**{**fields, 'shape': tuple(fields['shape'])})
         except FileNotFoundError:
-            raise ExportError(f'{path} is missing: keep the .json that tools/deploy.py wrote '
+            raise ExportError(f'{path} is missing: keep the .json that was written '
                               f'beside {Path(exported).name}') from None
         except (KeyError, TypeError, ValueError) as error:
             raise ExportError(f'{path} does not describe an exported model: {error}') from error
