@@ -125,23 +125,25 @@ def compare(pairs: Iterable[Pair], limits: Limits, score_floor: float = 0.,
             the last score.
     """
     parity = Parity(limits, {})
-    for image, expected, actual, maps, parity.note, ties in pairs:
-        if 'pred_instances' in expected:
-            expected, actual = expected.pred_instances, actual.pred_instances
-            floor = _floor(expected, actual, score_floor, limit_boxes)
-            values, count, exchanged = compare_boxes(expected, actual, floor + limits.score,
-                                                     limits, ties)
+    for pair in pairs:
+        if 'pred_instances' in pair.expected:
+            sides = pair.expected.pred_instances, pair.actual.pred_instances
+            floor = _floor(*sides, score_floor, limit_boxes)
+            values, count, exchanged = compare_boxes(*sides, floor + limits.score, limits,
+                                                     pair.ties)
             parity.exchanged += exchanged
         else:
-            values, count = compare_labels(expected.pred_sem_seg.data, actual.pred_sem_seg.data)
-        if maps is not None:
-            values['maps'] = maps
+            values, count = compare_labels(pair.expected.pred_sem_seg.data,
+                                           pair.actual.pred_sem_seg.data)
+        if pair.maps is not None:
+            values['maps'] = pair.maps
+        parity.note = pair.note or parity.note
         parity.images, parity.objects = parity.images + 1, parity.objects + count
         for output, value in values.items():
             known = parity.worst.get(output)
             if known is None or not _excess(output, value, limits) <= _excess(
                     output, known[0], limits):
-                parity.worst[output] = (value, image)
+                parity.worst[output] = (value, pair.image)
     return parity
 
 

@@ -138,7 +138,7 @@ def first_of_batch(data_batch: Any) -> Any:
     """A batch of the first image alone."""
     if isinstance(data_batch, dict):
         return {key: first_of_batch(value) for key, value in data_batch.items()}
-    return data_batch[:1]
+    return data_batch[:1] if isinstance(data_batch, (list, tuple, Tensor)) else data_batch
 
 
 def relative_difference(expected: Any, actual: Any,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional
 
 from mmengine.dist import broadcast_object_list, is_main_process
-from mmengine.hooks import Hook, IterTimerHook
+from mmengine.hooks import CheckpointHook, Hook, IterTimerHook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import weights_to_cpu
@@ -29,8 +29,9 @@ class ReparameterizeHook(Hook):
     training goes on with the untouched model. For each new best checkpoint, and for the last one,
     the folded weights are written to ``<checkpoint>_deploy.pth`` with their config
     ``<checkpoint>_deploy.py``; those of a best checkpoint go when CheckpointHook removes it for a
-    better one. What is written, and the first copy of a run, is checked against the model's
-    branches on an image of at most :data:`mobileone_mm.folding.verify.MAX_SIZE` pixels.
+    better one. What is written is checked against the model's branches on an image of at most
+    :data:`mobileone_mm.folding.verify.MAX_SIZE` pixels; where no best checkpoint is kept, or
+    nothing is trained, so is the first copy.
 
     A model without an unfolded MobileOne is left alone, with a message.
 
@@ -49,8 +50,8 @@ class ReparameterizeHook(Hook):
         self.fuse_conv_bn = fuse_conv_bn
         self._active = False
         self._trained: Optional[nn.Module] = None  # runner.model, while the folded copy stands in
-        self._batch: Any = None  # the first image that was seen, to check folding with
-        self._verified = False  # whether a copy of this run has been checked
+        self._batch: Any = None  # of one image, to check folding with
+        self._verified = False  # whether this run's folding has been checked, or soon will be
         self._best: Dict[str, str] = {}  # message hub key -> best checkpoint, already folded
 
     def before_run(self, runner: Runner) -> None:
@@ -66,6 +67,9 @@ class ReparameterizeHook(Hook):
         if self._active:
             deploy_config(runner.cfg, self.fuse_conv_bn)
             self._best = _best_checkpoints(runner)
+            # The first validation gives a best checkpoint, whose fold is checked right after it.
+            self._verified = any(isinstance(hook, CheckpointHook) and bool(hook.save_best)
+                                 for hook in runner.hooks)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Keep an image for the check, in case that nothing is validated."""

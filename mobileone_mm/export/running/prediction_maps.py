@@ -72,16 +72,15 @@ def match_maps(expected: Iterable[Tensor], actual: Iterable[np.ndarray]) -> floa
     if shapes[0] != shapes[1]:
         raise ValueError(f'its last convolutions give maps of shapes {shapes[1]}, the PyTorch '
                          f'model {shapes[0]}')
+    if not all(item.isfinite().all() for item in (*ours, *theirs)):
+        return float('nan')
     worst = 0.
     for own in ours:
         # Maps of one shape are told apart by their values: the closest is the partner.
         ratios = [((own - other).abs().max() / own.abs().max().clamp(min=1e-30)).item()
                   if other.shape == own.shape else float('inf') for other in theirs]
-        best = min(range(len(theirs)), key=lambda index: (ratios[index] != ratios[index],
-                                                          ratios[index]))
-        if not theirs.pop(best).isfinite().all():
-            return float('nan')
-        worst = max(worst, ratios[best])
+        worst = max(worst, min(ratios))
+        theirs.pop(ratios.index(min(ratios)))
     return worst
 
 

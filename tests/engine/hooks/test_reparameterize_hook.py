@@ -172,14 +172,15 @@ def test_a_fault_in_each_folding_function_stops_the_run(tmp_path, monkeypatch, r
         runner.val()
 
 
-class PlantBeforeEnd(Hook):
-    """Folding goes wrong after the first copy has been checked."""
+class PlantLate(Hook):
+    """Folding goes wrong in the last epoch."""
 
     def __init__(self, monkeypatch):
         self.monkeypatch = monkeypatch
 
-    def after_val_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        folding_faults.halve_the_kernel(self.monkeypatch)
+    def before_train_epoch(self, runner):
+        if runner.epoch == 1:
+            folding_faults.halve_the_kernel(self.monkeypatch)
 
 
 def test_every_written_file_is_checked_and_no_other_copy(tmp_path, monkeypatch):
@@ -189,10 +190,20 @@ def test_every_written_file_is_checked_and_no_other_copy(tmp_path, monkeypatch):
         checked.append(tuple(args[2]['inputs'].shape)), intact(*args))[1])
     build(tmp_path / 'sound', max_epochs=4).train()
     deployed = log(tmp_path / 'sound').count('Deployed')
-    assert checked == [(1, 3, 32, 32)] * (1 + deployed) and deployed >= 2
+    assert checked == [(1, 3, 32, 32)] * deployed and deployed >= 2
     with pytest.raises(FoldingError, match='is the first module'):
-        build(tmp_path / 'late', hooks=[PlantBeforeEnd(monkeypatch)]).train()
-    assert not list((tmp_path / 'late').glob('*_deploy.*'))
+        build(tmp_path / 'late', hooks=[PlantLate(monkeypatch)]).train()
+    assert not (tmp_path / 'late/epoch_2_deploy.pth').exists()
+
+
+def test_where_no_best_is_kept_the_first_copy_is_checked(tmp_path, monkeypatch):
+    folding_faults.halve_the_kernel(monkeypatch)
+    cfg = toy_config(tmp_path)
+    cfg['default_hooks'] = {}
+    runner = Runner.from_cfg(Config(cfg))
+    with pytest.raises(FoldingError):
+        runner.train()
+    assert runner.epoch == 1
 
 
 def test_without_validation_a_training_image_serves(tmp_path, monkeypatch):
