@@ -27,6 +27,8 @@ def make_parser() -> argparse.ArgumentParser:
                         help='onnx: one scale for a whole kernel')
     parser.add_argument('--reduce-range', action='store_true',
                         help='onnx: weights of 7 bits, for x86 without VNNI')
+    parser.add_argument('--dynamic', nargs='+', default=[], metavar='AXIS',
+                        help='keep axes open: batch, size, or both')
     parser.add_argument('--evaluate', action='store_true',
                         help='test checkpoint and result on the test set')
     arguments().add_cfg_options(parser)

@@ -31,7 +31,7 @@ def verify(args: argparse.Namespace, cfg: Any, model: Any, folded: Any) -> None:
     from mmengine.runner import Runner
 
     from mobileone_mm.folding.deployed_files import check_loads, deploy_config
-    from mobileone_mm.folding.verify import verify_folding, verify_on_batch
+    from mobileone_mm.folding.verify import MAX_SIZE, verify_folding, verify_on_batch
     check_loads(folded, deploy_config(cfg, args.fuse_conv_bn))
     if args.verify is None:
         return
@@ -39,7 +39,7 @@ def verify(args: argparse.Namespace, cfg: Any, model: Any, folded: Any) -> None:
         loader = dict(cfg.val_dataloader, num_workers=0, persistent_workers=False)
         difference = verify_on_batch(model, folded, next(iter(Runner.build_dataloader(loader))))
     else:
-        image = torch.randn(1, 3, 320, 320, generator=torch.Generator().manual_seed(0))
+        image = torch.randn(1, 3, MAX_SIZE, MAX_SIZE, generator=torch.Generator().manual_seed(0))
         difference = verify_folding(model, folded, image, mode='tensor')
     print(f'Verified: folded and unfolded outputs differ by at most {difference:.1e} of the '
           f'largest ({args.verify} input)')

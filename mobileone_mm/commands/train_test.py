@@ -23,11 +23,13 @@ from ..engine import (
 from ..engine.console import quiet_start
 from ..engine.load_from import check_load_from
 from ..export.running.exported_model import ExportedModel, is_exported
+from ..folding.deployed_files import drop_training_hooks
 from ..folding.models import load_weights
 from ..folding.reparameterize import unwrap_model
 from ..utils.checkpoint_files import CheckpointError, read_checkpoint
 from ..utils.configs import read_config
 from ..utils.libraries import PreflightError
+from ..utils.sliding_windows import check_windows
 from .arguments import test_parser, train_parser
 from .main import main
 from .test_options import (
@@ -83,6 +85,8 @@ def test(argv: Arguments = None) -> Dict[str, float]:
     exported = is_exported(args.checkpoint)
     if exported and args.tta:
         raise PreflightError('--tta works with checkpoints, not with exported models')
+    if exported:
+        drop_training_hooks(cfg)  # there is nothing in such a file to average or to fold
     if args.show or args.show_dir:
         show_predictions(cfg, args.show, args.show_dir, args.wait_time)
     if args.out:
@@ -113,6 +117,7 @@ def load_config(args: argparse.Namespace) -> Config:
         raise PreflightError('--launcher pytorch: torchrun or tools/dist_train.sh starts the '
                              'processes, and this one was started without')
     cfg = read_config(args.config, args.cfg_options)
+    check_windows(cfg)
     cfg.launcher = args.launcher
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     if args.work_dir is not None:

@@ -65,7 +65,7 @@ class Interface:
             found._check()
             return found
         except FileNotFoundError:
-            raise ExportError(f'{path} is missing: keep the .json that tools/deploy.py wrote '
+            raise ExportError(f'{path} is missing: keep the .json that was written '
                               f'beside {Path(exported).name}') from None
         except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise ExportError(f'{path} does not describe an exported model: {error}') from error

@@ -53,11 +53,16 @@ def deploy_config(cfg: Config, fuse_conv_bn: bool = False) -> Config:
     cfg = copy.deepcopy(cfg)
     _set_deploy(cfg.model, fuse_conv_bn)
     cfg.load_from, cfg.resume, cfg.launcher = None, False, 'none'
+    drop_training_hooks(cfg)
+    return cfg
+
+
+def drop_training_hooks(cfg: Config) -> None:
+    """Remove the hooks that change a model while it trains (EMA, folding) from a config."""
     cfg.custom_hooks = [hook for hook in cfg.get('custom_hooks') or []
                         if _type_name(hook) not in TRAINING_HOOKS]
     cfg.default_hooks = {name: hook for name, hook in (cfg.get('default_hooks') or {}).items()
                          if _type_name(hook) not in TRAINING_HOOKS}
-    return cfg
 
 
 def write_deployed(model: nn.Module,

@@ -37,7 +37,8 @@ def load_weights(model: nn.Module, checkpoint: Union[str, Path]) -> Dict[str, An
     """Load the weights, all of them or none; return the checkpoint's ``meta``.
 
     Raises:
-        CheckpointError: The file is unreadable, not of this model, or its weights are NaN.
+        CheckpointError: The file is unreadable, or not of this model, or its weights are NaN or
+            infinite.
         FileNotFoundError: There is no such file.
     """
     content = read_checkpoint(checkpoint)

@@ -5,16 +5,17 @@ import re
 import tarfile
 from os import PathLike
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Union
+from typing import Any, Dict, Mapping, Optional, Union
 
 import torch
 from torch import Tensor
 
 from . import safe_pickle
 from .downloads import check_sha256, download
-from .errors import CheckpointError
+from .errors import CheckpointError, NonFiniteWeightsError
 
-__all__ = ['CheckpointError', 'check_finite', 'is_folded', 'read_checkpoint', 'unwrap']
+__all__ = ['CheckpointError', 'NonFiniteWeightsError', 'check_finite', 'is_folded',
+           'read_checkpoint', 'unwrap']
 
 StateDict = Dict[str, Tensor]
 
@@ -133,19 +134,28 @@ def _plain_names(state_dict: StateDict, name: str) -> StateDict:
     return plain
 
 
-def check_finite(state_dict: StateDict, name: str = 'the checkpoint') -> None:
+def check_finite(weights: Mapping[str, Tensor], name: str = 'the checkpoint') -> None:
     """Refuse the weights of a training that has diverged.
 
+    Args:
+        weights: A state dict.
+        name: Whose they are, for the message.
+
     Raises:
-        CheckpointError: Some are NaN or infinite; the message names the first.
+        NonFiniteWeightsError: One is NaN or infinite; names the first.
     """
-    bad: List[str] = [key for key, value in state_dict.items()
-                      if value.is_floating_point() and not torch.isfinite(value).all()]
-    if bad:
-        kind = 'NaN' if torch.isnan(state_dict[bad[0]]).any() else 'infinite'
-        raise CheckpointError(f'{name}: weights are {kind}, first {bad[0]} ({len(bad)} of '
-                              f'{len(state_dict)} have such values): the training has diverged; '
-                              'take an earlier checkpoint')
+    floats = {key: value for key, value in weights.items() if value.is_floating_point()}
+    if not floats:
+        return
+    # One question to the device, not one for each tensor.
+    finite = torch.stack([value.isfinite().all() for value in floats.values()]).tolist()
+    wrong = [key for key, good in zip(floats, finite) if not good]
+    if wrong:
+        kind = 'NaN' if floats[wrong[0]].isnan().any() else 'infinite'
+        raise NonFiniteWeightsError(
+            f'{name}: the weights are {kind}, {wrong[0]} first ({len(wrong)} of {len(floats)} '
+            'tensors): the training diverged. Go back to an earlier checkpoint, and train with a '
+            'lower learning rate or with clip_grad')
 
 
 def shorten(keys: Any, most: int = 3) -> str:

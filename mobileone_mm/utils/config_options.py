@@ -75,8 +75,9 @@ def apply_options(cfg: Config, options: Mapping[str, Any]) -> None:
             raise PreflightError(f'--cfg-options {name}: a variable of the config file from which '
                                  'nothing was taken as it is: change the file')
     hooks = cfg.get('default_hooks') or {}
-    for name in [n for n, hook in hooks.items() if hook is None and n not in (*MMENGINE_HOOKS, *OWN_HOOKS)]:
-        del hooks[name]  # mmengine knows to leave out its own only
+    for name in [name for name, hook in hooks.items() if hook is None]:
+        if name not in (*MMENGINE_HOOKS, *OWN_HOOKS):  # mmengine leaves out its own only
+            del hooks[name]
 
 
 def check_settings(cfg: Config) -> None:

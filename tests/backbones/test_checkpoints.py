@@ -165,7 +165,7 @@ def test_weights_that_are_not_finite(value, kind, tmp_path, randomize):
     _, state_dict = released(randomize)
     state_dict['stage1.0.rbr_scale.bn.bias'][1] = value
     torch.save(state_dict, tmp_path / 'x.pth')
-    with pytest.raises(CheckpointError, match=f'weights are {kind}, first stage1.0.rbr_scale.bn'):
+    with pytest.raises(CheckpointError, match=f'weights are {kind}, stage1.0.rbr_scale.bn'):
         load(tmp_path / 'x.pth')
 
 

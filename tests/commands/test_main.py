@@ -99,7 +99,7 @@ MISTAKES = [
     ('reparameterize', ['{f}/unregistered.py', 'x.pth', '{t}/y.pth'], 'MobileTwo'),
     ('reparameterize', ['{f}/detection.py', '{f}/detection.pth', '/proc/none/y.pth'], '/proc/none'),
     ('reparameterize', ['{f}/detection.py', '{f}/detection.pth', '{f}/file/y.pth'], 'file'),
-    ('reparameterize', ['{f}/detection.py', '{f}/nan.pth', '{t}/y.pth'], 'weights are NaN, first'),
+    ('reparameterize', ['{f}/detection.py', '{f}/nan.pth', '{t}/y.pth'], 'the weights are NaN'),
     ('reparameterize', ['{f}/detection.py', '{f}/syntax.py', '{t}/y.pth'], 'not a checkpoint'),
     ('predict', ['{f}/detection.pth', '{f}/pictures', '--out', '{f}/file'], 'no folder'),
     ('predict', ['{f}/detection.pth', '{f}/empty.jpg', '--out', '{t}'], 'empty.jpg'),

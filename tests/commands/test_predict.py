@@ -8,6 +8,7 @@ import export_models
 import mmcv
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 for _name in ('mmdet', 'mmseg'):
@@ -78,6 +79,16 @@ def test_an_exported_model_draws_the_same(trained, tmp_path):
     drawn = [predictor.draw(picture, predictor(picture)).astype(int)
              for predictor in (Predictor(path), Predictor(trained / 'detection.pth'))]
     assert (abs(drawn[0] - drawn[1]) > 8).mean() < .01 < (abs(drawn[1] - picture) > 8).mean()
+
+
+def test_weights_that_are_not_numbers_draw_nothing(run_tool, trained, tmp_path, capsys):
+    content = torch.load(trained / 'segmentation.pth')
+    content['state_dict']['decode_head.conv_seg.bias'][1] = float('nan')
+    torch.save(content, tmp_path / 'diverged.pth')
+    assert run_tool('predict', tmp_path / 'diverged.pth', trained / 'pictures', '--config',
+                    trained / 'segmentation.py', '--out', tmp_path / 'out') == 1
+    assert 'the weights are NaN, decode_head.conv_seg.bias first' in capsys.readouterr().err
+    assert not (tmp_path / 'out').exists()
 
 
 def test_errors_are_told_in_one_line(run_tool, trained, tmp_path, capsys):

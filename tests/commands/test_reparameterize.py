@@ -1,5 +1,6 @@
 """tools/reparameterize.py on the toy classifier (tests/toy_classifier.py)."""
 
+import folding_faults
 import pytest
 import torch
 from mmengine.config import Config
@@ -136,6 +137,21 @@ def test_bad_input_is_one_clear_error_and_writes_nothing(tool, fails, files):
     fails('folded.pth is folded already', checkpoint='out/folded.pth',
           out='out/again.pth')
     assert sorted(path.name for path in (folder / 'out').iterdir()) == ['folded.pth', 'folded.py']
+
+
+@pytest.mark.parametrize('source', ['random', 'val'])
+@pytest.mark.parametrize('fault', folding_faults.FAULTS, ids=lambda fault: fault.__name__)
+def test_a_fault_in_each_folding_function_is_refused(fails, files, monkeypatch, fault, source):
+    fault(monkeypatch)
+    fails('is the first module whose folded output differs', '--verify', source)
+    assert not (files[0] / 'out').exists()
+
+
+def test_weights_that_are_not_numbers_are_refused(fails, files):
+    edit(files[0], lambda checkpoint: checkpoint['state_dict']['neck.conv.weight'].fill_(
+        float('nan')))
+    fails('epoch_3.pth: the weights are NaN, neck.conv.weight first')
+    assert not (files[0] / 'out').exists()
 
 
 def test_a_failed_verification_writes_nothing(fails, files, monkeypatch):

@@ -188,7 +188,7 @@ def test_load_from_takes_whole_models_of_this_kind(tmp_path, capsys):
     for name, message in (('backbone', 'go to --cfg-options model.backbone.init_cfg.checkpoint'),
                           ('wrapped', 'are missing or of another shape, first backbone.stage0'),
                           ('compiled', 'are missing or of another shape'),
-                          ('diverged', 'weights are NaN, first backbone.stage0'),
+                          ('diverged', 'weights are NaN, backbone.stage0'),
                           ('payload', 'which could run code')):
         status, told = _train_from(config, tmp_path, tmp_path / f'{name}.pth', capsys)
         assert status == 1 and message in told

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import ExportError
+from ..graphs.adaptive_pool import pool_by_matrices
 from ..graphs.models import RawDetectorGraph, SegmentorGraph, decode_deltas
 from ..interface import Interface
 from ..job import ExportJob
@@ -121,6 +122,7 @@ def postprocess(outputs: Sequence[np.ndarray], interface: Interface, size: Tuple
 def build_graph(job: ExportJob) -> Tuple[nn.Module, bool]:
     """The graph to convert, and whether it takes RGB: Core ML brings either order by itself."""
     image = job.single_image()
+    pool_by_matrices(job.model, fixed=True)
     graph = (CoreMLDetector(job.model, image) if job.task == 'detection'
              else CoreMLSegmentor(job.model))
     rgb, graph.normalize.swap = graph.normalize.swap, False

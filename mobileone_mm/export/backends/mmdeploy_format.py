@@ -13,12 +13,19 @@ from unittest import mock
 from mmengine.config import Config
 
 from ...utils.configs import config_directory
+from ..graphs.models import check_whole
 from ..interface import Interface
 from ..job import ExportJob
 
 
 def export(job: ExportJob) -> Path:
-    """Write ``job.out``, an .onnx file, the deploy config beside it, and its interface."""
+    """Write ``job.out``, an .onnx file, the deploy config beside it, and its interface.
+
+    Raises:
+        ExportError: The segmentor cuts windows: mmdeploy would write one that does not.
+    """
+    if job.task == 'segmentation':
+        check_whole(job.model)
     import onnx
     from mmdeploy.apis import torch2onnx
     from mmdeploy.utils import get_root_logger

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import ExportError
+from ..errors import ExportError, UnknownHeadError
 from .aspp import computes_as_aspp, pooling_apart
 from .nms import batched_nms
 from .upsampled_argmax import upsampled_argmax
@@ -182,10 +182,7 @@ class SegmentorGraph(ExportGraph):
 
     def __init__(self, segmentor: nn.Module, argmax: bool = True, normalize: bool = True,
                  half: bool = False, pick: str = 'argmax') -> None:
-        mode = segmentor.test_cfg.get('mode', 'whole')
-        if mode != 'whole':
-            raise ExportError(f'test_cfg.mode is {mode!r}: a graph predicts whole images; deploy '
-                              'with test_cfg.mode=whole and cut windows outside')
+        check_whole(segmentor)
         if isinstance(segmentor.decode_head, nn.ModuleList):
             raise ExportError('cascades of decode heads are not supported: the graph is backbone, '
                               'neck and one decode head')
@@ -217,21 +214,32 @@ class SegmentorGraph(ExportGraph):
         return (logits.sigmoid() > head.threshold).squeeze(1).long()
 
 
+def check_whole(segmentor: nn.Module) -> None:
+    """Refuse segmentors that cut their images into windows.
+
+    Raises:
+        ExportError: ``test_cfg.mode`` is not 'whole'.
+    """
+    mode = segmentor.test_cfg.get('mode', 'whole')
+    if mode != 'whole':
+        raise ExportError(f'test_cfg.mode is {mode!r}: a graph predicts whole images; deploy with '
+                          '--cfg-options model.test_cfg.mode=whole and cut windows outside')
+
+
 def check_head(detector: nn.Module) -> None:
     """Refuse detectors whose decoding these graphs do not know.
 
     Raises:
-        ExportError: The head is not an SSD head with softmax scores and a delta coder.
+        UnknownHeadError: The head is not an SSD head with softmax scores and a delta coder.
     """
     head = getattr(detector, 'bbox_head', None)
     coder = type(getattr(head, 'bbox_coder', None)).__name__
     known = (coder == 'DeltaXYWHBBoxCoder' and hasattr(head, 'prior_generator')
              and not getattr(head, 'use_sigmoid_cls', True))
     if not known:
-        raise ExportError(
+        raise UnknownHeadError(
             f'the head {type(head).__name__} is not an SSD head (anchors, DeltaXYWHBBoxCoder, '
-            'softmax), the only one that is exported here; mmdeploy knows more: --backend '
-            'onnxruntime')
+            'softmax), the only one that is exported here')
 
 
 def level_predictions(head: nn.Module, class_maps: Sequence[Tensor], delta_maps: Sequence[Tensor],
