@@ -35,7 +35,7 @@ def check_branch_engine(name: str) -> str:
     """Return ``name``.
 
     Raises:
-        ValueError: It names no engine.
+        ValueError: It names no branch engine.
     """
     if name not in BRANCH_ENGINES:
         raise ValueError(f'branch_engine must be one of {list(BRANCH_ENGINES)}, got {name!r}')
@@ -50,7 +50,7 @@ class _Branches(NamedTuple):
 
 
 def analytic_forward(block: nn.Module, x: Tensor) -> Optional[Tensor]:
-    """The output of a :class:`~mobileone_mm.backbones.MobileOneBlock`, if this engine applies.
+    """The output of a :class:`~mobileone_mm.backbones.MobileOneBlock`, if it can be had.
 
     Args:
         block: Not folded, its ``branch_engine`` ``'auto'`` or ``'analytic'``.

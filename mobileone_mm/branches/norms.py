@@ -1,28 +1,16 @@
 """The batch norms of a block's branches, as one stack of vectors."""
 
-from typing import Callable, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, List, Optional, Sequence, Tuple
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-__all__ = ['BranchStatistics', 'is_plain_norm', 'sync_groups', 'stack_affine', 'uses_batch',
-           'normalise', 'reduce_over', 'update_running']
+from .maths.moment_fold import BranchStatistics
 
-
-class BranchStatistics(NamedTuple):
-    """What the norms of a block make of the moments of their inputs, (b, C) each.
-
-    ``scale`` is a, ``inv`` is ``1 / sqrt(var + eps)``, ``batch`` (b, 1) is 1 for norms that use the
-    batch and 0 for others, ``None`` where all do; ``shift`` is this batch's mean less the mean in
-    use, ``None`` where all are zero.
-    """
-
-    scale: Tensor
-    inv: Tensor
-    batch: Optional[Tensor]
-    shift: Optional[Tensor]
+__all__ = ['is_plain_norm', 'sync_groups', 'stack_affine', 'uses_batch', 'normalise', 'reduce_over',
+           'update_running']
 
 
 def is_plain_norm(norm: nn.Module) -> bool:

@@ -9,13 +9,15 @@ output o reads.
 
 import numpy as np
 
-from ...maths.moments import MAX_OFFSET_SQUARED
+from ...maths import norm_algebra
 from .channel_fold import Branches, Grads, State, fold, fold_backward
 from .jit import add_scaled, correlate9, dots3, exact_total, jit, total
 from .lags import add_lag_grad, add_lags, lag_kernels, lag_moments
 from .planes import Layout, gather, read_masked, scatter, write_rows
 
 __all__ = ['backward', 'forward']
+
+_is_small = jit(norm_algebra.is_small)
 
 
 @jit
@@ -79,12 +81,6 @@ def _patch_moments(q: np.ndarray, flat: np.ndarray, x: np.ndarray, c: int, lay: 
             cov[t, u] = cov[u, t] = cov[t, u] / count - mean[t] * mean[u]
     mean += shift
     return shift
-
-
-@jit
-def _is_small(mean: float, var: float) -> bool:
-    """Up to this square of mean over deviation, raw sums of squares lose less than a digit."""
-    return mean * mean <= MAX_OFFSET_SQUARED * var
 
 
 @jit
