@@ -9,7 +9,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 from torch import nn
 
-from mobileone_mm.folding.deployed_files import check_loads, deploy_config, write_deployed
+from mobileone_mm.folding.deployed_files import check_loads, deployed_config, write_deployed
 from mobileone_mm.folding.models import build_model
 from mobileone_mm.folding.verify import FoldingError, verify_folding, verify_on_batch
 from mobileone_mm.utils.checkpoint_files import CheckpointError
@@ -34,7 +34,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def verify(args: argparse.Namespace, cfg: Config, model: nn.Module, folded: nn.Module) -> None:
-    check_loads(folded, deploy_config(cfg, args.fuse_conv_bn))
+    check_loads(folded, deployed_config(cfg, args.fuse_conv_bn))
     if args.verify is None:
         return
     if args.verify == 'val':

@@ -15,7 +15,7 @@ import torch
 from mmengine.config import Config
 from torch import nn
 
-from ..folding.deployed_files import deploy_config
+from ..folding.deployed_files import deployed_config
 from ..folding.models import build_model, load_weights
 from ..folding.reparameterize import holds_unfolded, reparameterize
 from ..utils.checkpoint_files import is_folded
@@ -139,7 +139,7 @@ def load_trained(config: Union[str, Path], checkpoint: Union[str, Path],
 
 def folded_form(cfg: Config, model: nn.Module, folder: Path) -> Tuple[nn.Module, Config, Path]:
     """The folded copy of a model, its config and its weights on disk, in ``folder/folded``."""
-    config = cfg if is_folded(model.state_dict()) else deploy_config(cfg)
+    config = cfg if is_folded(model.state_dict()) else deployed_config(cfg)
     folded = reparameterize(model) if holds_unfolded(model) else copy.deepcopy(model)
     weights = folder / 'folded' / 'model.pth'
     weights.parent.mkdir()
