@@ -87,7 +87,7 @@ def test_a_planted_arrow_back_up_is_found(path, text, arrow):
 
 
 # Runs code with bare packages in place of those whose __init__ needs more, and without OpenMMLab.
-BARE = '''
+BARE = """
 import sys, types
 for name in {packages!r}:
     module = types.ModuleType(name)
@@ -95,7 +95,7 @@ for name in {packages!r}:
     sys.modules[name] = module
 sys.modules.update(dict.fromkeys(['mmengine', 'mmcv', 'mmdet', 'mmseg', 'numba']))
 {code}
-'''
+"""
 
 
 def run_bare(code):

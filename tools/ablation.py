@@ -4,6 +4,7 @@
         --variants baseline k1 plain no_annealing --seeds 0 1 2 --out work_dirs/ablation
 
 The same command goes on after an interruption. Into --out go results.md, results.png and the runs.
+For trainings on several GPUs, --configs-only writes the variants' configs there instead.
 """
 
 import argparse
@@ -13,7 +14,7 @@ from typing import List, Optional
 
 from mmengine.config import DictAction
 
-from mobileone_mm.commands.ablation import VARIANTS, run_ablation
+from mobileone_mm.commands.ablation import VARIANTS, run_ablation, write_variants
 from mobileone_mm.commands.ablation_report import draw_ablation, summarize, table
 from mobileone_mm.commands.train_test import main, train
 from mobileone_mm.datasets.preflight import check_data
@@ -30,6 +31,8 @@ def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
                         help='differences are taken from the first')
     parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2])
     parser.add_argument('--out', required=True, help='output directory')
+    parser.add_argument('--configs-only', action='store_true',
+                        help="write each variant's config into the output directory and stop")
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
                         help='override settings of the config')
     return parser.parse_args(argv)
@@ -38,8 +41,12 @@ def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
 def run(argv: Optional[List[str]] = None) -> None:
     args = parse_args(argv)
     cfg = read_config(args.config, args.cfg_options)
-    check_data(cfg)
     out = Path(args.out)
+    if args.configs_only:
+        for path in write_variants(cfg, args.variants, out):
+            print(path)
+        return
+    check_data(cfg)
     results = run_ablation(cfg, args.variants, args.seeds, out, train)
     rows, metric = summarize(results), results[0]['metric']
     text = table(rows, metric)

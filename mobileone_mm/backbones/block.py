@@ -12,14 +12,13 @@ from ..branches.subsampled_conv import SubsampledPointwiseConv2d
 from ..folding import (
     KernelBias,
     bn_scale_shift,
+    check_precision,
     fold_conv_bn,
     identity_kernel,
     pad_kernel,
     sum_branches,
 )
 from .squeeze_excite import SqueezeExcite
-
-HALF_DTYPES = (torch.float16, torch.bfloat16)
 
 
 class MobileOneBlock(nn.Module):
@@ -174,10 +173,7 @@ class MobileOneBlock(nn.Module):
         """
         if self.deploy:
             return
-        for parameter in self.parameters():
-            if parameter.dtype in HALF_DTYPES:
-                raise ValueError(f'folding in {parameter.dtype} loses accuracy: call .float() '
-                                 'first, fold, then cast the folded model')
+        check_precision(self)
         like = self.rbr_conv[0].conv.weight
         with torch.no_grad():
             kernel, bias = self.equivalent_kernel_bias()

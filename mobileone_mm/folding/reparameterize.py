@@ -14,11 +14,10 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import AveragedModel
 
-from . import fold_conv_bn
+from . import check_precision, fold_conv_bn
 
 # Exact types: subclasses such as mmcv's ConvWS2d compute their kernel on the fly.
 FOLDABLE_CONVS = (nn.Conv2d, MMCVConv2d)
-HALF_DTYPES = (torch.float16, torch.bfloat16)
 
 
 def reparameterize(model: nn.Module,
@@ -53,7 +52,8 @@ def reparameterize(model: nn.Module,
                          'switch_to_deploy method), so there is nothing to fold')
     if not inplace:
         model = copy.deepcopy(unwrap_model(model))
-    _check_precision(_unfolded(model, fuse_conv_bn))
+    for owner in _unfolded(model, fuse_conv_bn):
+        check_precision(owner)
     for module in list(model.modules()):  # a list: folding changes what modules() walks
         if hasattr(module, 'switch_to_deploy'):
             module.switch_to_deploy()
@@ -83,15 +83,6 @@ def _unfolded(model: nn.Module, fuse_conv_bn: bool) -> List[nn.Module]:
     owners = [model] if fuse_conv_bn else [
         module for module in model.modules() if hasattr(module, 'switch_to_deploy')]
     return [owner for owner in owners if any(isinstance(m, _BatchNorm) for m in owner.modules())]
-
-
-def _check_precision(modules: List[nn.Module]) -> None:
-    """Refuse half precision before anything is changed."""
-    for module in modules:
-        for name, parameter in module.named_parameters():
-            if parameter.dtype in HALF_DTYPES:
-                raise ValueError(f'{name} is in {parameter.dtype}; folding there loses accuracy: '
-                                 'call .float() first, fold, then cast the folded model')
 
 
 def _fuse_conv_bn_pairs(model: nn.Module) -> None:

@@ -10,7 +10,7 @@ MobileOne recipe was published. Values therefore come from, in this order:
 - [mmseg]   mmsegmentation 1.2, _base_/models/deeplabv3_r50-d8.py and _base_/datasets;
 - [ours]    not published: our choice.
 """
-_base_ = 'mmseg::_base_/default_runtime.py'
+_base_ = ['../../_base_/apple_checkpoints.py', 'mmseg::_base_/default_runtime.py']
 custom_imports = dict(imports=['mobileone_mm.segmentation'], allow_failed_imports=False)
 
 model = dict(
@@ -33,10 +33,7 @@ model = dict(
         output_stride=16,
         # [paper]: ImageNet pre-training. For a start from scratch: --cfg-options
         # model.backbone.init_cfg=None
-        init_cfg=dict(
-            type='Pretrained',
-            checkpoint='https://docs-assets.developer.apple.com/ml-research/datasets/mobileone/'
-            'mobileone_s0_unfused.pth.tar')),
+        init_cfg=dict(type='Pretrained', checkpoint={{_base_.apple_checkpoints.s0}})),
     decode_head=dict(
         type='ASPPHead',
         in_channels=1024,
