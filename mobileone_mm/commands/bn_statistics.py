@@ -16,7 +16,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import weights_to_cpu
-from mmengine.utils import ProgressBar
+from rich.progress import track
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -87,14 +87,9 @@ class TrainingBatches:
         return min(self.most, len(self.loader))
 
     def __iter__(self) -> Iterator[Any]:
-        # A bar only where it can move: in a log file each of its steps would be a line.
-        bar = ProgressBar(len(self)) if sys.stdout.isatty() else None
-        for batch in itertools.islice(self.loader, len(self)):
-            yield batch
-            if bar:
-                bar.update()
-        if bar:
-            print()
+        batches = itertools.islice(self.loader, len(self))
+        # A bar only where it can move.
+        yield from track(batches, 'batches', len(self), disable=not sys.stdout.isatty())
 
 
 def measure_gap(model: BaseModel, batches: Iterable[Any]) -> Gap:

@@ -15,6 +15,7 @@ from ..engine.hooks.find import hooks_of
 from ..engine.hooks.progressive_learning_hook import pipelines_of, resolutions
 from ..folding.models import build_model
 from ..utils.plots import new_figure, save_figure
+from ..utils.wrapped import inner_datasets
 
 __all__ = ['Schedule', 'draw_schedule', 'iterations_per_epoch', 'simulate']
 
@@ -119,10 +120,9 @@ def draw_schedule(schedule: Schedule, path: Union[str, Path], title: str) -> Non
 
 
 def _size(dataset: Dict[str, Any]) -> int:
-    if dataset.get('datasets'):
-        return sum(_size(part) for part in dataset['datasets'])
-    if dataset.get('dataset'):
-        return dataset.get('times', 1) * _size(dataset['dataset'])
+    inner = inner_datasets(dataset)
+    if inner:
+        return dataset.get('times', 1) * sum(map(_size, inner))
     kind = str(dataset['type']).rsplit('.', 1)[-1]
     if kind == 'PascalVOCDataset' and 'data/VOCdevkit' in str(dataset.get('data_root')):
         files = dataset['ann_file']
