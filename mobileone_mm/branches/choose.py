@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from .block import BranchBlock
 from .compiled import has_cores_to_itself, usable
 from .maths.moments import ConvShape, accumulation_dtype
 from .norms import is_plain_norm, sync_groups, uses_batch
@@ -49,7 +50,7 @@ class _Branches(NamedTuple):
     norms: List[_BatchNorm]
 
 
-def analytic_forward(block: nn.Module, x: Tensor) -> Optional[Tensor]:
+def analytic_forward(block: BranchBlock, x: Tensor) -> Optional[Tensor]:
     """The output of a :class:`~mobileone_mm.backbones.MobileOneBlock`, if it can be had.
 
     Args:
@@ -76,7 +77,7 @@ def analytic_forward(block: nn.Module, x: Tensor) -> Optional[Tensor]:
     return y if relu else block.activation(block.se(y))
 
 
-def _collect(block: nn.Module) -> Optional[_Branches]:
+def _collect(block: BranchBlock) -> Optional[_Branches]:
     """The branches, if they are what the mathematics assumes and nobody watches them.
 
     Not so: other norms than batch norm, wrapped or replaced convolutions, grouped ones that are
@@ -84,7 +85,7 @@ def _collect(block: nn.Module) -> Optional[_Branches]:
     """
     found = _Branches([], [])
     for branch in block.branches():
-        parts = [branch]
+        parts: List[nn.Module] = [branch]
         if isinstance(branch, nn.Sequential):
             conv, norm = branch
             parts += [conv, norm]
@@ -136,7 +137,7 @@ def _autocast_dtype(device: str) -> Optional[torch.dtype]:
     return torch.get_autocast_gpu_dtype() if torch.is_autocast_enabled() else None
 
 
-def _running_fold(block: nn.Module, x: Tensor) -> Tensor:
+def _running_fold(block: BranchBlock, x: Tensor) -> Tensor:
     """All norms frozen: one convolution, differentiable through torch's own autograd."""
     kernel, bias = block.equivalent_kernel_bias(accumulation_dtype(x.dtype))
     cfg = block.conv_kwargs
@@ -144,12 +145,12 @@ def _running_fold(block: nn.Module, x: Tensor) -> Tensor:
                     cfg['dilation'], cfg['groups'])
 
 
-def _shape(block: nn.Module) -> ConvShape:
+def _shape(block: BranchBlock) -> ConvShape:
     cfg = block.conv_kwargs
     return ConvShape(cfg['kernel_size'], cfg['stride'], cfg['padding'], cfg['dilation'])
 
 
-def _choose(block: nn.Module, x: Tensor, branches: _Branches) -> Optional[Type[Function]]:
+def _choose(block: BranchBlock, x: Tensor, branches: _Branches) -> Optional[Type[Function]]:
     """Which function computes this block on this input, ``None`` for its branches one by one."""
     shape, depthwise = _shape(block), block.conv_kwargs['groups'] > 1
     positions = shape.out_size(x.shape[2]) * shape.out_size(x.shape[3])
@@ -186,7 +187,7 @@ def _choose_compiled(shape: ConvShape, depthwise: bool, single: bool,
 
 
 @torch.compiler.disable
-def _apply(function: Type[Function], block: nn.Module, branches: _Branches, x: Tensor,
+def _apply(function: Type[Function], block: BranchBlock, branches: _Branches, x: Tensor,
            relu: bool) -> Tensor:
     """Call ``function``; ``torch.compile`` breaks its graph here instead of tracing into it."""
     convs, norms = branches

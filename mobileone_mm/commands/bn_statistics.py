@@ -145,9 +145,14 @@ def reestimate(model: BaseModel, batches: Iterable[Any]) -> int:
         finally:
             for norm, momentum, state in zip(norms, momenta, old):
                 norm.momentum = momentum
-                if not norm.num_batches_tracked:
+                if not _batches(norm):
                     norm.load_state_dict(state)
-        return sum(int(norm.num_batches_tracked > 0) for norm in norms)
+        return sum(_batches(norm) > 0 for norm in norms)
+
+
+def _batches(norm: _BatchNorm) -> int:
+    """How many batches its running statistics have seen."""
+    return 0 if norm.num_batches_tracked is None else int(norm.num_batches_tracked)
 
 
 def statistics(model: nn.Module) -> Statistics:
@@ -155,7 +160,8 @@ def statistics(model: nn.Module) -> Statistics:
     return {name: dict(mean=norm.running_mean.double().clone(),
                        var=norm.running_var.double().clone())
             for name, norm in model.named_modules()
-            if isinstance(norm, _BatchNorm) and norm.running_mean is not None}
+            if isinstance(norm, _BatchNorm) and norm.running_mean is not None
+            and norm.running_var is not None}
 
 
 def rank_shifts(before: Statistics, after: Statistics) -> List[Shift]:

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from statistics import median
-from typing import Any, Iterator, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, Iterator, Optional, Sequence, Tuple, Union
 
 import torch
 from mmengine.config import Config
+from mmengine.model import BaseModel
 from torch import nn
 
 from ..folding.deployed_files import deployed_config
@@ -120,7 +121,7 @@ def export_model(config: Union[str, Path], checkpoint: Union[str, Path], backend
 
 
 def load_trained(config: Union[str, Path], checkpoint: Union[str, Path],
-                 cfg_options: Optional[dict] = None) -> Tuple[Config, nn.Module]:
+                 cfg_options: Optional[dict] = None) -> Tuple[Config, BaseModel]:
     """A config and its model with the checkpoint's weights, as it was trained, in eval mode.
 
     Raises:
@@ -148,10 +149,10 @@ def folded_form(cfg: Config, model: nn.Module, folder: Path) -> Tuple[nn.Module,
     return reparameterize(folded, inplace=True, fuse_conv_bn=True), config, weights
 
 
-def verify_parity(model: nn.Module, exported: ExportedModel, samples: Samples,
+def verify_parity(model: BaseModel, exported: ExportedModel, samples: Samples,
                   pictures: Sequence[Path]) -> Parity:
     """Compare an exported file with the PyTorch model on pictures."""
-    test_cfg = model.test_cfg if samples.task == 'detection' else {}
+    test_cfg: Dict[str, Any] = model.test_cfg if samples.task == 'detection' else {}
     limits = FLOAT16 if exported.interface.half else FLOAT32
 
     def answers() -> Iterator[Tuple[str, Any, Any]]:

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any, Dict, Union
 
 from mmengine.config import Config
+from mmengine.model import BaseModel
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
 from ..utils.checkpoint_files import CheckpointError, is_folded, read_checkpoint, unwrap
 
 
-def build_model(cfg: Config) -> nn.Module:
+def build_model(cfg: Config) -> BaseModel:
     """Build ``cfg.model`` in its own scope (mmdet, mmseg, ...) as the Runner does, on the CPU."""
     init_default_scope(cfg.get('default_scope') or 'mmengine')
     model = copy.deepcopy(cfg.model)

@@ -16,9 +16,6 @@ from torch.optim.swa_utils import AveragedModel
 
 from . import check_precision, fold_conv_bn
 
-# Exact types: subclasses such as mmcv's ConvWS2d compute their kernel on the fly.
-FOLDABLE_CONVS = (nn.Conv2d, MMCVConv2d)
-
 
 def reparameterize(model: nn.Module,
                    inplace: bool = False,
@@ -55,8 +52,9 @@ def reparameterize(model: nn.Module,
     for owner in _unfolded(model, fuse_conv_bn):
         check_precision(owner)
     for module in list(model.modules()):  # a list: folding changes what modules() walks
-        if hasattr(module, 'switch_to_deploy'):
-            module.switch_to_deploy()
+        fold = getattr(module, 'switch_to_deploy', None)
+        if fold is not None:
+            fold()
     if fuse_conv_bn:
         _fuse_conv_bn_pairs(model)
     return model
@@ -66,9 +64,9 @@ def unwrap_model(model: nn.Module) -> nn.Module:
     """The model inside of ``torch.compile``, distributed wrappers and averaged models."""
     while True:
         if '_orig_mod' in model._modules:
-            model = model._orig_mod
+            model = model.get_submodule('_orig_mod')
         elif is_model_wrapper(model) or isinstance(model, (BaseAveragedModel, AveragedModel)):
-            model = model.module
+            model = model.get_submodule('module')
         else:
             return model
 
@@ -90,11 +88,15 @@ def _fuse_conv_bn_pairs(model: nn.Module) -> None:
     for parent in list(model.modules()):
         for conv_name, bn_name in _conv_bn_names(parent):
             conv, bn = parent._modules[conv_name], parent._modules[bn_name]
-            if _is_plain(conv, bn) and parents[id(conv)] == 1:
+            # Exact types: subclasses such as mmcv's ConvWS2d compute their kernel on the fly.
+            if (isinstance(conv, nn.Conv2d) and type(conv) in (nn.Conv2d, MMCVConv2d)
+                    and 'weight' in conv._parameters  # no spectral norm
+                    and isinstance(bn, _BatchNorm) and bn.running_mean is not None
+                    and parents[id(conv)] == 1):
                 _fuse_into_conv(conv, bn)
                 # Identity, as mmcv's own fuse_conv_bn leaves it: ConvModule keeps calling it.
                 parent._modules[bn_name] = nn.Identity()
-                parent.efficient_conv_bn_eval_forward = None
+                vars(parent)['efficient_conv_bn_eval_forward'] = None
     remaining = [name for name, module in model.named_modules() if isinstance(module, _BatchNorm)]
     if remaining:
         print_log(f'{len(remaining)} batch norms do not directly follow a plain convolution of '
@@ -111,11 +113,6 @@ def _conv_bn_names(parent: nn.Module) -> Iterator[Tuple[str, str]]:
     else:
         order = []
     yield from zip(order, order[1:])
-
-
-def _is_plain(conv: nn.Module, bn: nn.Module) -> bool:
-    return (type(conv) in FOLDABLE_CONVS and 'weight' in conv._parameters  # no spectral norm
-            and isinstance(bn, _BatchNorm) and bn.running_mean is not None)
 
 
 def _fuse_into_conv(conv: nn.Conv2d, bn: _BatchNorm) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..norms import update_running, uses_batch
+from ..norms import running_statistics, update_running, uses_batch
 from ..plan import BranchPlan, BranchTensors
 from .kernels.channel_fold import Branches, Grads, State
 
@@ -34,7 +34,7 @@ def branches_of(plan: BranchPlan, weight: np.ndarray,
     frozen = np.zeros((2, len(batch), 0 if all(batch) else channels))
     for i, norm in enumerate(plan.norms):
         if not batch[i] and channels:
-            frozen[:, i] = norm.running_mean.numpy(), norm.running_var.numpy()
+            frozen[:, i] = [statistic.numpy() for statistic in running_statistics(norm)]
     return Branches(weight, vectors[:len(batch)], vectors[len(batch):], frozen[0], frozen[1],
                     np.array(batch, 'float64'), np.array([norm.eps for norm in plan.norms]))
 

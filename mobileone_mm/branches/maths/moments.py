@@ -12,7 +12,7 @@ Moments of float16 and bfloat16 inputs are accumulated and returned in float32. 
 float64: where the mean is large against the deviation, a rounded mean would shift every output.
 """
 
-from typing import Iterator, NamedTuple, Optional, Tuple
+from typing import Iterator, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -146,7 +146,7 @@ def patches(x: Tensor, shape: ConvShape) -> Tensor:
     return p.view(*x.shape[:2], shape.kernel_size**2, out[0] * out[1])
 
 
-def scatter_patches(p: Tensor, size: Tuple[int, int], shape: ConvShape) -> Tensor:
+def scatter_patches(p: Tensor, size: Sequence[int], shape: ConvShape) -> Tensor:
     """Adjoint of :func:`patches`: every input sums what its places in all patches hold.
 
     Args:

@@ -19,7 +19,7 @@ MAX_OFFSET_SQUARED = 4
 
 def is_small(mean: Value, var: Value) -> Value:
     """Whether sums of squares keep their digits without centering."""
-    return mean * mean <= MAX_OFFSET_SQUARED * var  # type: ignore[return-value]
+    return mean * mean <= MAX_OFFSET_SQUARED * var
 
 
 def moment_grads(d_scale: Value, grad_bias: Value, scale: Value,

@@ -1,15 +1,18 @@
 """The ASPP head of DeepLabV3 with its image pooling taken out of the bottleneck."""
 
-from typing import Sequence
+from typing import TYPE_CHECKING, Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from mmseg.models import ASPPHead
 
 __all__ = ['pooling_apart']
 
 
-def pooling_apart(head: nn.Module, inputs: Sequence[Tensor]) -> Tensor:
+def pooling_apart(head: 'ASPPHead', inputs: Sequence[Tensor]) -> Tensor:
     """What mmseg's ``ASPPHead`` makes of its inputs, up to rounding; the bottleneck saves a fifth.
 
     The pooled branch is one vector an image, of which the 3x3 bottleneck sees a constant map. So
