@@ -66,8 +66,8 @@ class CompiledDense(Function):
             grad_kernel.addr_(sums.to(x.dtype), mean.to(x.dtype), alpha=-1)
         scaled, linear = torch.empty_like(weight), torch.empty_like(weight[:, :, 0])
         diagonal = sums.new_zeros(2, len(sums))
-        run(dense.backward, weight, branches, mean, state, grad_kernel, count, grads, scaled,
-            linear, diagonal)
+        terms = dense.InputTerms(scaled.numpy(), linear.numpy(), diagonal.numpy())
+        run(dense.backward, weight, branches, mean, state, grad_kernel, count, grads, terms)
         grad_x = None
         if ctx.needs_input_grad[0]:
             flat = weight.flatten(0, 1)

@@ -12,7 +12,7 @@ from ..maths.moments import ConvShape
 from ..plan import BranchPlan
 from . import run
 from .kernels import depthwise, taps
-from .kernels.planes import Layout, layout
+from .kernels.planes import Layout, Maps, layout
 from .stacks import branches_of, new_grads, new_state, split_state, update_norms
 
 __all__ = ['CompiledDepthwise', 'CompiledTaps']
@@ -45,9 +45,9 @@ class CompiledDepthwise(Function):
         grads = new_grads(branches)
         needs_x = ctx.needs_input_grad[0]
         grad_x = torch.empty_like(x) if needs_x else x.new_empty(0, 0, 0, 0)
-        run(depthwise.backward, x, x, grad, grad if out is None else out, out is not None,
-            branches, len(weights) - plan.has_scale, split_state(branches, exact, rounded), grads,
-            needs_x, grad_x, _layout(x, plan.shape))
+        run(depthwise.backward, x, _maps(x, grad, out), branches,
+            len(weights) - plan.has_scale, split_state(branches, exact, rounded), grads, needs_x,
+            grad_x, _layout(x, plan.shape))
         weight, gamma, beta = map(torch.from_numpy, grads)
         weight_grads = plan.split_weight_grads(weight, weights)
         return (grad_x if needs_x else None, None,
@@ -91,13 +91,20 @@ class CompiledTaps(Function):
         branches = branches_of(plan, plan.tap_weight(weights, x.dtype).numpy())
         grads = new_grads(branches)
         grad_y, own = torch.empty_like(y), torch.empty_like(y)
-        maps = (y, at, grad, grad if out is None else out)
-        run(taps.backward, y, *(m.flatten(2) for m in maps), out is not None, branches,
-            split_state(branches, exact, rounded), grads, grad_y.flatten(2), own.flatten(2))
+        maps = _maps(at.flatten(2), grad.flatten(2), None if out is None else out.flatten(2))
+        run(taps.backward, y, y.flatten(2), maps, branches, split_state(branches, exact, rounded),
+            grads, grad_y.flatten(2), own.flatten(2))
         grad_x, grad_weight = convolution_grads(ctx, x, weights[0], grad_y, own if two else None)
         weight, gamma, beta = map(torch.from_numpy, grads)
         weight_grads = [grad_weight, weight[1, :, 1]] if plan.has_scale else [grad_weight]
         return (grad_x, None, *plan.grads(tensors, weight_grads, gamma, beta))
+
+
+def _maps(x: Tensor, grad: Tensor, out: Optional[Tensor]) -> Maps:
+    """``out``: after a ReLU, ``None`` without one."""
+    relu = out is not None
+    return Maps(x.detach().numpy(), grad.detach().numpy(),
+                (grad if out is None else out).detach().numpy(), relu)
 
 
 def _layout(x: Tensor, shape: ConvShape) -> Layout:
