@@ -4,6 +4,7 @@
         --variants baseline k1 plain no_annealing --seeds 0 1 2 --out work_dirs/ablation
 
 The same command goes on after an interruption. Into --out go results.md, results.png and the runs.
+For trainings on several GPUs, --configs-only writes the variants' configs there instead.
 """
 
 import argparse
@@ -34,21 +35,27 @@ def make_parser() -> argparse.ArgumentParser:
                         help='differences are taken from the first')
     parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2])
     parser.add_argument('--out', required=True, help='output directory')
+    parser.add_argument('--configs-only', action='store_true',
+                        help="write each variant's config into the output directory and stop")
     arguments().add_cfg_options(parser)
     return parser
 
 
 def run(args: argparse.Namespace) -> None:
-    from mobileone_mm.commands.ablation import run_ablation
+    from mobileone_mm.commands.ablation import run_ablation, write_variants
     from mobileone_mm.commands.ablation_report import draw_ablation, summarize, table
     from mobileone_mm.commands.train_test import train
     from mobileone_mm.datasets.preflight import check_data
     from mobileone_mm.utils.configs import read_config
     from mobileone_mm.utils.fileio import atomic_path
     cfg = read_config(args.config, args.cfg_options)
+    out = Path(args.out)
+    if args.configs_only:
+        for path in write_variants(cfg, args.variants, out):
+            print(path)
+        return
     for note in check_data(cfg).notes:
         print(f'note: {note}')
-    out = Path(args.out)
     results = run_ablation(cfg, args.variants, args.seeds, out, train)
     rows, metric = summarize(results), results[0]['metric']
     text = table(rows, metric)

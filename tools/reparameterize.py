@@ -30,9 +30,9 @@ def verify(args: argparse.Namespace, cfg: Any, model: Any, folded: Any) -> None:
     import torch
     from mmengine.runner import Runner
 
-    from mobileone_mm.folding.deployed_files import check_loads, deploy_config
+    from mobileone_mm.folding.deployed_files import check_loads, deployed_config
     from mobileone_mm.folding.verify import MAX_SIZE, verify_folding, verify_on_batch
-    check_loads(folded, deploy_config(cfg, args.fuse_conv_bn))
+    check_loads(folded, deployed_config(cfg, args.fuse_conv_bn))
     if args.verify is None:
         return
     if args.verify == 'val':

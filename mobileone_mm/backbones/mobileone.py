@@ -2,8 +2,20 @@
 
 import warnings
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from numbers import Integral
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Union
+from typing import (
+    Any,
+    ContextManager,
+    Dict,
+    Iterator,
+    List,
+    Optional,
+    Sequence,
+    Tuple,
+    Union,
+    cast,
+)
 
 from mmengine.model import BaseModule
 from mmengine.registry import MODELS
@@ -182,7 +194,7 @@ class MobileOne(BaseModule):
                 if self.with_cp and self.training and x.requires_grad:
                     x = checkpoint(
                         block, x, use_reentrant=False,
-                        context_fn=lambda block=block: (nullcontext(), _statistics_kept(block)))
+                        context_fn=partial(_recomputing, block))
                 else:
                     x = block(x)
             features.append(x)
@@ -240,19 +252,25 @@ class MobileOne(BaseModule):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
+def _recomputing(block: nn.Module) -> Tuple[ContextManager, ContextManager]:
+    """Around the first forward pass of a checkpointed block, and around the second."""
+    return nullcontext(), _statistics_kept(block)
+
+
 @contextmanager
 def _statistics_kept(block: nn.Module) -> Iterator[None]:
     """Leave running statistics alone: the second of two forward passes must not count."""
     norms = [m for m in block.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
-    before = [(norm.momentum, norm.num_batches_tracked.clone()) for norm in norms]
+    counts = [cast(Tensor, norm.num_batches_tracked) for norm in norms]
+    before = [(norm.momentum, count.clone()) for norm, count in zip(norms, counts)]
     for norm in norms:
         norm.momentum = 0.
     try:
         yield
     finally:
-        for norm, (momentum, count) in zip(norms, before):
+        for norm, count, (momentum, count_before) in zip(norms, counts, before):
             norm.momentum = momentum
-            norm.num_batches_tracked.copy_(count)
+            count.copy_(count_before)
 
 
 def _is_integer(value: Any) -> bool:

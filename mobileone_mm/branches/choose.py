@@ -9,6 +9,7 @@ from torch.autograd import Function
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from .autocast import autocast_dtype
+from .block import BranchBlock
 from .compiled import has_cores_to_itself, usable
 from .maths.moments import ConvShape, accumulation_dtype
 from .norms import is_plain_norm, sync_groups, uses_batch
@@ -40,7 +41,7 @@ def check_branch_engine(name: str) -> str:
     """Return ``name``.
 
     Raises:
-        ValueError: It names no engine.
+        ValueError: It names no branch engine.
     """
     if name not in BRANCH_ENGINES:
         raise ValueError(f'branch_engine must be one of {list(BRANCH_ENGINES)}, got {name!r}')
@@ -54,8 +55,8 @@ class _Branches(NamedTuple):
     norms: List[_BatchNorm]
 
 
-def analytic_forward(block: nn.Module, x: Tensor) -> Optional[Tensor]:
-    """The output of a :class:`~mobileone_mm.backbones.MobileOneBlock`, if this engine applies.
+def analytic_forward(block: BranchBlock, x: Tensor) -> Optional[Tensor]:
+    """The output of a :class:`~mobileone_mm.backbones.MobileOneBlock`, if it can be had.
 
     Args:
         block: Not folded, its ``branch_engine`` ``'auto'`` or ``'analytic'``.
@@ -84,17 +85,17 @@ def analytic_forward(block: nn.Module, x: Tensor) -> Optional[Tensor]:
     return y if relu else block.activation(block.se(y))
 
 
-def _ends_in_relu(block: nn.Module) -> bool:
+def _ends_in_relu(block: BranchBlock) -> bool:
     """Whether a ReLU is all that follows the sum."""
     return type(block.activation) is nn.ReLU and isinstance(block.se, nn.Identity)
 
 
-def _uses_triton(block: nn.Module, x: Tensor) -> bool:
+def _uses_triton(block: BranchBlock, x: Tensor) -> bool:
     """Whether this block's branches are computed by Triton or else one by one."""
     return (x.is_cuda and (FAST_ON_CUDA or block.branch_engine == 'analytic') and available())
 
 
-def _triton_sum(block: nn.Module, x: Tensor) -> Optional[Tensor]:
+def _triton_sum(block: BranchBlock, x: Tensor) -> Optional[Tensor]:
     """:func:`analytic_forward` by Triton's kernels; ``torch.compile`` traces operators."""
     branches = _collect(block)
     if branches is None or not _accepts(branches, x) or sync_groups(branches.norms):
@@ -108,7 +109,7 @@ def _triton_sum(block: nn.Module, x: Tensor) -> Optional[Tensor]:
     return y if relu or y is None else block.activation(block.se(y))
 
 
-def _collect(block: nn.Module) -> Optional[_Branches]:
+def _collect(block: BranchBlock) -> Optional[_Branches]:
     """The branches, if they are what the mathematics assumes and nobody watches them.
 
     Not so: other norms than batch norm, wrapped or replaced convolutions, grouped ones that are
@@ -116,7 +117,7 @@ def _collect(block: nn.Module) -> Optional[_Branches]:
     """
     found = _Branches([], [])
     for branch in block.branches():
-        parts = [branch]
+        parts: List[nn.Module] = [branch]
         if isinstance(branch, nn.Sequential):
             conv, norm = branch
             parts += [conv, norm]
@@ -162,7 +163,7 @@ def _accepts(branches: _Branches, x: Tensor) -> bool:
     return all(conv.weight.dtype == expected for conv in branches.convs)
 
 
-def _running_fold(block: nn.Module, x: Tensor) -> Tensor:
+def _running_fold(block: BranchBlock, x: Tensor) -> Tensor:
     """All norms frozen: one convolution, differentiable through torch's own autograd."""
     kernel, bias = block.equivalent_kernel_bias(accumulation_dtype(x.dtype))
     cfg = block.conv_kwargs
@@ -170,12 +171,12 @@ def _running_fold(block: nn.Module, x: Tensor) -> Tensor:
                     cfg['dilation'], cfg['groups'])
 
 
-def _shape(block: nn.Module) -> ConvShape:
+def _shape(block: BranchBlock) -> ConvShape:
     cfg = block.conv_kwargs
     return ConvShape(cfg['kernel_size'], cfg['stride'], cfg['padding'], cfg['dilation'])
 
 
-def _choose(block: nn.Module, x: Tensor, branches: _Branches) -> Optional[Type[Function]]:
+def _choose(block: BranchBlock, x: Tensor, branches: _Branches) -> Optional[Type[Function]]:
     """Which function computes this block on this input, ``None`` for its branches one by one."""
     shape, depthwise = _shape(block), block.conv_kwargs['groups'] > 1
     positions = shape.out_size(x.shape[2]) * shape.out_size(x.shape[3])
@@ -211,7 +212,7 @@ def _choose_compiled(shape: ConvShape, depthwise: bool, single: bool,
     return None
 
 
-def _apply(function: Type[Function], block: nn.Module, branches: _Branches, x: Tensor,
+def _apply(function: Type[Function], block: BranchBlock, branches: _Branches, x: Tensor,
            relu: bool) -> Tensor:
     convs, norms = branches
     plan = BranchPlan(

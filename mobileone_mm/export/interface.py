@@ -43,8 +43,9 @@ class Interface:
     def of(cls, job: ExportJob, outputs: Sequence[str], normalized: bool = False,
            **decode: Any) -> 'Interface':
         """The interface of a job's export."""
-        return cls(job.backend, job.task, normalized, tuple(job.image.shape), list(job.dynamic),
-                   job.half, list(outputs), list(job.classes), decode)
+        batch, channels, height, width = job.image.shape
+        return cls(job.backend, job.task, normalized, (batch, channels, height, width),
+                   list(job.dynamic), job.half, list(outputs), list(job.classes), decode)
 
     def write(self, exported: Union[str, Path]) -> None:
         """Write it beside an exported file."""

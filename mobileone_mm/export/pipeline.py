@@ -10,13 +10,14 @@ from functools import partial
 from importlib import import_module
 from pathlib import Path
 from statistics import median
-from typing import Iterator, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, Iterator, Optional, Sequence, Tuple, Union
 
 import torch
 from mmengine.config import Config
+from mmengine.model import BaseModel
 from torch import nn
 
-from ..folding.deployed_files import deploy_config
+from ..folding.deployed_files import deployed_config
 from ..folding.models import build_model, load_weights
 from ..folding.reparameterize import holds_unfolded, reparameterize
 from ..folding.verify import tensors_of, textbook
@@ -142,7 +143,7 @@ def _export(job: ExportJob) -> Path:
 
 
 def load_trained(config: Union[str, Path], checkpoint: Union[str, Path],
-                 cfg_options: Optional[dict] = None) -> Tuple[Config, nn.Module]:
+                 cfg_options: Optional[dict] = None) -> Tuple[Config, BaseModel]:
     """A config and its model with the checkpoint's weights, as it was trained, in eval mode.
 
     Its branches are computed one by one: what is compared with it is folded.
@@ -163,7 +164,7 @@ def load_trained(config: Union[str, Path], checkpoint: Union[str, Path],
 
 def folded_form(cfg: Config, model: nn.Module, folder: Path) -> Tuple[nn.Module, Config, Path]:
     """The folded copy of a model, its config and its weights on disk, in ``folder/folded``."""
-    config = cfg if is_folded(model.state_dict()) else deploy_config(cfg)
+    config = cfg if is_folded(model.state_dict()) else deployed_config(cfg)
     folded = reparameterize(model) if holds_unfolded(model) else copy.deepcopy(model)
     weights = folder / 'folded' / 'model.pth'
     weights.parent.mkdir()
@@ -172,17 +173,17 @@ def folded_form(cfg: Config, model: nn.Module, folder: Path) -> Tuple[nn.Module,
     return reparameterize(folded, inplace=True, fuse_conv_bn=True), config, weights
 
 
-def verify_parity(model: nn.Module, exported: ExportedModel, samples: Samples,
+def verify_parity(model: BaseModel, exported: ExportedModel, samples: Samples,
                   pictures: Sequence[Path]) -> Parity:
     """Compare an exported file with the PyTorch model on pictures."""
-    test_cfg = model.test_cfg if samples.task == 'detection' else {}
+    test_cfg: Dict[str, Any] = model.test_cfg if samples.task == 'detection' else {}
     return compare((compare_answers(model, exported, samples, path) for path in pictures),
                    FLOAT16 if exported.interface.half else FLOAT32,
                    test_cfg.get('score_thr', 0.), test_cfg.get('max_per_img', 0))
 
 
 @torch.no_grad()
-def compare_answers(model: nn.Module, exported: ExportedModel, samples: Samples,
+def compare_answers(model: BaseModel, exported: ExportedModel, samples: Samples,
                     picture: Path) -> Pair:
     """Both answers to a picture, the maps before them and, of detectors, what ties allow.
 

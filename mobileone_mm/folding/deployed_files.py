@@ -33,7 +33,7 @@ class DeployedFiles(NamedTuple):
                 f'{self.parameters:,}, weights {self.bytes_before:,} -> {self.bytes:,} bytes')
 
 
-def deploy_config(cfg: Config, fuse_conv_bn: bool = False) -> Config:
+def deployed_config(cfg: Config, fuse_conv_bn: bool = False) -> Config:
     """The config that builds the folded form of ``cfg.model``, for testing and inference.
 
     Every MobileOne gets ``deploy=True`` and no weights to start from. Hooks that change a model
@@ -101,7 +101,7 @@ def write_deployed(model: nn.Module,
     if is_folded(model.state_dict()):
         raise ValueError('the config builds a folded model (deploy=True): give the config that the '
                          'checkpoint was trained with')
-    config = config_text(deploy_config(cfg, fuse_conv_bn))
+    config = config_text(deployed_config(cfg, fuse_conv_bn))
     meta = load_weights(model, checkpoint)
     model.eval()
     folded = reparameterize(model, fuse_conv_bn=fuse_conv_bn)
@@ -153,7 +153,7 @@ def _to_half(weights: Dict[str, Tensor]) -> Dict[str, Tensor]:
 
 
 def _set_deploy(node: Any, fuse_conv_bn: bool) -> None:
-    """Switch every MobileOne in a nested config; see :func:`deploy_config`."""
+    """Switch every MobileOne in a nested config; see :func:`deployed_config`."""
     if isinstance(node, dict):
         if _type_name(node) == 'MobileOne':
             node['deploy'], node['init_cfg'] = True, None

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Union
 
 from mmengine.config import Config
+from mmengine.model import BaseModel
 from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor, nn
 
@@ -18,7 +19,7 @@ from ..utils.checkpoint_files import (
 from ..utils.errors import PreflightError
 
 
-def build_model(cfg: Config) -> nn.Module:
+def build_model(cfg: Config) -> BaseModel:
     """Build ``cfg.model`` in its own scope (mmdet, mmseg, ...) as the Runner does, on the CPU.
 
     Raises:

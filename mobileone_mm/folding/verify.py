@@ -6,7 +6,7 @@ from typing import Any, Callable, Dict, Iterator, List, Tuple
 
 import torch
 from mmengine.logging import print_log
-from mmengine.model import BaseTTAModel
+from mmengine.model import BaseModel, BaseTTAModel
 from mmengine.utils import apply_to
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -104,8 +104,8 @@ def verify_folding(model: nn.Module,
     return difference
 
 
-def verify_on_batch(model: nn.Module,
-                    folded: nn.Module,
+def verify_on_batch(model: BaseModel,
+                    folded: BaseModel,
                     data_batch: dict,
                     tolerance: float = DEFAULT_TOLERANCE) -> float:
     """Compare the raw outputs (``mode='tensor'``) of two mmengine models on an image of a batch.
@@ -225,7 +225,7 @@ def _share_proposals(model: nn.Module, folded: nn.Module, stack: ExitStack
         return maps
     proposals: List[Any] = []
 
-    def watch(head: nn.Module, found: List[Any], give: Callable[[Any], Any]) -> None:
+    def watch(head: Any, found: List[Any], give: Callable[[Any], Any]) -> None:
         own = head.predict
 
         def predict(*args: Any, **kwargs: Any) -> Any:

@@ -58,6 +58,18 @@ def test_the_stock_command_without_data_says_what_to_download(tmp_path, monkeypa
         assert message.count(expected) == 1 or expected == 'data/coco'
 
 
+@pytest.mark.parametrize('rank, checks', [(None, 1), ('0', 1), ('1', 0)])
+def test_one_process_of_a_machine_checks_the_data(tmp_path, monkeypatch, configured, rank, checks):
+    """The others would read every annotation again, and print the same errors."""
+    seen = []
+    monkeypatch.setattr(cli, 'check_data', lambda cfg, loaders: seen.append(loaders))
+    monkeypatch.delenv('LOCAL_RANK', raising=False)
+    if rank is not None:
+        monkeypatch.setenv('LOCAL_RANK', rank)
+    configured(write_config(tmp_path / 'a', num_train=4), '--work-dir', tmp_path / 'run')
+    assert seen == [('train', 'val')] * checks
+
+
 def test_options_reach_the_config(tmp_path, configured):
     config, work_dir = write_config(tmp_path / 'a', num_train=4), tmp_path / 'run'
     cfg = configured(config, '--work-dir', work_dir, '--auto-scale-lr', '--cfg-options',

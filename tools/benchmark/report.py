@@ -2,7 +2,7 @@
 
     python tools/benchmark/report.py docs/latency --page docs/latency.md
 
-Writes PNG and SVG pictures and one self-contained page, latency.html, beside the results.
+Writes a Markdown page, and its pictures beside the results.
 """
 
 import argparse

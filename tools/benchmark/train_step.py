@@ -1,4 +1,4 @@
-"""Time and memory of a training step: textbook branches, the analytic engine, a plain net.
+"""Time and memory of a training step: the branch engines and a plain net.
 
 All nets live in one process and take turns, so that a busy machine slows all of them. Times are CPU
 times of the process, or wall times; ratios are to the first net given, by default the plain conv +

@@ -15,7 +15,7 @@ images an update, and half as many updates. It counts warm-up and EMA in updates
 batches, so both are doubled here. cvnets sums the two gradients, mmengine averages them, which
 AdamW does not notice.
 """
-_base_ = 'mmseg::_base_/default_runtime.py'
+_base_ = ['../../_base_/apple_checkpoints.py', 'mmseg::_base_/default_runtime.py']
 custom_imports = dict(imports=['mobileone_mm.segmentation'], allow_failed_imports=False)
 
 model = dict(
@@ -38,10 +38,7 @@ model = dict(
         output_stride=16,
         # [paper]: ImageNet pre-training. For a start from scratch: --cfg-options
         # model.backbone.init_cfg=None
-        init_cfg=dict(
-            type='Pretrained',
-            checkpoint='https://docs-assets.developer.apple.com/ml-research/datasets/mobileone/'
-            'mobileone_s0_unfused.pth.tar')),
+        init_cfg=dict(type='Pretrained', checkpoint={{_base_.apple_checkpoints.s0}})),
     decode_head=dict(
         # [cvnets]: the branches meet in a 1x1 convolution. mmseg's head has a 3x3 one there, nine
         # times as large: --cfg-options model.decode_head.type=ASPPHead

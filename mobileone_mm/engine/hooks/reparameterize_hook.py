@@ -15,7 +15,7 @@ from mmengine.runner import Runner
 from mmengine.runner.checkpoint import weights_to_cpu
 from torch import nn
 
-from ...folding.deployed_files import deploy_config, write_deployed
+from ...folding.deployed_files import deployed_config, write_deployed
 from ...folding.reparameterize import holds_unfolded, reparameterize, unwrap_model
 from ...folding.verify import DEFAULT_TOLERANCE, first_of_batch, verify_on_batch
 from ...utils.checkpoint_files import check_finite
@@ -66,7 +66,7 @@ class ReparameterizeHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Refuse a config whose folded form cannot be written before training starts."""
         if self._active:
-            deploy_config(runner.cfg, self.fuse_conv_bn)
+            deployed_config(runner.cfg, self.fuse_conv_bn)
             self._best = _best_checkpoints(runner)
             # The first validation gives a best checkpoint, whose fold is checked right after it.
             self._verified = any(isinstance(hook, CheckpointHook) and bool(hook.save_best)

@@ -32,7 +32,7 @@ def shield_workers(loader: DataLoader) -> None:
     if not isinstance(loader.worker_init_fn, partial) or loader.worker_init_fn.func is not _start:
         loader.worker_init_fn = partial(_start, loader.worker_init_fn)
         if hasattr(signal, 'sigwaitinfo'):  # not on macOS and Windows
-            loader._get_iterator = partial(_with_signals_blocked, loader._get_iterator)
+            vars(loader)['_get_iterator'] = partial(_with_signals_blocked, loader._get_iterator)
 
 
 def _with_signals_blocked(make: Callable) -> Any:

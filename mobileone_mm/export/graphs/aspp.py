@@ -1,10 +1,13 @@
 """The ASPP head of DeepLabV3 with its image pooling taken out of the bottleneck."""
 
-from typing import Sequence
+from typing import TYPE_CHECKING, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from mmseg.models import ASPPHead
 
 __all__ = ['computes_as_aspp', 'pooling_apart']
 
@@ -17,7 +20,7 @@ def computes_as_aspp(head: nn.Module) -> bool:
         getattr(type(head), name) is getattr(ASPPHead, name) for name in methods)
 
 
-def pooling_apart(head: nn.Module, inputs: Sequence[Tensor]) -> Tensor:
+def pooling_apart(head: 'ASPPHead', inputs: Sequence[Tensor]) -> Tensor:
     """What an ``ASPPHead`` makes of its inputs, up to rounding; the bottleneck saves a fifth.
 
     The pooled branch is one vector an image, of which the bottleneck sees a constant map. Through

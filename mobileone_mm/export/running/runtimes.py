@@ -146,7 +146,6 @@ class MilProgram(Runtime):
 
 RUNTIMES: Dict[str, Callable[..., Runtime]] = dict(
     onnxruntime=OnnxRuntime, openvino=OpenVINO, ncnn=Ncnn, mil=MilProgram)
-SUFFIXES = {'.onnx': 'onnxruntime', '.xml': 'openvino', '.param': 'ncnn', '.mlpackage': 'mil'}
 
 
 def load_runtime(backend: str,
