@@ -20,7 +20,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     files.append(File.generated(config, 'tutorial.md', content=_notebook_page()))
     for path in sorted((ROOT / 'mobileone_mm').iterdir()):
         is_module = path.suffix == '.py' or (path / '__init__.py').exists()
-        if path.name.startswith('_') or not is_module:
+        # The laboratory is for this project's own measurements.
+        if path.name.startswith('_') or path.name == 'benchmark' or not is_module:
             continue
         name = f'mobileone_mm.{path.stem}'
         files.append(File.generated(config, f'api/{path.stem}.md',

@@ -6,13 +6,13 @@ them live in :mod:`mobileone_mm.detection` and :mod:`mobileone_mm.segmentation`.
 """
 
 from .utils import omp  # noqa: F401, I001  (before torch)
-from .utils.compat import allow_mmengine_checkpoints, find_forks
+from .utils.compat import find_forks, read_all_checkpoints
 from .utils.mmcv_ops import install_ops_fallback
 from .utils.old_paths import keep_old_paths
 
 # Before anything imports mmdet.models or mmseg.models: both import mmcv.ops, hence mmcv._ext.
 install_ops_fallback()
-allow_mmengine_checkpoints()
+read_all_checkpoints()
 find_forks()
 keep_old_paths()
 

@@ -10,6 +10,8 @@ from mmengine.registry import DefaultScope
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+# What the tools import from beside them; behind Python's own module `test`.
+sys.path.append(str(Path(__file__).resolve().parents[1] / 'tools'))
 SHARED_DATA = Path(__file__).resolve().parents[2] / 'shared' / 'data'
 
 

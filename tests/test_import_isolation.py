@@ -29,3 +29,11 @@ def test_segmentation_needs_no_mmdet_and_blocking_works():
         ['mmdet', 'onnx', 'torchvision', 'numba'])
     assert 'done' in result.stdout, result.stderr
     assert result.returncode != 0 and "'mmdet' is not a package" in result.stderr
+
+
+def test_users_do_not_import_the_laboratory():
+    code = ('import sys, mobileone_mm, mobileone_mm.export.pipeline; '
+            'print([m for m in ("mobileone_mm.benchmark", "matplotlib") if m in sys.modules])')
+    result = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True,
+                            timeout=300)
+    assert result.stdout.splitlines()[-1:] == ['[]'], result.stdout + result.stderr

@@ -6,24 +6,11 @@
 
 import argparse
 import sys
-from typing import List, Optional
 
-from mmengine.config import DictAction
-
-from mobileone_mm.commands.bn_statistics import (
-    TrainingBatches,
-    measure_gap,
-    rank_shifts,
-    statistics,
-    write_reestimated,
-)
-from mobileone_mm.commands.train_test import main
-from mobileone_mm.datasets.preflight import check_data
-from mobileone_mm.folding.models import build_model, load_weights
-from mobileone_mm.utils.configs import read_config
+from command_line import arguments, run
 
 
-def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='config file')
@@ -32,16 +19,27 @@ def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
     parser.add_argument('--batches', type=int, default=200,
                         help='training batches to use at most (default: 200)')
     parser.add_argument('--device', default='cpu', help='default: cpu')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
-                        help='override settings of the config')
-    return parser.parse_args(argv)
+    arguments().add_cfg_options(parser)
+    return parser
 
 
-def report(argv: Optional[List[str]] = None) -> None:
-    args = parse_args(argv)
+def report(args: argparse.Namespace) -> None:
+    from mobileone_mm.commands.bn_statistics import (
+        TrainingBatches,
+        measure_gap,
+        rank_shifts,
+        statistics,
+        write_reestimated,
+    )
+    from mobileone_mm.datasets.preflight import check_data
+    from mobileone_mm.folding.models import build_model, load_weights
+    from mobileone_mm.utils.configs import read_config
+    from mobileone_mm.utils.devices import find_device
+    device = find_device(args.device)
     cfg = read_config(args.config, args.cfg_options)
-    check_data(cfg, ('train', ))
-    model = build_model(cfg).to(args.device)
+    for note in check_data(cfg, ('train', )).notes:
+        print(f'note: {note}')
+    model = build_model(cfg).to(device)
     load_weights(model, args.checkpoint)
     batches = TrainingBatches(cfg, args.batches)
     print(f'{args.checkpoint} on {len(batches)} training batches: {measure_gap(model, batches)}')
@@ -56,4 +54,4 @@ def report(argv: Optional[List[str]] = None) -> None:
 
 
 if __name__ == '__main__':
-    sys.exit(main(report, ValueError))
+    sys.exit(run(make_parser(), report, ValueError))

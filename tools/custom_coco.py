@@ -8,12 +8,12 @@
 import argparse
 import sys
 
-from mobileone_mm.commands.train_test import main
-from mobileone_mm.datasets.custom_coco import BASES, read_split, write_custom_config
+from command_line import run
+
+BASES = tuple(f'ssdlite_mobileone_s{i}_coco' for i in range(5))
 
 
-def custom_coco(argv=None) -> None:
-    """Check the data, say what is there, write the config."""
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--train', required=True, help='COCO annotations to train on')
@@ -23,16 +23,33 @@ def custom_coco(argv=None) -> None:
     parser.add_argument('--out', required=True, help='the config to write')
     parser.add_argument('--base', default='ssdlite_mobileone_s1_coco', help=', '.join(BASES))
     parser.add_argument('--epochs', type=int, default=50)
-    parser.add_argument('--batch-size', type=int, default=24, help='images on each GPU')
-    parser.add_argument('--from-scratch', action='store_true',
-                        help='random weights in place of those for ImageNet, which are downloaded')
-    args = parser.parse_args(argv)
-    train = read_split(args.train, args.images)
-    val = read_split(args.val, args.val_images or args.images)
-    odd = write_custom_config(train, val, args.out, args.base, args.epochs, args.batch_size,
-                              args.from_scratch)
-    print(train, val, *(f'note: {line}' for line in odd), f'wrote {args.out}', sep='\n')
+    parser.add_argument('--batch-size', type=int,
+                        help='images on each GPU; default: 24, from scratch 8')
+    parser.add_argument('--input-size', type=int, metavar='PIXELS',
+                        help='width and height of the input, a multiple of 32; maps and anchors '
+                             'follow; default: 320, from scratch 192')
+    parser.add_argument('--workers', type=int, default=2,
+                        help='processes that load images (default: 2)')
+    parser.add_argument('--negatives', choices=['drop', 'keep'], default='drop',
+                        help='images without boxes: leave them out of training, or not')
+    start = parser.add_mutually_exclusive_group()
+    start.add_argument('--from-scratch', action='store_true',
+                       help='random weights in place of those for ImageNet, which are downloaded')
+    start.add_argument('--checkpoint', metavar='FILE',
+                       help='weights for the backbone in place of those for ImageNet')
+    return parser
+
+
+def custom_coco(args: argparse.Namespace) -> None:
+    """Check the data, say what is there, write the config."""
+    from mobileone_mm.datasets.custom_coco import read_split, write_custom_config
+    train = read_split(args.train, args.images, keep_negatives=args.negatives == 'keep')
+    val = read_split(args.val, args.val_images or args.images, like=train)
+    notes = write_custom_config(
+        train, val, args.out, args.base, args.epochs, args.batch_size, args.from_scratch,
+        args.input_size, args.workers, args.checkpoint)
+    print(train, val, *(f'note: {line}' for line in notes), f'wrote {args.out}', sep='\n')
 
 
 if __name__ == '__main__':
-    sys.exit(main(custom_coco))
+    sys.exit(run(make_parser(), custom_coco))

@@ -7,18 +7,20 @@ import sys
 import time
 from pathlib import Path
 
-from mobileone_mm.commands.demo import TASKS, run_demo
+from command_line import run
+
+TASKS = ('detection', 'segmentation')
 
 
-def parse_args() -> argparse.Namespace:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--task', default='detection', choices=TASKS)
     parser.add_argument('--work-dir', help='default: work_dirs/demo_<task>')
-    return parser.parse_args()
+    return parser
 
 
-def main() -> None:
-    args = parse_args()
+def demo(args: argparse.Namespace) -> None:
+    from mobileone_mm.commands.demo import run_demo
     start = time.monotonic()
     report = run_demo(args.task, Path(__file__).resolve().parents[1],
                       args.work_dir or f'work_dirs/demo_{args.task}')
@@ -32,4 +34,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    sys.exit(run(make_parser(), demo))

@@ -2,11 +2,12 @@
 import argparse
 import sys
 
-from mobileone_mm.datasets.drawn.layouts import LAYOUTS
-from mobileone_mm.datasets.drawn.shapes import make_shapes
+from command_line import run
+
+LAYOUTS = ('coco', 'voc', 'ade', 'imagenet')
 
 
-def parse_args() -> argparse.Namespace:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument('--out', default='data/shapes', help='output directory')
@@ -14,18 +15,15 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--num-train', type=int, default=800, help='number of training images')
     parser.add_argument('--num-val', type=int, default=80, help='number of validation images')
     parser.add_argument('--seed', type=int, default=0)
-    return parser.parse_args()
+    return parser
 
 
-def main() -> None:
-    args = parse_args()
+def draw(args: argparse.Namespace) -> None:
+    from mobileone_mm.datasets.drawn.shapes import make_shapes
     for layout in LAYOUTS if args.layout == 'all' else [args.layout]:
-        try:
-            root = make_shapes(args.out, layout, args.num_train, args.num_val, args.seed)
-        except (ValueError, OSError) as error:
-            sys.exit(f'make_shapes: {error}')
+        root = make_shapes(args.out, layout, args.num_train, args.num_val, args.seed)
         print(f'{layout}: {root}')
 
 
 if __name__ == '__main__':
-    main()
+    sys.exit(run(make_parser(), draw, ValueError))

@@ -6,17 +6,12 @@
 import argparse
 import sys
 from pathlib import Path
-from typing import List, Optional
 
-from mmengine.config import DictAction
-from mmengine.logging import MMLogger
-
-from mobileone_mm.commands.plot_schedule import draw_schedule, iterations_per_epoch, simulate
-from mobileone_mm.commands.train_test import main
-from mobileone_mm.utils.configs import read_config
+from command_line import arguments
+from command_line import run as run_command
 
 
-def run(argv: Optional[List[str]] = None) -> None:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='config file')
@@ -24,9 +19,15 @@ def run(argv: Optional[List[str]] = None) -> None:
                                       'current directory')
     parser.add_argument('--iters-per-epoch', type=int,
                         help="by default of the published data set and the recipe's batch")
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
-                        help='override settings of the config')
-    args = parser.parse_args(argv)
+    arguments().add_cfg_options(parser)
+    return parser
+
+
+def run(args: argparse.Namespace) -> None:
+    from mmengine.logging import MMLogger
+
+    from mobileone_mm.commands.plot_schedule import draw_schedule, iterations_per_epoch, simulate
+    from mobileone_mm.utils.configs import read_config
     out = Path(args.out or f'{Path(args.config).stem}_schedule.png')
     MMLogger.get_instance('plot_schedule', log_level='WARNING')  # a line per parameter otherwise
     cfg = read_config(args.config, args.cfg_options)
@@ -41,4 +42,4 @@ def run(argv: Optional[List[str]] = None) -> None:
 
 
 if __name__ == '__main__':
-    sys.exit(main(run, ValueError))
+    sys.exit(run_command(make_parser(), run, ValueError))

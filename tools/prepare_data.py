@@ -10,25 +10,24 @@ data set is ready, 1 it is not, 130 interrupted.
 import argparse
 import sys
 
-from mobileone_mm.datasets.prepare import DATASETS, ArchiveError, prepare
+from command_line import run
+
+DATASETS = ('coco', 'voc12aug', 'ade20k')
 
 
-def parse_args() -> argparse.Namespace:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('dataset', choices=DATASETS)
     parser.add_argument('--data-root', default='data', help='defaults to %(default)s')
     parser.add_argument('--check-only', action='store_true', help='change nothing')
-    return parser.parse_args()
+    return parser
 
 
-def main() -> int:
-    args = parse_args()
+def check(args: argparse.Namespace) -> int:
+    from mobileone_mm.datasets.prepare import prepare
     try:
         ready = prepare(args.dataset, args.data_root, args.check_only)
-    except (ArchiveError, ModuleNotFoundError, ValueError) as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
         print('interrupted: run the same command again to go on', file=sys.stderr)
         return 130
@@ -37,4 +36,4 @@ def main() -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    sys.exit(run(make_parser(), check, ModuleNotFoundError, ValueError))

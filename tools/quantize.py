@@ -6,16 +6,12 @@
 import argparse
 import sys
 
-from mmengine.config import DictAction
+from command_line import arguments, run
 
-from mobileone_mm.commands.train_test import test
-from mobileone_mm.export import ExportError
-from mobileone_mm.export.int8.quantize import BACKENDS, quantize_model
-from mobileone_mm.utils.checkpoint_files import CheckpointError
-from mobileone_mm.utils.libraries import PreflightError
+BACKENDS = ('onnx', 'openvino')
 
 
-def parse_args() -> argparse.Namespace:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('config', help='the config of the checkpoint')
     parser.add_argument('checkpoint', help='trained or folded weights')
@@ -31,30 +27,29 @@ def parse_args() -> argparse.Namespace:
                         help='onnx: one scale for a whole kernel')
     parser.add_argument('--reduce-range', action='store_true',
                         help='onnx: weights of 7 bits, for x86 without VNNI')
+    parser.add_argument('--dynamic', nargs='+', default=[], metavar='AXIS',
+                        help='keep axes open: batch, size, or both')
     parser.add_argument('--evaluate', action='store_true',
                         help='test checkpoint and result on the test set')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
-                        help='override settings of the config')
-    return parser.parse_args()
+    arguments().add_cfg_options(parser)
+    return parser
 
 
-def main() -> int:
-    options = vars(parse_args())
+def quantize(args: argparse.Namespace) -> None:
+    from mobileone_mm.export.int8.quantize import quantize_model
+    options = dict(vars(args))
+    del options['debug']
     evaluate = options.pop('evaluate')
-    try:
-        result = quantize_model(**options)
-        print(result)
-        if evaluate:
-            print_metrics(options, result.path)
-    except (CheckpointError, ExportError, PreflightError, FileNotFoundError) as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 1
-    return 0
+    result = quantize_model(**options)
+    print(result)
+    if evaluate:
+        print_metrics(options, result.path)
 
 
 def print_metrics(options: dict, path: str) -> None:
     """The metrics of checkpoint and quantized model side by side."""
-    changes = [f'{key}={value}' for key, value in (options['cfg_options'] or {}).items()]
+    from mobileone_mm.commands.train_test import test
+    changes = options['cfg_options'] or []
     arguments = ['--work-dir', options['out'], *(['--cfg-options', *changes] if changes else [])]
     before, after = (test([options['config'], str(model), *arguments])
                      for model in (options['checkpoint'], path))
@@ -63,4 +58,4 @@ def print_metrics(options: dict, path: str) -> None:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    sys.exit(run(make_parser(), quantize))

@@ -3,19 +3,12 @@
 import argparse
 import sys
 from functools import partial
+from typing import Any
 
-import torch
-from mmengine.config import Config
-from mmengine.runner import Runner
-from torch import nn
-
-from mobileone_mm.folding.deployed_files import check_loads, deploy_config, write_deployed
-from mobileone_mm.folding.models import build_model
-from mobileone_mm.folding.verify import FoldingError, verify_folding, verify_on_batch
-from mobileone_mm.utils.checkpoint_files import CheckpointError
+from command_line import run
 
 
-def parse_args() -> argparse.Namespace:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='the config that the checkpoint was trained with')
     parser.add_argument(
@@ -30,34 +23,38 @@ def parse_args() -> argparse.Namespace:
         '--verify', nargs='?', choices=['random', 'val'], const='random',
         help='compare folded and unfolded outputs, before --half, on a random image (the default) '
         'or on the first validation batch of the config; write nothing if they differ')
-    return parser.parse_args()
+    return parser
 
 
-def verify(args: argparse.Namespace, cfg: Config, model: nn.Module, folded: nn.Module) -> None:
-    check_loads(folded, deploy_config(cfg, args.fuse_conv_bn))
+def verify(args: argparse.Namespace, cfg: Any, model: Any, folded: Any) -> None:
+    import torch
+    from mmengine.runner import Runner
+
+    from mobileone_mm.folding.deployed_files import check_loads, deployed_config
+    from mobileone_mm.folding.verify import MAX_SIZE, verify_folding, verify_on_batch
+    check_loads(folded, deployed_config(cfg, args.fuse_conv_bn))
     if args.verify is None:
         return
     if args.verify == 'val':
         loader = dict(cfg.val_dataloader, num_workers=0, persistent_workers=False)
         difference = verify_on_batch(model, folded, next(iter(Runner.build_dataloader(loader))))
     else:
-        image = torch.randn(1, 3, 320, 320, generator=torch.Generator().manual_seed(0))
+        image = torch.randn(1, 3, MAX_SIZE, MAX_SIZE, generator=torch.Generator().manual_seed(0))
         difference = verify_folding(model, folded, image, mode='tensor')
     print(f'Verified: folded and unfolded outputs differ by at most {difference:.1e} of the '
           f'largest ({args.verify} input)')
 
 
-def main() -> None:
-    args = parse_args()
-    try:
-        cfg = Config.fromfile(args.config)
-        files = write_deployed(
-            build_model(cfg), cfg, args.checkpoint, args.out, half=args.half,
-            fuse_conv_bn=args.fuse_conv_bn, verify=partial(verify, args, cfg))
-    except (CheckpointError, FoldingError, FileNotFoundError, ValueError) as error:
-        sys.exit(f'error: {error}')
+def fold(args: argparse.Namespace) -> None:
+    from mobileone_mm.folding.deployed_files import write_deployed
+    from mobileone_mm.folding.models import build_model
+    from mobileone_mm.utils.configs import parse_config
+    cfg = parse_config(args.config)
+    files = write_deployed(
+        build_model(cfg), cfg, args.checkpoint, args.out, half=args.half,
+        fuse_conv_bn=args.fuse_conv_bn, verify=partial(verify, args, cfg))
     print(f'Wrote {files}')
 
 
 if __name__ == '__main__':
-    main()
+    sys.exit(run(make_parser(), fold, ValueError))

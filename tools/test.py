@@ -4,8 +4,15 @@
 """
 
 import sys
+from argparse import Namespace
 
-from mobileone_mm.commands.train_test import main, test
+from command_line import arguments, run
+
+
+def test(args: Namespace) -> None:
+    from mobileone_mm.commands.train_test import test
+    test(args)
+
 
 if __name__ == '__main__':
-    sys.exit(main(test))
+    sys.exit(run(arguments().test_parser(), test))

@@ -4,8 +4,15 @@
 """
 
 import sys
+from argparse import Namespace
 
-from mobileone_mm.commands.train_test import main, train
+from command_line import arguments, run
+
+
+def train(args: Namespace) -> None:
+    from mobileone_mm.commands.train_test import train
+    train(args)
+
 
 if __name__ == '__main__':
-    sys.exit(main(train))
+    sys.exit(run(arguments().train_parser(), train))

@@ -2,10 +2,6 @@
 _base_ = './_base_/ssdlite_coco.py'
 
 model = dict(
-    backbone=dict(
-        arch='s0',
-        init_cfg=dict(
-            checkpoint='https://docs-assets.developer.apple.com/ml-research/datasets/mobileone/'
-            'mobileone_s0_unfused.pth.tar')),
+    backbone=dict(arch='s0', init_cfg=dict(checkpoint={{_base_.apple_checkpoints.s0}})),
     neck=dict(in_channels=(256, 1024), out_channels=(256, 1024, 512, 256, 256, 128)),
     bbox_head=dict(in_channels=(256, 1024, 512, 256, 256, 128)))

@@ -1,10 +1,6 @@
 _base_ = './_base_/ssdlite_coco.py'
 
 model = dict(
-    backbone=dict(
-        arch='s1',
-        init_cfg=dict(
-            checkpoint='https://docs-assets.developer.apple.com/ml-research/datasets/mobileone/'
-            'mobileone_s1_unfused.pth.tar')),
+    backbone=dict(arch='s1', init_cfg=dict(checkpoint={{_base_.apple_checkpoints.s1}})),
     neck=dict(in_channels=(512, 1280), out_channels=(512, 1280, 512, 256, 256, 128)),
     bbox_head=dict(in_channels=(512, 1280, 512, 256, 256, 128)))

@@ -1,10 +1,6 @@
 _base_ = './_base_/ssdlite_coco.py'
 
 model = dict(
-    backbone=dict(
-        arch='s3',
-        init_cfg=dict(
-            checkpoint='https://docs-assets.developer.apple.com/ml-research/datasets/mobileone/'
-            'mobileone_s3_unfused.pth.tar')),
+    backbone=dict(arch='s3', init_cfg=dict(checkpoint={{_base_.apple_checkpoints.s3}})),
     neck=dict(in_channels=(768, 2048), out_channels=(768, 2048, 512, 256, 256, 128)),
     bbox_head=dict(in_channels=(768, 2048, 512, 256, 256, 128)))

@@ -2,10 +2,6 @@
 _base_ = './_base_/ssdlite_coco.py'
 
 model = dict(
-    backbone=dict(
-        arch='s4',
-        init_cfg=dict(
-            checkpoint='https://docs-assets.developer.apple.com/ml-research/datasets/mobileone/'
-            'mobileone_s4_unfused.pth.tar')),
+    backbone=dict(arch='s4', init_cfg=dict(checkpoint={{_base_.apple_checkpoints.s4}})),
     neck=dict(in_channels=(896, 2048), out_channels=(896, 2048, 512, 256, 256, 128)),
     bbox_head=dict(in_channels=(896, 2048, 512, 256, 256, 128)))

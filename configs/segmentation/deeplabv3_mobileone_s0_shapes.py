@@ -63,6 +63,7 @@ train_cfg = dict(max_epochs=10, val_interval=5)
 randomness = dict(seed=0)
 optim_wrapper = dict(
     optimizer=dict(lr=2e-3),
+    accumulative_counts=1,
     paramwise_cfg=dict(_delete_=True, norm_decay_mult=0.))  # backbone and heads start alike
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.05, by_epoch=False, begin=0, end=40),

@@ -1,10 +1,6 @@
 _base_ = './_base_/deeplabv3_ade20k.py'
 
 model = dict(
-    backbone=dict(
-        arch='s3',
-        init_cfg=dict(
-            checkpoint='https://docs-assets.developer.apple.com/ml-research/datasets/mobileone/'
-            'mobileone_s3_unfused.pth.tar')),
+    backbone=dict(arch='s3', init_cfg=dict(checkpoint={{_base_.apple_checkpoints.s3}})),
     decode_head=dict(in_channels=2048),
     auxiliary_head=dict(in_channels=768, channels=192))

@@ -7,8 +7,6 @@ model = dict(
     backbone=dict(
         arch='s4',
         use_se=False,
-        init_cfg=dict(
-            checkpoint='https://docs-assets.developer.apple.com/ml-research/datasets/mobileone/'
-            'mobileone_s4_unfused.pth.tar')),
+        init_cfg=dict(checkpoint={{_base_.apple_checkpoints.s4}})),
     decode_head=dict(in_channels=2048),
     auxiliary_head=dict(in_channels=896, channels=224))

@@ -1,25 +1,25 @@
 """The MobileOne block: parallel linear branches that fold into one convolution (paper, Fig. 3)."""
 
 from collections import OrderedDict
-from typing import Iterator, Optional
+from typing import Any, Dict, Iterable, Iterator, Optional, cast
 
 import torch
 from mmcv.cnn import build_activation_layer, build_norm_layer
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..branches import analytic_forward, check_branch_engine
 from ..branches.subsampled_conv import SubsampledPointwiseConv2d
 from ..folding import (
     KernelBias,
     bn_scale_shift,
+    check_precision,
     fold_conv_bn,
     identity_kernel,
     pad_kernel,
     sum_branches,
 )
 from .squeeze_excite import SqueezeExcite
-
-HALF_DTYPES = (torch.float16, torch.bfloat16)
 
 
 class MobileOneBlock(nn.Module):
@@ -45,8 +45,9 @@ class MobileOneBlock(nn.Module):
         deploy: Build the folded form. Defaults to False.
         branch_engine: How the branches are computed, not what: ``'textbook'`` one by one,
             ``'analytic'`` folded by the batch's statistics or fused
-            (:mod:`mobileone_mm.branches`), ``'auto'``, the default, the faster of both. On other
-            devices than CPUs, and in ``torch.compile``, all of them mean ``'textbook'``.
+            (:mod:`mobileone_mm.branches`), ``'auto'``, the default, the faster of both. On CUDA
+            ``'analytic'`` takes Triton's kernels, if Triton is installed; elsewhere but on CPUs,
+            and in ``torch.compile`` on these, all of them mean ``'textbook'``.
 
     Raises:
         ValueError: ``kernel_size`` is even, the skip branch is asked for where input and output
@@ -83,7 +84,7 @@ class MobileOneBlock(nn.Module):
         if use_skip_branch and not same_shape:
             raise ValueError('the skip branch needs equal channels and stride 1, got '
                              f'{in_channels} -> {out_channels} with stride {stride}')
-        self.conv_kwargs = dict(
+        self.conv_kwargs: Dict[str, Any] = dict(
             in_channels=in_channels,
             out_channels=out_channels,
             kernel_size=kernel_size,
@@ -99,14 +100,16 @@ class MobileOneBlock(nn.Module):
 
         norm_cfg = norm_cfg or dict(type='BN')
         self.rbr_conv = nn.ModuleList(
-            _conv_bn(nn.Conv2d(bias=False, **self.conv_kwargs), norm_cfg)
+            ConvBN(nn.Conv2d(**self.conv_kwargs, bias=False), norm_cfg)
             for _ in range(num_conv_branches))
-        self.rbr_scale = None
+        self.rbr_scale: Optional[ConvBN] = None
         if use_scale_branch and kernel_size > 1:
-            self.rbr_scale = _conv_bn(
+            self.rbr_scale = ConvBN(
                 SubsampledPointwiseConv2d(
                     in_channels, out_channels, 1, stride, groups=groups, bias=False), norm_cfg)
-        self.rbr_skip = build_norm_layer(norm_cfg, in_channels)[1] if use_skip_branch else None
+        self.rbr_skip: Optional[_BatchNorm] = None
+        if use_skip_branch:
+            self.rbr_skip = build_norm_layer(norm_cfg, in_channels)[1]
 
     @property
     def deploy(self) -> bool:
@@ -150,9 +153,11 @@ class MobileOneBlock(nn.Module):
             ValueError: A batch norm keeps no running statistics.
         """
         if self.deploy:
-            return KernelBias(self.reparam_conv.weight.to(dtype), self.reparam_conv.bias.to(dtype))
+            conv = self.reparam_conv
+            return KernelBias(conv.weight.to(dtype), cast(Tensor, conv.bias).to(dtype))
         size = self.conv_kwargs['kernel_size']
-        folded = [fold_conv_bn(branch.conv, branch.bn, dtype) for branch in self.rbr_conv]
+        folded = [fold_conv_bn(branch.conv, branch.bn, dtype)
+                  for branch in cast(Iterable[ConvBN], self.rbr_conv)]
         if self.rbr_scale is not None:
             kernel, bias = fold_conv_bn(self.rbr_scale.conv, self.rbr_scale.bn, dtype)
             folded.append(KernelBias(pad_kernel(kernel, size), bias))
@@ -175,18 +180,15 @@ class MobileOneBlock(nn.Module):
         """
         if self.deploy:
             return
-        for parameter in self.parameters():
-            if parameter.dtype in HALF_DTYPES:
-                raise ValueError(f'folding in {parameter.dtype} loses accuracy: call .float() '
-                                 'first, fold, then cast the folded model')
-        like = self.rbr_conv[0].conv.weight
+        check_precision(self)
+        like = cast(ConvBN, self.rbr_conv[0]).conv.weight
         with torch.no_grad():
             kernel, bias = self.equivalent_kernel_bias()
             # skip_init draws no random numbers: folding must not disturb a training run.
-            conv = nn.utils.skip_init(
-                nn.Conv2d, **self.conv_kwargs, device=like.device, dtype=like.dtype)
+            conv = cast(nn.Conv2d, nn.utils.skip_init(
+                nn.Conv2d, **self.conv_kwargs, device=like.device, dtype=like.dtype))
             conv.weight.copy_(kernel)
-            conv.bias.copy_(bias)
+            cast(Tensor, conv.bias).copy_(bias)
         trainable = any(p.requires_grad for b in self.branches() for p in b.parameters())
         conv.requires_grad_(trainable).train(self.training)
         for name in ('rbr_conv', 'rbr_scale', 'rbr_skip'):
@@ -194,8 +196,14 @@ class MobileOneBlock(nn.Module):
         self.reparam_conv = conv
 
 
-def _conv_bn(conv: nn.Conv2d, norm_cfg: dict) -> nn.Sequential:
-    norm = build_norm_layer(norm_cfg, conv.out_channels)[1]
-    return nn.Sequential(OrderedDict(conv=conv, bn=norm))
+class ConvBN(nn.Sequential):
+    """A convolution and the norm that ``norm_cfg`` says."""
+
+    conv: nn.Conv2d
+    bn: _BatchNorm
+
+    def __init__(self, conv: nn.Conv2d, norm_cfg: dict) -> None:
+        norm = build_norm_layer(norm_cfg, conv.out_channels)[1]
+        super().__init__(OrderedDict(conv=conv, bn=norm))
 
 

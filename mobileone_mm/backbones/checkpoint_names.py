@@ -3,7 +3,7 @@
 import re
 from typing import Callable, Optional, Tuple, Union
 
-from ..utils.checkpoint_files import CheckpointError, StateDict, is_folded
+from ..utils.checkpoint_files import CheckpointError, StateDict, is_folded, shorten
 
 # Regular expressions, applied in order, that turn each code base's names into Apple's. The name
 # sets do not overlap, so that one list serves all. cvnets' squeeze-and-excitation goes before its
@@ -11,7 +11,7 @@ from ..utils.checkpoint_files import CheckpointError, StateDict, is_folded
 RENAMES: Tuple[Tuple[str, Union[str, Callable]], ...] = (
     # timm
     (r'^stem\.', 'stage0.'),
-    (r'^stages\.(\d)\.', lambda m: f'stage{int(m[1]) + 1}.'),
+    (r'^stages[._](\d)\.', lambda m: f'stage{int(m[1]) + 1}.'),  # features_only: with '_'
     (r'\.conv_kxk\.', '.rbr_conv.'),
     (r'\.conv_scale\.', '.rbr_scale.'),
     (r'\.identity\.', '.rbr_skip.'),
@@ -40,19 +40,33 @@ def to_apple_names(state_dict: StateDict, prefix: Optional[str] = None) -> State
     """Rename the keys of Apple's, mmpretrain's, timm's or cvnets' state dict to Apple's names.
 
     Args:
-        state_dict: Of a classifier, a backbone, or a whole detector or segmentor.
-        prefix: Take only the keys that start with this. By default ``module.`` is stripped, and
-            ``backbone.`` where any key has it.
+        state_dict: Of a classifier, a backbone, or a whole detector or segmentor, as
+            :func:`~mobileone_mm.utils.checkpoint_files.unwrap` returns it.
+        prefix: Take only the keys below this, ``backbone`` or ``backbone.`` for example; by
+            default ``backbone.`` where any key has it.
 
     Returns:
         The backbone's entries only; the classifier is left out.
+
+    Raises:
+        CheckpointError: No key has the prefix.
     """
-    state_dict = {re.sub(r'^module\.', '', key): value for key, value in state_dict.items()}
     if prefix is None and any(key.startswith('backbone.') for key in state_dict):
         prefix = 'backbone.'
     if prefix:
-        state_dict = {k[len(prefix):]: v for k, v in state_dict.items() if k.startswith(prefix)}
+        prefix = f'{prefix.rstrip(".")}.'
+        inside = {k[len(prefix):]: v for k, v in state_dict.items() if k.startswith(prefix)}
+        if not inside:
+            raise CheckpointError(f'no key of the checkpoint starts with prefix={prefix!r}'
+                                  f'{prefix_advice(state_dict)}; its keys: {shorten(state_dict)}')
+        state_dict = inside
     return {_rename(k): v for k, v in state_dict.items() if not CLASSIFIER.match(k)}
+
+
+def prefix_advice(state_dict: StateDict) -> str:
+    """Where the file seems to hold a MobileOne, as the end of a message; empty if nowhere."""
+    found = re.findall(r'^(\S+\.)(?:stage0|stem|conv_1)\.\S+$', '\n'.join(state_dict), re.MULTILINE)
+    return f'; try init_cfg with prefix={found[0]!r}' if found else ''
 
 
 def _rename(key: str) -> str:

@@ -4,7 +4,7 @@ from mmengine.model.weight_init import BaseInit, update_init_info
 from mmengine.registry import WEIGHT_INITIALIZERS
 from torch import nn
 
-from .block import MobileOneBlock
+from .block import ConvBN, MobileOneBlock
 
 
 @WEIGHT_INITIALIZERS.register_module()
@@ -30,7 +30,7 @@ class SkipInit(BaseInit):
             if not isinstance(block, MobileOneBlock) or skip is None:
                 continue
             for branch in block.branches():
-                if branch is not skip:
+                if isinstance(branch, ConvBN):
                     nn.init.constant_(branch.bn.weight, self.val)
         if hasattr(module, '_params_init_info'):
             update_init_info(module, init_info=self._get_init_info())

@@ -2,8 +2,20 @@
 
 import warnings
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from numbers import Integral
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Union
+from typing import (
+    Any,
+    ContextManager,
+    Dict,
+    Iterator,
+    List,
+    Optional,
+    Sequence,
+    Tuple,
+    Union,
+    cast,
+)
 
 from mmengine.model import BaseModule
 from mmengine.registry import MODELS
@@ -50,8 +62,10 @@ class MobileOne(BaseModule):
         deploy: Build the folded form. Defaults to False.
         branch_engine: How the branches are computed, not what: ``'textbook'`` one by one,
             ``'analytic'`` folded or fused, for less time and memory, ``'auto'``, the default, the
-            faster of both in each block and call. On other devices than CPUs, and in
-            ``torch.compile``, all of them mean ``'textbook'``.
+            faster of both in each block and call. On CUDA ``'analytic'`` takes
+            Triton's kernels, if Triton is installed; elsewhere but on CPUs, and in
+            ``torch.compile`` on these, all of them mean ``'textbook'``.
+        pretrained: OpenMMLab's older name for ``init_cfg=dict(type='Pretrained', checkpoint=...)``.
         init_cfg: Initialization config. ``dict(type='Pretrained', checkpoint=path_or_url)`` reads
             the files of Apple, mmpretrain, timm and cvnets; see
             :func:`mobileone_mm.backbones.pretrained.load_pretrained` for its options.
@@ -80,7 +94,12 @@ class MobileOne(BaseModule):
                  with_cp: bool = False,
                  deploy: bool = False,
                  branch_engine: str = 'auto',
+                 pretrained: Optional[str] = None,
                  init_cfg: Union[dict, List[dict], None] = None) -> None:
+        if pretrained is not None:
+            if init_cfg is not None:
+                raise ValueError('give either pretrained or init_cfg, not both')
+            init_cfg = dict(type='Pretrained', checkpoint=pretrained)
         if init_cfg is None:
             init_cfg = [
                 dict(type='Kaiming', layer='Conv2d'),
@@ -92,8 +111,8 @@ class MobileOne(BaseModule):
         if output_stride not in STAGE_STRIDES:
             raise ValueError(f'output_stride must be one of {list(STAGE_STRIDES)}, '
                              f'got {output_stride!r}')
-        if frozen_stages not in range(-1, NUM_STAGES + 1):
-            raise ValueError('frozen_stages must be -1 (none), 0 (the stem) or up to '
+        if not _is_integer(frozen_stages) or frozen_stages not in range(-1, NUM_STAGES + 1):
+            raise ValueError('frozen_stages must be an integer, -1 (none), 0 (the stem) or up to '
                              f'{NUM_STAGES} (everything), got {frozen_stages!r}')
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
@@ -175,7 +194,7 @@ class MobileOne(BaseModule):
                 if self.with_cp and self.training and x.requires_grad:
                     x = checkpoint(
                         block, x, use_reentrant=False,
-                        context_fn=lambda block=block: (nullcontext(), _statistics_kept(block)))
+                        context_fn=partial(_recomputing, block))
                 else:
                     x = block(x)
             features.append(x)
@@ -204,6 +223,9 @@ class MobileOne(BaseModule):
         if not pretrained:
             super().init_weights()
             return
+        if not pretrained[-1].get('checkpoint'):
+            raise ValueError("init_cfg=dict(type='Pretrained') needs checkpoint=, a path or URL, "
+                             f'got {dict(pretrained[-1])}')
         if not self.is_init:
             load_pretrained(self, **{k: v for k, v in pretrained[-1].items() if k != 'type'})
             self._is_init = True
@@ -230,28 +252,38 @@ class MobileOne(BaseModule):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
+def _recomputing(block: nn.Module) -> Tuple[ContextManager, ContextManager]:
+    """Around the first forward pass of a checkpointed block, and around the second."""
+    return nullcontext(), _statistics_kept(block)
+
+
 @contextmanager
 def _statistics_kept(block: nn.Module) -> Iterator[None]:
     """Leave running statistics alone: the second of two forward passes must not count."""
     norms = [m for m in block.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
-    before = [(norm.momentum, norm.num_batches_tracked.clone()) for norm in norms]
+    counts = [cast(Tensor, norm.num_batches_tracked) for norm in norms]
+    before = [(norm.momentum, count.clone()) for norm, count in zip(norms, counts)]
     for norm in norms:
         norm.momentum = 0.
     try:
         yield
     finally:
-        for norm, (momentum, count) in zip(norms, before):
+        for norm, count, (momentum, count_before) in zip(norms, counts, before):
             norm.momentum = momentum
-            norm.num_batches_tracked.copy_(count)
+            count.copy_(count_before)
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def _check_out_indices(out_indices: Union[int, Sequence[int]]) -> Tuple[int, ...]:
     """Normalise to 0 ... 3, keeping the order."""
-    given: Tuple[Any, ...] = (tuple(out_indices) if isinstance(out_indices, (list, tuple)) else
-                              (out_indices, ))
+    given: Tuple[Any, ...] = (tuple(out_indices) if isinstance(out_indices, (list, tuple, range))
+                              else (out_indices, ))
     indices: List[int] = []
     for index in given:
-        if not isinstance(index, Integral) or not -NUM_STAGES <= int(index) < NUM_STAGES:
+        if not _is_integer(index) or not -NUM_STAGES <= int(index) < NUM_STAGES:
             raise ValueError('out_indices must be integers within '
                              f'{-NUM_STAGES} ... {NUM_STAGES - 1} (strides 4, 8, 16 and 32), '
                              f'got {given}')

@@ -3,24 +3,35 @@
 import logging
 import re
 from os import PathLike
-from typing import Dict, Optional, Tuple, Union
+from typing import TYPE_CHECKING, Dict, Optional, Tuple, Union
 
 from mmengine.logging import print_log
-from torch import nn
 
-from ..utils.checkpoint_files import CheckpointError, StateDict, is_folded, read_checkpoint, unwrap
+from ..utils.checkpoint_files import (
+    CheckpointError,
+    StateDict,
+    check_finite,
+    is_folded,
+    read_checkpoint,
+    shorten,
+    unwrap,
+)
 from .archs import ARCHS, MobileOneArch
-from .checkpoint_names import check_form, to_apple_names
+from .checkpoint_names import check_form, prefix_advice, to_apple_names
 from .unfold import unfold as unfold_into
+
+if TYPE_CHECKING:
+    from .mobileone import MobileOne
 
 __all__ = ['load_pretrained']
 
 
-def load_pretrained(backbone: nn.Module,
+def load_pretrained(backbone: 'MobileOne',
                     checkpoint: Union[str, PathLike],
                     prefix: Optional[str] = None,
                     unfold: bool = False,
                     weights_only: bool = True,
+                    sha256: Optional[str] = None,
                     map_location: str = 'cpu') -> None:
     """Initialise a backbone from a checkpoint of Apple, mmpretrain, timm, cvnets or this package.
 
@@ -30,20 +41,28 @@ def load_pretrained(backbone: nn.Module,
     Args:
         backbone: A MobileOne; its arch must be the checkpoint's.
         checkpoint: Path or URL.
-        prefix: Take only the keys that start with this; by default ``backbone.`` if there are any.
+        prefix: Take only the keys below this; by default ``backbone.`` if there are any.
         unfold: Start an unfolded backbone from a folded file; its eval() outputs are then the
             file's. See :func:`mobileone_mm.backbones.unfold.unfold`.
         weights_only: ``False`` also unpickles arbitrary objects: only for files that you trust.
+        sha256: The file's SHA-256 sum, or at least its first 8 digits; by default that in its
+            name, if it has one as OpenMMLab's have.
         map_location: Accepted for mmengine's sake; weights go where the backbone is.
 
     Raises:
         FileNotFoundError: There is no such file.
-        CheckpointError: It is unreadable, of another architecture or of the other form.
+        CheckpointError: It is unreadable, of another architecture or of the other form, or holds
+            NaN.
     """
     name = str(checkpoint)
     print_log(f'load MobileOne backbone from: {name}', logger='current')
-    state_dict = to_apple_names(unwrap(read_checkpoint(checkpoint, weights_only), name), prefix)
+    weights = unwrap(read_checkpoint(checkpoint, weights_only, sha256), name)
+    state_dict = to_apple_names(weights, prefix)
+    if not _stage_channels(state_dict):
+        raise CheckpointError(f'{name} holds no MobileOne backbone{prefix_advice(weights)}; its '
+                              f'keys: {shorten(weights)}')
     _check_arch(state_dict, backbone.arch, name)
+    check_finite(state_dict, name)
     if not backbone.arch.num_se_blocks[-1]:
         state_dict = _drop_squeeze_excite(state_dict, name)
     if unfold and is_folded(state_dict) and not backbone.deploy:
@@ -76,9 +95,6 @@ def _describe(channels: Tuple[int, ...]) -> str:
 
 def _check_arch(state_dict: StateDict, arch: MobileOneArch, name: str) -> None:
     found = _stage_channels(state_dict)
-    if not found:
-        raise CheckpointError(f'{name} holds no MobileOne backbone; some of its keys: '
-                              f'{list(state_dict)[:3]}')
     expected = (arch.stem_channels, *arch.stage_channels)
     if found != expected:
         raise CheckpointError(f'{name} holds {_describe(found)}, but the backbone is '

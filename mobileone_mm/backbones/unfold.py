@@ -1,13 +1,13 @@
 """Fine-tuning from a folded file: branches whose sum is the folded convolution."""
 
-from typing import Dict
+from typing import Dict, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..folding import KernelBias, bn_scale_shift
-from .block import MobileOneBlock
+from .block import ConvBN, MobileOneBlock
 
 __all__ = ['match_batch_statistics', 'unfold']
 
@@ -35,7 +35,7 @@ def unfold(backbone: nn.Module, folded: Dict[str, Tensor]) -> None:
 
 def _unfold_block(block: MobileOneBlock, target: KernelBias) -> None:
     kernel, bias = block.equivalent_kernel_bias()
-    first = block.rbr_conv[0]
+    first = cast(ConvBN, block.rbr_conv[0])
     scale = bn_scale_shift(first.bn)[0].view(-1, 1, 1, 1)
     first.conv.weight.add_(((target.kernel - kernel) / scale).to(first.conv.weight))
     first.bn.bias.add_((target.bias - bias).to(first.bn.bias))
@@ -57,8 +57,8 @@ def match_batch_statistics(module: nn.Module, *inputs: Tensor) -> None:
         scale, shift = bn_scale_shift(bn)
         dims = [d for d in range(x.dim()) if d != 1]
         mean, var = x.mean(dims), x.var(dims, unbiased=False)
-        bn.running_mean.copy_(mean)
-        bn.running_var.copy_(var)
+        cast(Tensor, bn.running_mean).copy_(mean)
+        cast(Tensor, bn.running_var).copy_(var)
         bn.weight.copy_(scale * torch.sqrt(var + bn.eps))
         bn.bias.copy_(shift + scale * mean)
 

@@ -1,4 +1,4 @@
-"""A training engine that computes what the branches compute at a fraction of the cost.
+"""The analytic branch engine: what the branches compute in training, at a fraction of the cost.
 
 The mathematics is in :mod:`mobileone_mm.branches.maths.moments` and
 :mod:`mobileone_mm.branches.maths.moment_fold`.

@@ -44,7 +44,7 @@ def convolution_grads(ctx: Any, x: Tensor, weight: Tensor, grad: Tensor,
                  and x.shape[2] * x.shape[3] >= mo.SMALL_MAP)
     grad_x, grad_w = _convolution_backward(ctx, x, weight, grad,
                                            [needs_x and not pointwise, True, False])
-    if pointwise:
+    if pointwise and own is not None:
         grad_x = pointwise_input_grad_(like_format(own, x), weight.to(x.dtype).flatten(1),
                                        like_format(grad, x))
     elif own is not None and needs_x:

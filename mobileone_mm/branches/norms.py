@@ -1,31 +1,22 @@
 """The batch norms of a block's branches, as one stack of vectors."""
 
-from typing import Callable, List, NamedTuple, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Callable, List, Optional, Sequence, Tuple, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-__all__ = ['BranchStatistics', 'is_plain_norm', 'sync_groups', 'stack_affine', 'uses_batch',
+from .maths.moment_fold import BranchStatistics
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeGuard  # of typing from Python 3.10 on
+
+__all__ = ['is_plain_norm', 'running_statistics', 'sync_groups', 'stack_affine', 'uses_batch',
            'normalise', 'reduce_over', 'update_running']
 
 
-class BranchStatistics(NamedTuple):
-    """What the norms of a block make of the moments of their inputs, (b, C) each.
-
-    ``scale`` is a, ``inv`` is ``1 / sqrt(var + eps)``, ``batch`` (b, 1) is 1 for norms that use the
-    batch and 0 for others, ``None`` where all do; ``shift`` is this batch's mean less the mean in
-    use, ``None`` where all are zero.
-    """
-
-    scale: Tensor
-    inv: Tensor
-    batch: Optional[Tensor]
-    shift: Optional[Tensor]
-
-
-def is_plain_norm(norm: nn.Module) -> bool:
+def is_plain_norm(norm: nn.Module) -> 'TypeGuard[_BatchNorm]':
     """Whether ``norm`` normalises as torch's own BatchNorm2d or SyncBatchNorm does."""
     return isinstance(norm, _BatchNorm) and type(norm).forward in (
         _BatchNorm.forward, nn.SyncBatchNorm.forward)
@@ -44,8 +35,19 @@ def sync_groups(norms: Sequence[_BatchNorm]) -> List[dist.ProcessGroup]:
             if isinstance(norm, nn.SyncBatchNorm) and norm.training:
                 group = norm.process_group or dist.group.WORLD
                 if dist.get_world_size(group) > 1 and group not in groups:
-                    groups.append(group)
+                    groups.append(cast(dist.ProcessGroup, group))
     return groups
+
+
+def running_statistics(norm: _BatchNorm) -> Tuple[Tensor, Tensor]:
+    """Running mean and variance, (C,) each.
+
+    Raises:
+        ValueError: The norm keeps none.
+    """
+    if norm.running_mean is None or norm.running_var is None:
+        raise ValueError('the batch norm keeps no running statistics')
+    return norm.running_mean, norm.running_var
 
 
 def stack_affine(params: Sequence[Optional[Tensor]], default: float, like: Tensor,
@@ -62,9 +64,9 @@ def _gather_moments(mean: Tensor, var: Tensor, count: int,
     ``mean = sum_r n_r mean_r / N``, ``var = sum_r n_r (var_r + (mean_r - mean)^2) / N``.
     """
     mine = torch.cat([mean.flatten(), var.double().flatten(), mean.new_tensor([count])])
-    everyone = [torch.empty_like(mine) for _ in range(dist.get_world_size(group))]
-    dist.all_gather(everyone, mine, group=group)
-    everyone = torch.stack(everyone)
+    parts = [torch.empty_like(mine) for _ in range(dist.get_world_size(group))]
+    dist.all_gather(parts, mine, group=group)
+    everyone = torch.stack(parts)
     counts = everyone[:, -1:]
     means, variances = everyone[:, :-1].chunk(2, dim=1)
     total = counts.sum()
@@ -104,13 +106,12 @@ def normalise(norms: Sequence[_BatchNorm], gamma: Tensor, mean: Tensor, var: Ten
         used_mean, used_var = batch_mean.clone(), batch_var.clone()
         for i, norm in enumerate(norms):
             if not batch[i]:
-                used_mean[i], used_var[i] = norm.running_mean, norm.running_var
+                used_mean[i], used_var[i] = running_statistics(norm)
         mask = gamma.new_tensor(batch).unsqueeze(1)
     update_running(norms, batch_mean, batch_var, total)
     eps = [norm.eps for norm in norms]
-    if min(eps) < max(eps):
-        eps = [used_var.new_tensor(eps).unsqueeze(1)]
-    inv = torch.rsqrt(used_var + eps[0])
+    same = min(eps) == max(eps)
+    inv = torch.rsqrt(used_var + (eps[0] if same else used_var.new_tensor(eps).unsqueeze(1)))
     shift = mean - used_mean if groups or mask is not None else None
     return BranchStatistics(gamma * inv, inv, mask, shift)
 
@@ -122,13 +123,20 @@ def update_running(norms: Sequence[_BatchNorm], mean: Tensor, var: Tensor, count
         return
     counters = [norms[i].num_batches_tracked for i in tracked]
     torch._foreach_add_([counter for counter in counters if counter is not None], 1)
-    momenta = [1. / float(norms[i].num_batches_tracked) if norms[i].momentum is None
-               else norms[i].momentum for i in tracked]
-    running = [norms[i].running_mean for i in tracked] + [norms[i].running_var for i in tracked]
-    batch = torch.cat([mean, var * (count / (count - 1))]).to(running[0].dtype).unbind()
-    batch = [batch[i] for i in tracked] + [batch[i + len(norms)] for i in tracked]
+    momenta = [_momentum(norms[i]) for i in tracked]
+    means, variances = zip(*(running_statistics(norms[i]) for i in tracked))
+    running = [*means, *variances]
+    values = torch.cat([mean, var * (count / (count - 1))]).to(running[0].dtype).unbind()
+    batch = [values[i] for i in tracked] + [values[i + len(norms)] for i in tracked]
     if len(set(momenta)) == 1:  # several at once only from torch 2.6 on
         torch._foreach_lerp_(running, batch, momenta[0])
     else:
         for statistic, value, momentum in zip(running, batch, momenta * 2):
             statistic.lerp_(value, momentum)
+
+
+def _momentum(norm: _BatchNorm) -> float:
+    """That of this batch; without one the running statistics are a plain average."""
+    if norm.momentum is not None:
+        return norm.momentum
+    return 1. / float(cast(Tensor, norm.num_batches_tracked))

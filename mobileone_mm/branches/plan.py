@@ -1,7 +1,6 @@
 """What is the same in every call of a block: its convolution and its norms."""
 
-from dataclasses import dataclass
-from typing import List, Optional, Sequence
+from typing import List, NamedTuple, Optional, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -11,9 +10,22 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from .maths import moment_fold as fold
 from .maths import moments as mo
 
+__all__ = ['BranchPlan', 'BranchTensors']
 
-@dataclass
-class BranchPlan:
+
+class BranchTensors(NamedTuple):
+    """What of a block is differentiated beside its input.
+
+    ``weights`` of the convolutions; ``gammas`` and ``betas``, one a norm, ``None`` where a norm has
+    none.
+    """
+
+    weights: Sequence[Tensor]
+    gammas: Sequence[Optional[Tensor]]
+    betas: Sequence[Optional[Tensor]]
+
+
+class BranchPlan(NamedTuple):
     """The branches of one block for one forward pass: all but the tensors to differentiate.
 
     Attributes:
@@ -32,42 +44,67 @@ class BranchPlan:
     norms: List[_BatchNorm]
     relu: bool
 
+    def split(self, tensors: Sequence[Optional[Tensor]]) -> BranchTensors:
+        """From one list, as autograd takes and gives it: weights, then gammas, then betas."""
+        b = len(self.norms)
+        weights = [w for w in tensors[:-2 * b] if w is not None]
+        return BranchTensors(weights, tensors[-2 * b:-b], tensors[-b:])
+
+    def grads(self, tensors: Sequence[Optional[Tensor]], weights: Sequence[Tensor], gamma: Tensor,
+              beta: Tensor) -> List[Optional[Tensor]]:
+        """Of all ``tensors``: of the weights, gamma (b, C) and, the same for all norms, beta (C,).
+
+        Each in the shape and dtype of its tensor; ``None`` where there is none.
+        """
+        every = [*weights, *gamma.unbind(), *[beta] * len(self.norms)]
+        return [None if p is None else g.reshape(p.shape).to(p.dtype)
+                for p, g in zip(tensors, every)]
+
     def kernels(self, weights: Sequence[Tensor], dtype: torch.dtype) -> fold.Kernels:
-        """Stack the weights of the convolutions, a 1x1 one at the centre tap."""
+        """The branches' kernels of the patch that an output reads."""
+        if self.depthwise:
+            return fold.DepthwiseKernels(self.depthwise_weight(weights, dtype))
         taps = self.shape.kernel_size**2
-        rows = [w.to(dtype).flatten(2) for w in weights]
+        identity = None
+        if self.has_skip:
+            channels = weights[0].shape[1]
+            identity = torch.arange(channels, device=weights[0].device) * taps + taps // 2
+        return fold.DenseKernels(self._at_center(weights, dtype).flatten(2), identity)
+
+    def depthwise_weight(self, weights: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
+        """Those of all branches of a depthwise block, the identity's too: (b, C, K)."""
+        weight = self._at_center(weights, dtype).squeeze(2)
+        if not self.has_skip:
+            return weight
+        identity = torch.zeros_like(weight[:1])
+        identity[:, :, weight.shape[2] // 2] = 1
+        return torch.cat([weight, identity])
+
+    def _at_center(self, weights: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
+        """The convolutions' weights, a 1x1 one at the center tap: (b', C_out, C_in, K)."""
+        taps = self.shape.kernel_size**2
+        rows = [w.detach().to(dtype).flatten(2) for w in weights]
         if self.has_scale:
             rows[-1] = F.pad(rows[-1], (taps // 2, taps // 2))
-        if not self.depthwise:
-            identity = None
-            if self.has_skip:
-                channels = rows[0].shape[1]
-                identity = torch.arange(channels, device=rows[0].device) * taps + taps // 2
-            return fold.DenseKernels(torch.stack(rows).flatten(2), identity)
-        rows = [row.squeeze(1) for row in rows]
-        if self.has_skip:
-            centre = torch.zeros_like(rows[0])
-            centre[:, taps // 2] = 1
-            rows.append(centre)
-        return fold.DepthwiseKernels(torch.stack(rows))
+        return torch.stack(rows)
 
     def split_weight_grads(self, grads: Tensor, weights: Sequence[Tensor]) -> List[Tensor]:
-        """Undo :meth:`kernels`."""
+        """Undo the stacking: from (b, C_out, C_in K)."""
         taps = self.shape.kernel_size**2
-        result = []
-        for i, w in enumerate(weights):
-            grad = grads[i].reshape(w.shape[0], w.shape[1], taps)
-            if self.has_scale and i == len(weights) - 1:
-                grad = grad[:, :, taps // 2]
-            result.append(grad.reshape(w.shape).to(w.dtype))
-        return result
+        found = [grad.reshape(len(w), -1, taps) for w, grad in zip(weights, grads)]
+        if self.has_scale:
+            found[-1] = found[-1][:, :, taps // 2]
+        return found
 
+    def tap_weight(self, weights: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
+        """How a block of one convolution reads that one's output y and its own input x: (b, C, 2).
 
-def weights_of(plan: BranchPlan, tensors: Sequence[Optional[Tensor]]) -> Sequence[Tensor]:
-    """The weights among ``tensors``, which end with gammas and betas."""
-    return tensors[:len(tensors) - 2 * len(plan.norms)]
-
-
-def affine_of(plan: BranchPlan, tensors: Sequence[Optional[Tensor]]) -> Sequence[Optional[Tensor]]:
-    """The gammas and betas among ``tensors``."""
-    return tensors[len(tensors) - 2 * len(plan.norms):]
+        The convolution's branch reads y, the identity x, the 1x1 branch x times its weight. Of a
+        block with no other branch nothing reads x.
+        """
+        weight = weights[0].new_zeros(len(self.norms), len(weights[0]), 2, dtype=dtype)
+        weight[0, :, 0] = 1
+        weight[1:, :, 1] = 1
+        if self.has_scale:
+            weight[1, :, 1] = weights[1].detach().flatten()
+        return weight

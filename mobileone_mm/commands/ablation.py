@@ -10,7 +10,7 @@ from mmengine.config import Config
 
 from ..utils.fileio import atomic_path
 
-__all__ = ['VARIANTS', 'Variant', 'make_variant', 'run_ablation']
+__all__ = ['VARIANTS', 'Variant', 'last_value', 'make_variant', 'run_ablation', 'write_variants']
 
 
 class Variant(NamedTuple):
@@ -57,6 +57,14 @@ def make_variant(cfg: Config, name: str) -> Config:
     if variant.hook:
         _change_hook(cfg, variant, name)
     return cfg
+
+
+def write_variants(cfg: Config, names: Sequence[str], out: Union[str, Path]) -> List[Path]:
+    """Write the config of each variant as ``NAME.py`` into ``out``; :func:`make_variant` raises."""
+    variants = {Path(out) / f'{name}.py': make_variant(cfg, name) for name in names}
+    for file, variant in variants.items():
+        _write_config(variant, file)
+    return list(variants)
 
 
 def run_ablation(cfg: Config,
@@ -131,7 +139,6 @@ def _metric(cfg: Config) -> str:
 
 
 def _run(cfg: Config, work_dir: Path, seed: int, metric: str, train: Callable) -> float:
-    work_dir.mkdir(parents=True, exist_ok=True)
     cfg = copy.deepcopy(cfg)
     cfg.randomness = dict(cfg.get('randomness') or {}, seed=seed)
     # mmengine keeps one message hub and one visualizer of a name in a process.
@@ -139,13 +146,23 @@ def _run(cfg: Config, work_dir: Path, seed: int, metric: str, train: Callable) -
     if cfg.get('visualizer'):
         cfg.visualizer.name = cfg.experiment_name
     config = work_dir / 'config.py'
-    with atomic_path(config) as path:
-        path.write_text(cfg.pretty_text, encoding='utf-8')
+    _write_config(cfg, config)
     train([str(config), '--work-dir', str(work_dir), '--resume'])
-    return _last_value(work_dir, metric)
+    return last_value(work_dir, metric)
 
 
-def _last_value(work_dir: Path, metric: str) -> float:
+def _write_config(cfg: Config, file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(file) as path:
+        path.write_text(cfg.pretty_text, encoding='utf-8')
+
+
+def last_value(work_dir: Path, metric: str) -> float:
+    """The last value of a metric that the runs in a work directory logged.
+
+    Raises:
+        ValueError: There is none.
+    """
     found = None
     for path in sorted(work_dir.glob('*/vis_data/*.json')):  # named by the time of their start
         if path.name == 'config.json':

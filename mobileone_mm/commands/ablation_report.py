@@ -5,10 +5,8 @@ from pathlib import Path
 from typing import List, NamedTuple, Optional, Sequence, Union
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
-from ..utils.fileio import atomic_path
+from ..utils.plots import new_figure, save_figure
 from .ablation import VARIANTS, Result, split_by_variant
 
 __all__ = ['Interval', 'Row', 'draw_ablation', 'summarize', 'table', 't_interval']
@@ -68,8 +66,7 @@ def table(rows: Sequence[Row], metric: str) -> str:
 
 def draw_ablation(rows: Sequence[Row], metric: str, path: Union[str, Path], title: str) -> None:
     """Write a PNG: every run and the mean with its interval; beside it the paired differences."""
-    figure = Figure(figsize=(11, 1.6 + .45 * len(rows)), layout='constrained')
-    FigureCanvasAgg(figure)
+    figure = new_figure(11, 1.6 + .45 * len(rows))
     figure.suptitle(title)
     left, right = figure.subplots(1, 2, sharey=True)
     for y, row in enumerate(rows):
@@ -85,5 +82,4 @@ def draw_ablation(rows: Sequence[Row], metric: str, path: Union[str, Path], titl
     right.set_xlabel(f'difference from {rows[0].name}, paired by seed, 95% interval')
     for axis in (left, right):
         axis.grid(axis='x', alpha=.3)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format='png', dpi=80)
+    save_figure(figure, path)

@@ -16,7 +16,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import weights_to_cpu
-from mmengine.utils import ProgressBar
+from rich.progress import track
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -87,14 +87,9 @@ class TrainingBatches:
         return min(self.most, len(self.loader))
 
     def __iter__(self) -> Iterator[Any]:
-        # A bar only where it can move: in a log file each of its steps would be a line.
-        bar = ProgressBar(len(self)) if sys.stdout.isatty() else None
-        for batch in itertools.islice(self.loader, len(self)):
-            yield batch
-            if bar:
-                bar.update()
-        if bar:
-            print()
+        batches = itertools.islice(self.loader, len(self))
+        # A bar only where it can move.
+        yield from track(batches, 'batches', len(self), disable=not sys.stdout.isatty())
 
 
 def measure_gap(model: BaseModel, batches: Iterable[Any]) -> Gap:
@@ -150,9 +145,14 @@ def reestimate(model: BaseModel, batches: Iterable[Any]) -> int:
         finally:
             for norm, momentum, state in zip(norms, momenta, old):
                 norm.momentum = momentum
-                if not norm.num_batches_tracked:
+                if not _batches(norm):
                     norm.load_state_dict(state)
-        return sum(int(norm.num_batches_tracked > 0) for norm in norms)
+        return sum(_batches(norm) > 0 for norm in norms)
+
+
+def _batches(norm: _BatchNorm) -> int:
+    """How many batches its running statistics have seen."""
+    return 0 if norm.num_batches_tracked is None else int(norm.num_batches_tracked)
 
 
 def statistics(model: nn.Module) -> Statistics:
@@ -160,7 +160,8 @@ def statistics(model: nn.Module) -> Statistics:
     return {name: dict(mean=norm.running_mean.double().clone(),
                        var=norm.running_var.double().clone())
             for name, norm in model.named_modules()
-            if isinstance(norm, _BatchNorm) and norm.running_mean is not None}
+            if isinstance(norm, _BatchNorm) and norm.running_mean is not None
+            and norm.running_var is not None}
 
 
 def rank_shifts(before: Statistics, after: Statistics) -> List[Shift]:

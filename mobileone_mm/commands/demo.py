@@ -7,11 +7,12 @@ from typing import Dict, List, Union
 import torch
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
+from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from ..datasets.drawn.scenes import CLASSES
 from ..datasets.drawn.shapes import make_shapes
-from ..engine import find_checkpoint, make_resumable
+from ..engine import find_checkpoint, lock_directories, make_resumable
 from ..folding.reparameterize import reparameterize
 from .pictures import draw_detections, draw_segmentations
 
@@ -80,9 +81,10 @@ def run_demo(name: str, root: Union[str, Path], work_dir: Union[str, Path]) -> R
     cfg = Config.fromfile(Path(root) / task.config)
     cfg.work_dir = str(work_dir)
     make_resumable(cfg)
-    checkpoint = find_checkpoint(work_dir)
-    cfg.resume, cfg.load_from = checkpoint is not None, checkpoint and str(checkpoint)
-    Runner.from_cfg(cfg).train()
+    with lock_directories(work_dir):
+        checkpoint = find_checkpoint(work_dir)
+        cfg.resume, cfg.load_from = checkpoint is not None, checkpoint and str(checkpoint)
+        RUNNERS.build(cfg).train()
 
     runner = _evaluation_runner(cfg)
     trained = _evaluate(name, runner)

@@ -1,9 +1,10 @@
 """Pictures from files, folders, videos and cameras, and where the drawn ones go."""
 
 import os
+from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Callable, Iterator, NamedTuple, Tuple
+from typing import Any, Callable, Iterator, List, NamedTuple, Optional, Sequence, Set
 
 import cv2
 import numpy as np
@@ -15,20 +16,38 @@ from ..utils.fileio import atomic_path
 VIDEOS = ('.mp4', '.avi', '.mov', '.mkv', '.webm')
 
 
+class Frame(NamedTuple):
+    """One picture to predict on.
+
+    Attributes:
+        name: Of its results, without a suffix; no two of a source share it.
+        file_name: Of the picture, or of the video.
+        picture: (H, W, 3), BGR, uint8.
+    """
+
+    name: str
+    file_name: str
+    picture: np.ndarray
+
+
 class Source(NamedTuple):
     """Where pictures come from.
 
     Attributes:
         name: For the result of a video.
+        folder: That of the pictures or the video; None of a camera.
         count: Number of pictures; 0 where it is not known.
         fps: Of a video or camera; 0 for pictures.
-        frames: The pictures with their names, BGR, uint8.
+        frames: The pictures that can be read.
+        problems: Filled while ``frames`` are read: what could not be.
     """
 
     name: str
+    folder: Optional[Path]
     count: int  # type: ignore[assignment]  # tuple's own count() is not needed
     fps: float
-    frames: Iterator[Tuple[str, np.ndarray]]
+    frames: Iterator[Frame]
+    problems: List[str]
 
 
 def open_source(where: str) -> Source:
@@ -42,13 +61,26 @@ def open_source(where: str) -> Source:
     """
     path = Path(where)
     if path.is_dir():
-        paths = list_pictures(path)
-        return Source(path.name, len(paths), 0, ((p.name, read_picture(p)) for p in paths))
+        return _pictures(path.name, path, list_pictures(path))
     if where.isdigit() and not path.exists():
-        return _video(f'camera{where}', int(where))
+        return _video(f'camera{where}', None, int(where))
     if path.suffix.lower() in VIDEOS and path.is_file():
-        return _video(path.stem, where)
-    return Source(path.stem, 1, 0, iter([(path.name, read_picture(path))]))
+        return _video(path.stem, path.parent, where)
+    read_picture(path)
+    return _pictures(path.stem, path.parent, [path])
+
+
+def check_out(source: Source, out: Path) -> None:
+    """Check that results cannot take the place of what they are made from.
+
+    Raises:
+        ExportError: ``out`` is the folder of the pictures or of the video, or no folder.
+    """
+    if out.exists() and not out.is_dir():
+        raise ExportError(f'--out {out} is a file: expected a folder')
+    if source.folder is not None and out.exists() and out.samefile(source.folder):
+        raise ExportError(f'--out {out} is the folder of the originals, which results must not '
+                          'replace: choose another folder')
 
 
 @contextmanager
@@ -62,25 +94,67 @@ def open_sink(source: Source, out: Path) -> Iterator[Callable[[str, np.ndarray],
         with _video_writer(out / f'{source.name}.mp4', source.fps) as write:
             yield write
     else:
-        yield lambda name, picture: _write_picture(out / f'{Path(name).stem}.png', picture)
+        yield lambda name, picture: write_picture(out / f'{name}.png', picture)
 
 
-def _video(name: str, where: Any) -> Source:
+def result_names(file_names: Sequence[str]) -> List[str]:
+    """A name for the results of each picture: without the suffix, where that is enough.
+
+    Names that differ in their suffix or in upper and lower case only keep the suffix, and get a
+    number where that is another's name.
+    """
+    stems = Counter(Path(name).stem.lower() for name in file_names)
+    taken: Set[str] = set()
+    names = []
+    for file_name in file_names:
+        stem = Path(file_name).stem
+        name = base = stem if stems[stem.lower()] == 1 else file_name
+        number = 1
+        while name.lower() in taken:
+            number += 1
+            name = f'{base}_{number}'
+        taken.add(name.lower())
+        names.append(name)
+    return names
+
+
+def _pictures(name: str, folder: Path, paths: List[Path]) -> Source:
+    problems: List[str] = []
+
+    def frames() -> Iterator[Frame]:
+        for path, result in zip(paths, result_names([path.name for path in paths])):
+            try:
+                picture = read_picture(path)
+            except ExportError as error:
+                problems.append(str(error))
+            else:
+                yield Frame(result, path.name, picture)
+
+    return Source(name, folder, len(paths), 0, frames(), problems)
+
+
+def _video(name: str, folder: Optional[Path], where: Any) -> Source:
     capture = cv2.VideoCapture(where)
     if not capture.isOpened():
         raise ExportError(f'{where} cannot be opened as a video or camera')
+    count = max(int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0)
+    problems: List[str] = []
 
-    def frames() -> Iterator[Tuple[str, np.ndarray]]:
+    def frames() -> Iterator[Frame]:
+        read = 0
         try:
             found, frame = capture.read()
             while found:
-                yield name, frame
+                yield Frame(f'{name}_{read:06}', Path(str(where)).name, frame)
+                read += 1
                 found, frame = capture.read()
+            if read < count - count // 100:  # containers without an index estimate the number
+                problems.append(f'{where}: {read} of {count} frames could be read; the file is '
+                                'damaged or cut off')
         finally:
             capture.release()
 
-    count = max(int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0)
-    return Source(name, count, capture.get(cv2.CAP_PROP_FPS) or 25., frames())
+    return Source(name, folder, count, capture.get(cv2.CAP_PROP_FPS) or 25., frames(), problems)
 
 
 @contextmanager
@@ -108,6 +182,7 @@ def _video_writer(target: Path, fps: float) -> Iterator[Callable[[str, np.ndarra
         os.replace(temporary, target)
 
 
-def _write_picture(target: Path, picture: np.ndarray) -> None:
+def write_picture(target: Path, picture: np.ndarray) -> None:
+    """Write a picture, BGR or gray, as PNG, whole or not at all."""
     with atomic_path(target) as temporary:
         temporary.write_bytes(cv2.imencode('.png', picture)[1].tobytes())

@@ -7,11 +7,10 @@ from typing import Any, List, Sequence, Tuple, Union
 import mmcv
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
-from ..utils.fileio import atomic_path
+from ..utils.plots import new_figure, save_figure
 
 IGNORED = 255  # label of pixels left out of evaluation, drawn white
 
@@ -37,7 +36,7 @@ def draw_detections(samples: Sequence[Any], classes: Sequence[str], path: Union[
         _boxes(left, truth.bboxes, truth.labels, [classes[i] for i in truth.labels])
         _boxes(right, found.bboxes, found.labels,
                [f'{classes[i]} {score:.2f}' for i, score in zip(found.labels, found.scores)])
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def draw_segmentations(samples: Sequence[Any], classes: Sequence[str],
@@ -62,15 +61,14 @@ def draw_segmentations(samples: Sequence[Any], classes: Sequence[str],
     handles = [Patch(facecolor=(r / 255, g / 255, b / 255), edgecolor='grey', label=name)
                for (r, g, b), name in zip([*palette, (IGNORED,) * 3], [*classes, 'ignored'])]
     figure.legend(handles=handles, loc='outside lower center', ncols=4, fontsize=12)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _grid(number: int, titles: Sequence[str], groups: int
           ) -> Tuple[Figure, List[List[Axes]]]:
     """One group of axes per sample, ``groups`` of them side by side; no ``pyplot``, no display."""
     rows, columns = math.ceil(number / groups), groups * len(titles)
-    figure = Figure(figsize=(3.4 * columns, 3.5 * rows), layout='constrained')
-    FigureCanvasAgg(figure)
+    figure = new_figure(3.4 * columns, 3.5 * rows)
     axes = figure.subplots(rows, columns, squeeze=False)
     for axis in axes.flat:
         axis.set_axis_off()
@@ -86,8 +84,3 @@ def _boxes(axis: Axes, boxes: Any, labels: Any, texts: Sequence[str]) -> None:
         axis.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, ec=colour, lw=2))
         axis.text(x1, max(y1, 9), text, fontsize=9, color='white', va='bottom', clip_on=True,
                   bbox=dict(facecolor=colour, edgecolor='none', pad=1))
-
-
-def _save(figure: Figure, path: Union[str, Path]) -> None:
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format='png', dpi=80)

@@ -6,8 +6,6 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tu
 
 import numpy as np
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from mmengine.config import Config
 from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmengine.registry import PARAM_SCHEDULERS
@@ -16,7 +14,8 @@ from ..engine.hooks import ProgressiveLearningHook, WeightDecayAnnealingHook
 from ..engine.hooks.find import hooks_of
 from ..engine.hooks.progressive_learning_hook import pipelines_of, resolutions
 from ..folding.models import build_model
-from ..utils.fileio import atomic_path
+from ..utils.plots import new_figure, save_figure
+from ..utils.wrapped import inner_datasets
 
 __all__ = ['Schedule', 'draw_schedule', 'iterations_per_epoch', 'simulate']
 
@@ -91,8 +90,7 @@ def simulate(cfg: Config, iters_per_epoch: int) -> Schedule:
 
 def draw_schedule(schedule: Schedule, path: Union[str, Path], title: str) -> None:
     """Write a PNG with four charts: learning rate, weight decay, resolution, strength."""
-    figure = Figure(figsize=(10, 7), layout='constrained')
-    FigureCanvasAgg(figure)
+    figure = new_figure(10, 7)
     figure.suptitle(title)
     axes = figure.subplots(2, 2, sharex=True)
     styles = ['-', '--', ':', '-.']
@@ -118,15 +116,13 @@ def draw_schedule(schedule: Schedule, path: Union[str, Path], title: str) -> Non
                    ylim=(0, max(1, schedule.strength.max()) * 1.1))
     for axis in axes.flat:
         axis.grid(alpha=.3)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format='png', dpi=80)
+    save_figure(figure, path)
 
 
 def _size(dataset: Dict[str, Any]) -> int:
-    if dataset.get('datasets'):
-        return sum(_size(part) for part in dataset['datasets'])
-    if dataset.get('dataset'):
-        return dataset.get('times', 1) * _size(dataset['dataset'])
+    inner = inner_datasets(dataset)
+    if inner:
+        return dataset.get('times', 1) * sum(map(_size, inner))
     kind = str(dataset['type']).rsplit('.', 1)[-1]
     if kind == 'PascalVOCDataset' and 'data/VOCdevkit' in str(dataset.get('data_root')):
         files = dataset['ann_file']

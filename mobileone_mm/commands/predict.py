@@ -2,7 +2,7 @@
 
 import time
 from pathlib import Path
-from typing import Any, NamedTuple, Optional, Union
+from typing import Any, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import torch
@@ -16,15 +16,31 @@ from ..export.samples import Samples
 from ..folding.models import build_model, load_weights
 from ..folding.reparameterize import holds_unfolded, reparameterize
 from ..utils.configs import read_config
-from .frames import open_sink, open_source
+from ..utils.devices import find_device
+from .frames import check_out, open_sink, open_source
+from .predict_files import open_files
+
+LISTED = 20  # problems told at the end
 
 
 class Speed(NamedTuple):
-    """Pictures per second."""
+    """Pictures per second, and what could not be read."""
 
     count: int  # type: ignore[assignment]  # tuple's own count() is not needed
     model: float
     overall: float
+    problems: Tuple[str, ...] = ()
+
+    def check(self) -> None:
+        """Tell what could not be read.
+
+        Raises:
+            ExportError: Something could not; the results of all else are written.
+        """
+        if self.problems:
+            more = len(self.problems) - LISTED
+            raise ExportError('; '.join(self.problems[:LISTED]) + (
+                f'; and {more:,} more' if more > 0 else ''))
 
     def __str__(self) -> str:
         return (f'{self.count} pictures: {self.model:.1f} per second in the model, '
@@ -44,10 +60,12 @@ class Predictor:
         CheckpointError: The checkpoint is damaged or of another model.
         ExportError: There is no config, or the file is of another task.
         FileNotFoundError: There is no such model.
+        PreflightError: There is no such device.
     """
 
     def __init__(self, model: Union[str, Path], config: Optional[Union[str, Path]] = None,
                  device: str = 'cpu', score_thr: float = .3) -> None:
+        where = find_device(device)
         self.cfg = read_config(_config_of(Path(model), config))
         built = build_model(self.cfg)
         if is_exported(model):
@@ -55,7 +73,7 @@ class Predictor:
         else:
             load_weights(built, model)
             built.eval()
-            self.model = (reparameterize(built) if holds_unfolded(built) else built).to(device)
+            self.model = (reparameterize(built) if holds_unfolded(built) else built).to(where)
         self.samples = Samples(self.cfg)
         self.score_thr = score_thr
         self.visualizer = VISUALIZERS.build(dict(type=_visualizer(self.samples.task),
@@ -76,29 +94,38 @@ class Predictor:
 
 
 def predict(predictor: Predictor, source: str, out: Union[str, Path],
-            limit: Optional[int] = None) -> Speed:
+            limit: Optional[int] = None, save: Sequence[str] = ()) -> Speed:
     """Draw the predictions on pictures, folders, videos or a camera; Ctrl-C ends a camera's.
+
+    A picture that cannot be read is passed over and told in the result.
 
     Args:
         predictor: The model.
         source: As :func:`mobileone_mm.commands.frames.open_source`.
         out: Directory for a .png for each picture, or for an .mp4.
         limit: Pictures or frames at most.
+        save: What to write besides, of :data:`mobileone_mm.commands.predict_files.KINDS`.
 
     Raises:
-        ExportError: As :func:`mobileone_mm.commands.frames.open_source`.
+        ExportError: As :func:`mobileone_mm.commands.frames.open_source`; ``out`` is the folder of
+            the originals; or the model's task has no such files to save.
     """
+    out = Path(out)
+    files = open_files(save, predictor, out)
     pictures = open_source(source)
+    check_out(pictures, out)
     count, in_model, start = 0, 0., time.perf_counter()
     total = min(pictures.count or limit or 0, limit or pictures.count)
-    with open_sink(pictures, Path(out)) as write:
+    with open_sink(pictures, out) as write:
         bar = ProgressBar(total)
         try:
-            for name, picture in pictures.frames:
+            for frame in pictures.frames:
                 before = time.perf_counter()
-                sample = predictor(picture)
+                sample = predictor(frame.picture)
                 in_model += time.perf_counter() - before
-                write(name, predictor.draw(picture, sample))
+                write(frame.name, predictor.draw(frame.picture, sample))
+                for each in files:
+                    each.add(frame, sample)
                 bar.update()
                 count += 1
                 if count == limit:
@@ -106,8 +133,12 @@ def predict(predictor: Predictor, source: str, out: Union[str, Path],
         except KeyboardInterrupt:
             if not pictures.fps:
                 raise
+        finally:
+            for each in files:
+                each.close()
     print()
-    return Speed(count, count / max(in_model, 1e-9), count / (time.perf_counter() - start))
+    return Speed(count, count / max(in_model, 1e-9), count / (time.perf_counter() - start),
+                 tuple(pictures.problems))
 
 
 def _config_of(model: Path, config: Optional[Union[str, Path]]) -> Path:

@@ -1,12 +1,15 @@
 """The options of tools/test.py, by the habits of mmdet, mmseg and mmpretrain."""
 
+import re
 from copy import deepcopy
+from importlib import import_module
+from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
 
-from ..utils.libraries import PreflightError
+from ..utils.libraries import TASKS, PreflightError
 
-__all__ = ['enable_tta', 'save_predictions', 'show_predictions']
+__all__ = ['draw_report', 'enable_tta', 'resize_images', 'save_predictions', 'show_predictions']
 
 
 def show_predictions(cfg: Config, show: bool, show_dir: str, wait_time: float) -> None:
@@ -43,6 +46,58 @@ def save_predictions(cfg: Config, out: str) -> None:
         evaluators = [evaluators]
     kind = 'DumpDetResults' if cfg.default_scope == 'mmdet' else 'DumpResults'
     cfg.test_evaluator = evaluators + [ConfigDict(type=kind, out_file_path=out)]
+
+
+def resize_images(cfg: Config, size: str) -> None:
+    """Resize test images to one size, without keeping their aspect ratio.
+
+    Predictions are evaluated at the original size all the same. cvnets validates segmentors so.
+
+    Args:
+        cfg: A config whose test pipeline has a Resize. Changed.
+        size: ``'WIDTHxHEIGHT'`` in pixels.
+
+    Raises:
+        PreflightError: ``size`` is not of that form, or the pipeline does not resize.
+    """
+    match = re.fullmatch(r'([1-9]\d*)x([1-9]\d*)', size)
+    if not match:
+        raise PreflightError(f'--resize {size}: expected WIDTHxHEIGHT, such as 512x512')
+    steps = [step for step in cfg.test_dataloader.dataset.get('pipeline') or ()
+             if step['type'] == 'Resize']
+    if not steps:
+        raise PreflightError('--resize needs a Resize in test_dataloader.dataset.pipeline')
+    for step in steps:
+        step.pop('scale_factor', None)
+        step.update(scale=(int(match[1]), int(match[2])), keep_ratio=False)
+
+
+def draw_report(cfg: Config, out: str, worst: int) -> None:
+    """Draw a confusion matrix, the worst images and, of detection, precision over recall.
+
+    Raises:
+        PreflightError: There is nothing to compare the predictions with, or ``out`` is a file.
+    """
+    if cfg.default_scope not in TASKS:
+        raise PreflightError(f'--report is for detectors and segmentors, not for '
+                             f'{cfg.default_scope}')
+    if worst < 1:
+        raise PreflightError(f'--worst {worst}: expected at least 1')
+    if Path(out).exists() and not Path(out).is_dir():
+        raise PreflightError(f'--report {out} is a file: expected a folder')
+    evaluators = cfg.test_evaluator
+    evaluators = list(evaluators) if isinstance(evaluators, list) else [evaluators]
+    report = ConfigDict(type='SegmentationReport', out_dir=out, worst=worst)
+    if cfg.default_scope == 'mmdet':
+        coco = [each for each in evaluators if each.get('ann_file')
+                and not each.get('format_only')]
+        if not coco:
+            raise PreflightError('--report needs a test_evaluator of type CocoMetric with ann_file')
+        coco[0].classwise = True  # mmdet's table of each class's AP
+        report = ConfigDict(type='DetectionReport', ann_file=coco[0].ann_file, out_dir=out,
+                            worst=worst)
+    import_module(f'{__package__}.test_report.{TASKS[cfg.default_scope]}')  # registers it
+    cfg.test_evaluator = [*evaluators, report]
 
 
 def enable_tta(cfg: Config) -> None:

@@ -4,57 +4,50 @@ import argparse
 import os
 import sys
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Tuple, Type
+from typing import Dict, List, Optional, Union
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config, ConfigDict
 from mmengine.device import get_device
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from ..datasets.preflight import check_data
-from ..engine import DatasetError, find_checkpoint, is_whole, join_cpu_processes, make_resumable
-from ..export import ExportError
+from ..datasets.preflight import DataCheck, check_classes, check_data, check_network
+from ..engine import (
+    find_checkpoint,
+    join_cpu_processes,
+    lock_directories,
+    make_resumable,
+    read_whole,
+    run_directories,
+)
+from ..engine.console import quiet_start
+from ..engine.load_from import check_load_from
 from ..export.running.exported_model import ExportedModel, is_exported
+from ..folding.deployed_files import drop_training_hooks
 from ..folding.models import load_weights
+from ..folding.reparameterize import unwrap_model
 from ..utils.checkpoint_files import CheckpointError, read_checkpoint
 from ..utils.configs import read_config
 from ..utils.libraries import PreflightError
-from .test_options import enable_tta, save_predictions, show_predictions
+from ..utils.sliding_windows import check_windows
+from .arguments import test_parser, train_parser
+from .main import main
+from .test_options import (
+    draw_report,
+    enable_tta,
+    resize_images,
+    save_predictions,
+    show_predictions,
+)
 
 __all__ = ['main', 'read_config', 'test', 'train']
 
-
-def main(command: Callable[[Optional[List[str]]], Any], *errors: Type[Exception]) -> int:
-    """Run a command; what the user can mend is told in one message, without a traceback.
-
-    Args:
-        command: Takes the arguments, or None for those of the process.
-        errors: What else the user can mend.
-
-    Returns:
-        The exit status.
-    """
-    mendable: Tuple[Type[Exception], ...] = (
-        CheckpointError, DatasetError, ExportError, PreflightError, FileNotFoundError, *errors)
-    try:
-        command(None)
-    except mendable as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 1
-    return 0
+Arguments = Union[List[str], argparse.Namespace, None]
 
 
-def train(argv: Optional[List[str]] = None) -> None:
-    """Train (and validate) what a config describes."""
-    parser = _parser('Train a detector, a segmentor or a classifier')
-    parser.add_argument('--amp', action='store_true',
-                        help='mixed precision: float16 on GPUs, bfloat16 on CPUs')
-    parser.add_argument('--auto-scale-lr', action='store_true',
-                        help='scale lr by batch size / auto_scale_lr.base_batch_size')
-    parser.add_argument('--resume', nargs='?', const='auto', metavar='CHECKPOINT',
-                        help='go on from a checkpoint, by default from the last whole one in the '
-                             'work directory')
-    args = parser.parse_args(argv)
+def train(argv: Arguments = None) -> None:
+    """Train (and validate) what a config describes; takes its arguments parsed or not."""
+    args = argv if isinstance(argv, argparse.Namespace) else train_parser().parse_args(argv)
     cfg = load_config(args)
     if args.amp:
         _enable_amp(cfg)
@@ -62,59 +55,69 @@ def train(argv: Optional[List[str]] = None) -> None:
         if 'base_batch_size' not in (cfg.get('auto_scale_lr') or {}):
             raise PreflightError('--auto-scale-lr needs auto_scale_lr.base_batch_size in config')
         cfg.auto_scale_lr.enable = True
-    _resume(cfg, args.resume)
     make_resumable(cfg)
-    if _is_first_process():
-        check_data(cfg, ('train', 'val'))
-    if cfg.get('load_from') and not cfg.get('resume') and '://' not in cfg.load_from:
-        read_checkpoint(cfg.load_from)  # mmengine's own error would be a traceback
-    _build_runner(cfg).train()
+    _draw_run(cfg)
+    directories = run_directories(str(cfg.work_dir), cfg)
+    with lock_directories(*(directories if _is_main_process(cfg.launcher) else [])):
+        _resume(cfg, args.resume, directories)
+        checked = _check_data(cfg, 'train', 'val')
+        starts_from = None if cfg.get('resume') else cfg.get('load_from')
+        if starts_from:
+            read_checkpoint(starts_from)  # before the model is built, which takes long
+        with quiet_start(args.verbose) as started:
+            runner = started(_build_runner(cfg))
+        if starts_from:
+            check_load_from(unwrap_model(runner.model), starts_from)
+        _tell(check_network(runner, checked.train_samples))
+        runner.train()
 
 
-def test(argv: Optional[List[str]] = None) -> Dict[str, float]:
+def test(argv: Arguments = None) -> Dict[str, float]:
     """Evaluate a checkpoint or an exported model on the test set of a config.
 
     Returns:
         The metrics, by name.
     """
-    parser = _parser('Test a detector, a segmentor or a classifier')
-    parser.add_argument('checkpoint', help='checkpoint, or a file that tools/deploy.py exported')
-    parser.add_argument('--out', help='keep the predictions: in this .pkl file, of '
-                                      'segmentation as images in this directory')
-    parser.add_argument('--show', action='store_true', help='show the predictions in a window')
-    parser.add_argument('--show-dir', help='directory for images of the predictions; detection '
-                                           'puts it into WORK_DIR/TIMESTAMP')
-    parser.add_argument('--wait-time', type=float, default=2, help='seconds between images')
-    parser.add_argument('--tta', action='store_true', help='test-time augmentation')
-    args = parser.parse_args(argv)
+    args = argv if isinstance(argv, argparse.Namespace) else test_parser().parse_args(argv)
     cfg = load_config(args)
-    if '://' not in args.checkpoint and not Path(args.checkpoint).exists():
+    if '://' not in args.checkpoint and not Path(args.checkpoint).expanduser().exists():
         raise PreflightError(f'the checkpoint {args.checkpoint} does not exist')
     exported = is_exported(args.checkpoint)
     if exported and args.tta:
         raise PreflightError('--tta works with checkpoints, not with exported models')
+    if exported:
+        drop_training_hooks(cfg)  # there is nothing in such a file to average or to fold
     if args.show or args.show_dir:
         show_predictions(cfg, args.show, args.show_dir, args.wait_time)
     if args.out:
         save_predictions(cfg, args.out)
-    if _is_first_process():
-        check_data(cfg, ('test', ))
+    if args.resize:
+        resize_images(cfg, args.resize)
+    if args.report:
+        draw_report(cfg, args.report, args.worst)
+    _check_data(cfg, 'test')
     if args.tta:
         enable_tta(cfg)
-    runner = _build_runner(cfg)
+    with quiet_start(args.verbose) as started:
+        runner = started(_build_runner(cfg))
     model = runner.model
     while not hasattr(model, 'backbone') and hasattr(model, 'module'):  # of DDP or TTA
         model = model.module
     if exported:
         runner.model = ExportedModel.stand_in(args.checkpoint, cfg, model.data_preprocessor)
     else:
-        load_weights(model, args.checkpoint)
+        meta = load_weights(model, args.checkpoint)
+        check_classes(cfg, 'test', (meta.get('dataset_meta') or {}).get('classes'), args.checkpoint)
     return runner.test()
 
 
 def load_config(args: argparse.Namespace) -> Config:
     """Read the config, apply the options and settle the work directory."""
+    if args.launcher == 'pytorch' and 'RANK' not in os.environ:
+        raise PreflightError('--launcher pytorch: torchrun or tools/dist_train.sh starts the '
+                             'processes, and this one was started without')
     cfg = read_config(args.config, args.cfg_options)
+    check_windows(cfg)
     cfg.launcher = args.launcher
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     if args.work_dir is not None:
@@ -124,18 +127,11 @@ def load_config(args: argparse.Namespace) -> Config:
     return cfg
 
 
-def _parser(description: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument('config', help='config file')
-    parser.add_argument('--work-dir', help='for logs and checkpoints; work_dirs/CONFIG by default')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
-                        help='override settings of the config; data_root=DIR moves every path '
-                             "below the config's data_root")
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
-    # torch.distributed.launch passes it; torchrun sets LOCAL_RANK instead
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0,
-                        help=argparse.SUPPRESS)
-    return parser
+def _draw_run(cfg: Config) -> None:
+    """Draw each run, unless the config says ``default_hooks.run_pictures=None``."""
+    hooks = cfg.setdefault('default_hooks', ConfigDict())
+    if hooks.setdefault('run_pictures', ConfigDict(type='RunPicturesHook')) is None:
+        hooks.pop('run_pictures')
 
 
 def _enable_amp(cfg: Config) -> None:
@@ -151,22 +147,57 @@ def _enable_amp(cfg: Config) -> None:
     cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
 
 
-def _resume(cfg: Config, resume: Optional[str]) -> None:
+def _resume(cfg: Config, resume: Optional[str], directories: List[Path]) -> None:
+    if resume is None and cfg.get('resume'):
+        resume = cfg.get('load_from') or 'auto'
     if resume is None:
         return
-    path = find_checkpoint(cfg.work_dir if resume == 'auto' else Path(resume).parent)
-    if resume != 'auto':
-        if not is_whole(resume):
-            raise PreflightError(f'{resume} is no whole checkpoint' + (
-                f'; the last whole one beside it is {path}' if path else ''))
+    if resume == 'auto':
+        path = find_checkpoint(*directories)
+    else:
         path = Path(resume)
+        _check_whole(path)
     cfg.resume = path is not None
     cfg.load_from = str(path) if path else None
     print(f'resuming {path}' if path else f'no checkpoint in {cfg.work_dir}: starting anew')
 
 
+def _check_whole(path: Path) -> None:
+    try:
+        read_whole(path)
+    except CheckpointError as error:
+        other = find_checkpoint(path.parent)
+        raise CheckpointError(
+            f'{error}; the newest whole one beside it is {other}' if other else error) from error
+
+
+def _check_data(cfg: Config, *loaders: str) -> DataCheck:
+    """In each process, for it may point the config to repaired annotations; the first one tells."""
+    try:
+        checked = check_data(cfg, loaders)
+    except PreflightError:
+        if _is_first_process():
+            raise
+        sys.exit(1)
+    _tell(checked.notes)
+    return checked
+
+
+def _tell(notes: List[str]) -> None:
+    if _is_first_process():
+        for note in dict.fromkeys(notes):
+            print(f'note: {note}')
+
+
 def _is_first_process() -> bool:
+    """Whether this is the first on its machine."""
     return int(os.environ.get('LOCAL_RANK', 0)) == 0
+
+
+def _is_main_process(launcher: str) -> bool:
+    """Whether this is the first of all processes."""
+    rank = dict(pytorch='RANK', slurm='SLURM_PROCID', mpi='OMPI_COMM_WORLD_RANK').get(launcher, '')
+    return int(os.environ.get(rank, 0)) == 0
 
 
 def _build_runner(cfg: Config) -> Runner:

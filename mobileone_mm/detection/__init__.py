@@ -1,4 +1,4 @@
-"""What MobileOne needs of mmdet: the SSDLite head; the only part of the package that imports it."""
+"""SSDLite for mmdet; the only part of the package that imports it."""
 
 import mobileone_mm  # noqa: F401  (first: it provides mmcv._ext where mmcv-lite is installed)
 
@@ -11,6 +11,7 @@ except ModuleNotFoundError as error:
         f'mobileone_mm.detection needs {error.name}: pip install "mmdet>=3.3,<3.4"',
         name=error.name) from error
 
+from .cvnets_ssd import CVNetsSSDHead, CVNetsSSDNeck  # noqa: E402
 from .ssdlite_head import SSDLiteHead  # noqa: E402
 
-__all__ = ['SSDLiteHead']
+__all__ = ['CVNetsSSDHead', 'CVNetsSSDNeck', 'SSDLiteHead']

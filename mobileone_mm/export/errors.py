@@ -9,5 +9,9 @@ class MissingPackageError(ExportError):
     """A backend's library is not installed; the message names the extra that brings it."""
 
 
+class UnknownHeadError(ExportError):
+    """Our graphs do not know how a detector's head makes boxes."""
+
+
 class ParityError(ExportError):
     """An exported model does not compute what the PyTorch model computes."""

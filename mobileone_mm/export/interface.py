@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any, Dict, List, Sequence, Tuple, Union
 
 from ..utils.fileio import atomic_path
+from ..utils.libraries import TASKS
 from .errors import ExportError
+from .formats import FORMATS
 from .job import ExportJob
 
 
@@ -41,8 +43,9 @@ class Interface:
     def of(cls, job: ExportJob, outputs: Sequence[str], normalized: bool = False,
            **decode: Any) -> 'Interface':
         """The interface of a job's export."""
-        return cls(job.backend, job.task, normalized, tuple(job.image.shape), list(job.dynamic),
-                   job.half, list(outputs), list(job.classes), decode)
+        batch, channels, height, width = job.image.shape
+        return cls(job.backend, job.task, normalized, (batch, channels, height, width),
+                   list(job.dynamic), job.half, list(outputs), list(job.classes), decode)
 
     def write(self, exported: Union[str, Path]) -> None:
         """Write it beside an exported file."""
@@ -59,9 +62,27 @@ class Interface:
         path = Path(exported).with_suffix('.json')
         try:
             fields = json.loads(path.read_text(encoding='utf-8'))
-            return cls(**{**fields, 'shape': tuple(fields['shape'])})
+            found = cls(**{**fields, 'shape': tuple(fields['shape'])})
+            found._check()
+            return found
         except FileNotFoundError:
-            raise ExportError(f'{path} is missing: keep the .json that tools/deploy.py wrote '
+            raise ExportError(f'{path} is missing: keep the .json that was written '
                               f'beside {Path(exported).name}') from None
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise ExportError(f'{path} does not describe an exported model: {error}') from error
+
+    def _check(self) -> None:
+        """The file lies beside one that comes from anywhere: what it names is looked up by others.
+
+        Raises:
+            ValueError: A field is not what an export writes.
+        """
+        texts = (self.dynamic, self.outputs, self.classes)
+        for name, valid in (
+                ('backend', self.backend in FORMATS), ('task', self.task in TASKS.values()),
+                ('shape', len(self.shape) == 4 and all(type(n) is int for n in self.shape)),
+                ('dynamic, outputs or classes', all(isinstance(group, list) and all(
+                    isinstance(text, str) for text in group) for group in texts)),
+                ('decode', isinstance(self.decode, dict))):
+            if not valid:
+                raise ValueError(f'its {name} is none of those that tools/deploy.py writes')

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Dict, Sequence
 
 from mmengine.config import Config
-from torch import Tensor, nn
+from mmengine.model import BaseModel
+from torch import Tensor
 
 from .errors import ExportError
 
@@ -30,7 +31,7 @@ class ExportJob:
 
     backend: str
     task: str
-    model: nn.Module
+    model: BaseModel
     cfg: Config
     weights: Path
     image: Tensor

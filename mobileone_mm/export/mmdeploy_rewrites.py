@@ -4,6 +4,8 @@ mmdeploy swaps functions while it exports ('rewrites'). Registered here are
 
 - ``torch.onnx.export``, which since torch 2.9 has to be asked for the exporter by tracing, the
   only one for which mmdeploy's rewrites and symbolics exist;
+- adaptive pooling, which mmdeploy replaces by one of equal cells, so that PSPNet and UPerNet
+  compute something else wherever the grid does not divide the map;
 - the prediction of :class:`SSDLiteHead`. mmdeploy's rewrite of mmdet's heads drops the background
   twice where scores are softmax, and so chooses the ``nms_pre`` best anchors without looking at
   the last class; and it keeps boxes that mmdet sorts out as empty.
@@ -17,7 +19,9 @@ import torch
 from mmdeploy.core import FUNCTION_REWRITER
 from mmdeploy.core.rewriters import function_rewriter, rewriter_utils
 from torch import Tensor
+from torch.nn.modules.utils import _pair
 
+from .graphs.adaptive_pool import MatrixPool
 from .graphs.models import at_most, level_predictions
 from .graphs.trace import torchscript_exporter
 
@@ -34,6 +38,15 @@ def _export(*args: Any, **kwargs: Any) -> Any:
     """Ask for the exporter by tracing."""
     context = FUNCTION_REWRITER.get_context()
     return context.origin_func(*args, **{**torchscript_exporter(), **kwargs})
+
+
+@FUNCTION_REWRITER.register_rewriter('torch.nn.AdaptiveAvgPool2d.forward')
+def _adaptive_pool(self: Any, x: Tensor) -> Tensor:
+    """By matrices, unless it is to one cell, for which runtimes have an operator."""
+    size = _pair(self.output_size)
+    if None in size or size == (1, 1):
+        return FUNCTION_REWRITER.get_context().origin_func(self, x)
+    return MatrixPool(size)(x)
 
 
 @FUNCTION_REWRITER.register_rewriter(

@@ -1,13 +1,13 @@
 """Does an exported file answer as the PyTorch model does?"""
 
 from dataclasses import dataclass
-from typing import Any, Dict, Iterable, List, NamedTuple, Tuple
+from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Tuple
 
-import torch
 from mmengine.structures import InstanceData
 from torch import Tensor
 
 from .errors import ParityError
+from .ties import Ties, ious
 
 
 class Limits(NamedTuple):
@@ -17,19 +17,43 @@ class Limits(NamedTuple):
         iou: Least overlap of a box and its partner.
         score: Largest difference of their scores.
         pixels: Least share of equal pixels.
+        maps: Largest difference of a map before argmax or suppression, in parts of its largest
+            value.
         share: Share of an image's boxes that the first two are asked of.
     """
 
     iou: float
     score: float
     pixels: float
+    maps: float
     share: float = 1.
 
 
-FLOAT32 = Limits(iou=.99, score=1e-3, pixels=.999)
+FLOAT32 = Limits(iou=.99, score=1e-3, pixels=.999, maps=1e-2)
 # Half precision rounds weights and activations to 11 bits: scores change in the third digit, which
 # may turn round the order of two boxes, and so which of them suppresses the other.
-FLOAT16 = Limits(iou=.9, score=3e-2, pixels=.99, share=.95)
+FLOAT16 = Limits(iou=.9, score=3e-2, pixels=.99, maps=.1, share=.95)
+
+
+class Pair(NamedTuple):
+    """Two answers to one picture.
+
+    Attributes:
+        image: Its name.
+        expected: The PyTorch model's data sample.
+        actual: The exported model's.
+        maps: The difference of their maps before argmax or suppression, in parts of the largest
+            value; None where they cannot be compared.
+        note: Why they cannot.
+        ties: Finds what else the PyTorch model could have answered; None where it cannot be known.
+    """
+
+    image: str
+    expected: Any
+    actual: Any
+    maps: Optional[float] = None
+    note: str = ''
+    ties: Callable[[], Optional[Ties]] = lambda: None
 
 
 @dataclass
@@ -41,41 +65,59 @@ class Parity:
         worst: By output, the worst value and the image it belongs to.
         images: Number of images compared.
         objects: Number of matched boxes, or pixels.
+        exchanged: Number of boxes in place of which the other answer has ones of equal scores.
+        note: Why the maps were not compared, if they were not.
     """
 
     limits: Limits
     worst: Dict[str, Tuple[float, str]]
     images: int = 0
     objects: int = 0
+    exchanged: int = 0
+    note: str = ''
 
     def problems(self) -> List[str]:
-        """What is beyond the limits, the worst first."""
+        """What is beyond the limits, the worst output first, the maps before it last."""
         found = []
         for name, (value, image) in self.worst.items():
             excess = _excess(name, value, self.limits)
-            if not excess <= 1:  # catches NaN too
-                found.append((excess, f'output {name!r}: {_describe(name, value, self.limits)} '
-                                      f'on {image}'))
-        return [text for _, text in sorted(found, key=lambda item: item[0], reverse=True)]
+            if not excess <= 1:  # catches NaN too, the worst of all
+                output = '' if name == 'maps' else f'output {name!r}: '
+                found.append((name != 'maps', excess if excess > 1 else float('inf'),
+                              f'{output}{_describe(name, value, self.limits)} on {image}'))
+        return [text for *_, text in sorted(found, key=lambda item: item[:2], reverse=True)]
 
     def check(self) -> None:
-        """Raise ParityError, naming the worst output tensor, if anything is beyond the limits."""
+        """Raise ParityError, naming the worst output tensor, if anything is beyond the limits.
+
+        Or if nothing was compared.
+        """
         problems = self.problems()
+        if not problems and not self.objects and 'maps' not in self.worst:
+            raise ParityError(f'nothing was compared: {self.note or "no maps"}, and no box reaches '
+                              'test_cfg.score_thr; take a picture with objects, or a lower '
+                              'threshold')
         if problems:
             raise ParityError('the exported model does not compute what the PyTorch model '
                               f'computes. Worst tensor: {"; then ".join(problems)}')
 
     def __str__(self) -> str:
         values = [_describe(name, value, self.limits) for name, (value, _) in self.worst.items()]
+        if not self.objects:
+            values.append('no box reaches the score threshold, so that NO BOXES WERE COMPARED')
+        if self.exchanged:
+            values.append(f'{self.exchanged} boxes have others of equal scores in their place')
+        if self.note:
+            values.append(f'NOT COMPARED before suppression or argmax: {self.note}')
         return f'{self.images} images, {self.objects:,} boxes or pixels: {"; ".join(values)}'
 
 
-def compare(pairs: Iterable[Tuple[str, Any, Any]], limits: Limits, score_floor: float = 0.,
+def compare(pairs: Iterable[Pair], limits: Limits, score_floor: float = 0.,
             limit_boxes: int = 0) -> Parity:
-    """Compare the PyTorch model's data samples with an exported model's.
+    """Compare the PyTorch model's answers with an exported model's.
 
     Args:
-        pairs: Name of the image, the PyTorch model's data sample and the exported model's.
+        pairs: The answers.
         limits: What is accepted.
         score_floor: ``test_cfg.score_thr``: a box whose score is within ``limits.score`` of it
             may be in one answer only.
@@ -83,64 +125,96 @@ def compare(pairs: Iterable[Tuple[str, Any, Any]], limits: Limits, score_floor: 
             the last score.
     """
     parity = Parity(limits, {})
-    for name, expected, actual in pairs:
-        if 'pred_instances' in expected:
-            floor = _floor(expected.pred_instances, actual.pred_instances, score_floor, limit_boxes)
-            values, count = compare_boxes(expected.pred_instances, actual.pred_instances,
-                                          floor + limits.score, limits.share)
+    for pair in pairs:
+        if 'pred_instances' in pair.expected:
+            sides = pair.expected.pred_instances, pair.actual.pred_instances
+            floor = _floor(*sides, score_floor, limit_boxes)
+            values, count, exchanged = compare_boxes(*sides, floor + limits.score, limits,
+                                                     pair.ties)
+            parity.exchanged += exchanged
         else:
-            values, count = compare_labels(expected.pred_sem_seg.data, actual.pred_sem_seg.data)
+            values, count = compare_labels(pair.expected.pred_sem_seg.data,
+                                           pair.actual.pred_sem_seg.data)
+        if pair.maps is not None:
+            values['maps'] = pair.maps
+        parity.note = pair.note or parity.note
         parity.images, parity.objects = parity.images + 1, parity.objects + count
         for output, value in values.items():
             known = parity.worst.get(output)
             if known is None or not _excess(output, value, limits) <= _excess(
                     output, known[0], limits):
-                parity.worst[output] = (value, name)
+                parity.worst[output] = (value, pair.image)
     return parity
 
 
-def compare_boxes(expected: InstanceData, actual: InstanceData,
-                  least: float, share: float = 1.) -> Tuple[Dict[str, float], int]:
+def compare_boxes(expected: InstanceData, actual: InstanceData, least: float, limits: Limits,
+                  ties: Callable[[], Optional[Ties]] = lambda: None
+                  ) -> Tuple[Dict[str, float], int, int]:
     """Match boxes of one class one to one, the best overlap first.
 
     Args:
         expected: ``bboxes`` (N, 4), ``scores`` (N, ) and ``labels`` (N, ).
         actual: The same, for M boxes.
         least: Boxes with a lower score need no partner, but may be one.
-        share: Leave the worst boxes out of the result, up to 1 - this share.
+        limits: What is accepted; ``limits.share`` leaves the worst boxes out of the result.
+        ties: Called where boxes have no partner, see :class:`Pair`.
 
     Returns:
-        'boxes', the least IoU of a pair; 'scores', the largest difference of a pair; 'labels', the
-        number of boxes without a partner of their class. And the number of pairs.
+        'boxes', the least IoU of a pair, and 'scores', the largest difference of a pair, if there
+        are pairs; 'labels', the number of boxes without a partner of their class. The number of
+        pairs. The number of boxes whose place others of equal scores take.
     """
-    overlaps = _ious(expected.bboxes, actual.bboxes)
+    overlaps = ious(expected.bboxes, actual.bboxes)
     overlaps[expected.labels[:, None] != actual.labels[None]] = -1
-    # Among equal overlaps (duplicates) the closer score.
     closeness = (expected.scores[:, None] - actual.scores[None]).abs()
+    partner = _match(overlaps, closeness)
+    unlike = {row for row, column in partner.items()
+              if overlaps[row, column] < limits.iou or closeness[row, column] > limits.score}
+    taken = set(partner.values())
+    rows = [row for row in range(len(expected.scores))
+            if expected.scores[row] >= least and (row not in partner or row in unlike)]
+    columns = [column for column in range(len(actual.scores))
+               if actual.scores[column] >= least and column not in taken]
+    columns += [partner[row] for row in unlike]
+    known = ties() if rows or columns else None
+    exchanged = set()
+    if known is not None:
+        possible = known.possible(actual, columns, limits.iou, limits.score)
+        columns = [column for column in columns if column not in possible]
+        exchanged = known.dispensable(expected, rows, actual, limits.score)
+        exchanged -= {row for row in exchanged if partner.get(row) in columns}
+        rows = [row for row in rows if row not in exchanged]
+    # Pairs that ties do not explain are judged as such.
+    alone = max(sum(row not in partner for row in rows),
+                sum(column not in taken for column in columns))
+    pairs = [(row, column) for row, column in partner.items()
+             if expected.scores[row] >= least and row not in exchanged]
+    spare = int((1 - limits.share) * len(pairs))
+    lone = dict(labels=float(max(alone - spare, 0)))
+    if not all(bool(side.isfinite().all()) for side in (actual.bboxes, actual.scores)):
+        return dict(lone, boxes=float('nan'), scores=float('nan')), len(pairs), len(exchanged)
+    if not pairs:
+        return lone, 0, len(exchanged)
+    index = tuple(zip(*pairs))
+    return dict(lone, boxes=float(overlaps[index].sort().values[spare]),
+                scores=float(closeness[index].sort(descending=True).values[spare])
+                ), len(pairs), len(exchanged)
+
+
+def _match(overlaps: Tensor, closeness: Tensor) -> Dict[int, int]:
+    """Partners, column by row, for overlaps (N, M) of at least a half, the best first."""
+    # Among equal overlaps (duplicates) the closer score.
     order = (overlaps - closeness * 1e-3).flatten().argsort(descending=True).tolist()
     partner: Dict[int, int] = {}
     taken = set()
     for index in order:
-        row, column = divmod(index, len(actual.scores))
+        row, column = divmod(index, overlaps.shape[1])
         if overlaps[row, column] < .5:
             break
         if row not in partner and column not in taken:
             partner[row] = column
             taken.add(column)
-    alone = max(
-        sum(score >= least and i not in partner for i, score in enumerate(expected.scores)),
-        sum(score >= least and i not in taken for i, score in enumerate(actual.scores)))
-    rows = [row for row in partner if expected.scores[row] >= least]
-    columns = [partner[row] for row in rows]
-    spare = int((1 - share) * len(rows))
-    lone = float(max(int(alone) - spare, 0))
-    if not all(bool(side.isfinite().all()) for side in (actual.bboxes, actual.scores)):
-        return dict(boxes=float('nan'), scores=float('nan'), labels=lone), len(rows)
-    if not rows:
-        return dict(boxes=1., scores=0., labels=lone), 0
-    return dict(boxes=float(overlaps[rows, columns].sort().values[spare]),
-                scores=float(closeness[rows, columns].sort(descending=True).values[spare]),
-                labels=lone), len(rows)
+    return partner
 
 
 def compare_labels(expected: Tensor, actual: Tensor) -> Tuple[Dict[str, float], int]:
@@ -156,18 +230,6 @@ def _floor(expected: InstanceData, actual: InstanceData, score_floor: float, lim
     return max([score_floor, *full])
 
 
-def _ious(first: Tensor, second: Tensor) -> Tensor:
-    """IoU (N, M) of boxes (N, 4) and (M, 4); that of two equal boxes without an area is 1."""
-    first, second = first.double(), second.double()
-    low = torch.maximum(first[:, None, :2], second[None, :, :2])
-    high = torch.minimum(first[:, None, 2:], second[None, :, 2:])
-    both = (high - low).clamp(min=0).prod(-1)
-    areas = [(side[:, 2:] - side[:, :2]).prod(-1) for side in (first, second)]
-    union = areas[0][:, None] + areas[1][None] - both
-    same = (first[:, None] == second[None]).all(-1)
-    return torch.where(same, torch.ones_like(both), both / union.clamp(min=1e-12))
-
-
 def _excess(name: str, value: float, limits: Limits) -> float:
     """How far a value is from perfect, in units of what is accepted."""
     if name == 'boxes':
@@ -176,6 +238,8 @@ def _excess(name: str, value: float, limits: Limits) -> float:
         return value / limits.score
     if name == 'label map':
         return (1 - value) / (1 - limits.pixels)
+    if name == 'maps':
+        return value / limits.maps
     return value * 2  # labels: none may lack a partner
 
 
@@ -185,5 +249,8 @@ def _describe(name: str, value: float, limits: Limits) -> str:
         'boxes': f'least IoU {value:.5f}{of_share} (>= {limits.iou})',
         'scores': f'largest score difference {value:.1e}{of_share} (<= {limits.score})',
         'labels': f'{value:.0f} boxes too many without a partner of their class (0)',
+        'maps': (f'maps before argmax or suppression differ by {value:.1e} of their largest value '
+                 f'(<= {limits.maps})') if value == value else
+                'maps before argmax or suppression are not finite',
         'label map': f'{100 * value:.3f} % of pixels equal (>= {100 * limits.pixels} %)',
     }[name]

@@ -6,27 +6,32 @@ import shutil
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from statistics import median
-from typing import Any, Iterator, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, Iterator, Optional, Sequence, Tuple, Union
 
 import torch
 from mmengine.config import Config
+from mmengine.model import BaseModel
 from torch import nn
 
-from ..folding.deployed_files import deploy_config
+from ..folding.deployed_files import deployed_config
 from ..folding.models import build_model, load_weights
 from ..folding.reparameterize import holds_unfolded, reparameterize
+from ..folding.verify import tensors_of, textbook
 from ..utils.checkpoint_files import is_folded
-from ..utils.configs import read_config
+from ..utils.configs import config_text, read_config
 from ..utils.libraries import TASKS
-from .errors import ExportError, ParityError
-from .formats import check_options, require
+from .errors import ExportError, ParityError, UnknownHeadError
+from .formats import FORMATS, check_options, require
 from .job import ExportJob
-from .parity import FLOAT16, FLOAT32, Parity, compare
+from .parity import FLOAT16, FLOAT32, Pair, Parity, compare
 from .running.exported_model import ExportedModel
+from .running.prediction_maps import match_maps
 from .samples import Samples, list_pictures, read_picture
+from .ties import find_ties
 
 LATENCY_RUNS = 20
 
@@ -104,10 +109,10 @@ def export_model(config: Union[str, Path], checkpoint: Union[str, Path], backend
             image=example.expand(batch_size, -1, -1, -1).contiguous(),
             out=folder / f'{name}{chosen.suffix}', half=half, dynamic=list(dynamic),
             classes=samples.classes, source=str(pictures[0]))
-        path = import_module(f'.backends.{chosen.module}', __package__).export(job)
+        path = _export(job)
         shutil.rmtree(folder / 'folded')
         result = Exported(path, _bytes(folder))
-        job.cfg.dump(folder / f'{name}.py')
+        (folder / f'{name}.py').write_text(config_text(job.cfg), encoding='utf-8')
         if chosen.runtime:
             exported = ExportedModel.load(path, model.data_preprocessor, threads=1)
             result.parity = verify_parity(model, exported, samples, pictures)
@@ -119,9 +124,29 @@ def export_model(config: Union[str, Path], checkpoint: Union[str, Path], backend
     return result
 
 
+def _export(job: ExportJob) -> Path:
+    """Write the file; what a converter cannot express is told in one line that names the head."""
+    try:
+        return import_module(f'.backends.{FORMATS[job.backend].module}', __package__).export(job)
+    except UnknownHeadError as error:
+        # Of the formats for phones mmdeploy writes none here.
+        more = job.backend in ('onnx', 'openvino')
+        raise ExportError(f'{error}' + more * '; mmdeploy knows more: --backend onnxruntime') \
+            from error
+    except ExportError:
+        raise
+    except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
+        head = getattr(job.model, 'bbox_head', None) or getattr(job.model, 'decode_head', job.model)
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise ExportError(f'{job.backend} cannot express the head {type(head).__name__} or what is '
+                          f'before it: {reason[0]}') from error
+
+
 def load_trained(config: Union[str, Path], checkpoint: Union[str, Path],
-                 cfg_options: Optional[dict] = None) -> Tuple[Config, nn.Module]:
+                 cfg_options: Optional[dict] = None) -> Tuple[Config, BaseModel]:
     """A config and its model with the checkpoint's weights, as it was trained, in eval mode.
+
+    Its branches are computed one by one: what is compared with it is folded.
 
     Raises:
         CheckpointError: The checkpoint is damaged or of another model.
@@ -134,12 +159,12 @@ def load_trained(config: Union[str, Path], checkpoint: Union[str, Path],
                           '(mmdet) and segmentors (mmseg) can be exported')
     model = build_model(cfg)
     load_weights(model, checkpoint)
-    return cfg, model.eval()
+    return cfg, textbook(model).eval()
 
 
 def folded_form(cfg: Config, model: nn.Module, folder: Path) -> Tuple[nn.Module, Config, Path]:
     """The folded copy of a model, its config and its weights on disk, in ``folder/folded``."""
-    config = cfg if is_folded(model.state_dict()) else deploy_config(cfg)
+    config = cfg if is_folded(model.state_dict()) else deployed_config(cfg)
     folded = reparameterize(model) if holds_unfolded(model) else copy.deepcopy(model)
     weights = folder / 'folded' / 'model.pth'
     weights.parent.mkdir()
@@ -148,21 +173,40 @@ def folded_form(cfg: Config, model: nn.Module, folder: Path) -> Tuple[nn.Module,
     return reparameterize(folded, inplace=True, fuse_conv_bn=True), config, weights
 
 
-def verify_parity(model: nn.Module, exported: ExportedModel, samples: Samples,
+def verify_parity(model: BaseModel, exported: ExportedModel, samples: Samples,
                   pictures: Sequence[Path]) -> Parity:
     """Compare an exported file with the PyTorch model on pictures."""
-    test_cfg = model.test_cfg if samples.task == 'detection' else {}
-    limits = FLOAT16 if exported.interface.half else FLOAT32
+    test_cfg: Dict[str, Any] = model.test_cfg if samples.task == 'detection' else {}
+    return compare((compare_answers(model, exported, samples, path) for path in pictures),
+                   FLOAT16 if exported.interface.half else FLOAT32,
+                   test_cfg.get('score_thr', 0.), test_cfg.get('max_per_img', 0))
 
-    def answers() -> Iterator[Tuple[str, Any, Any]]:
-        for path in pictures:
-            read_picture(path)
-            with torch.no_grad():
-                expected = model.test_step(samples(path))[0]
-            yield str(path), expected, exported.test_step(samples(path))[0]
 
-    return compare(answers(), limits, test_cfg.get('score_thr', 0.),
-                   test_cfg.get('max_per_img', 0))
+@torch.no_grad()
+def compare_answers(model: BaseModel, exported: ExportedModel, samples: Samples,
+                    picture: Path) -> Pair:
+    """Both answers to a picture, the maps before them and, of detectors, what ties allow.
+
+    A segmentor's labels are those at the input's size: PyTorch would enlarge the logits to the
+    picture's and then take the best class, which no label map can repeat.
+    """
+    data = samples(picture)
+    if samples.task == 'segmentation':
+        for sample in data['data_samples']:
+            sample.set_metainfo(dict(ori_shape=sample.img_shape))
+    ready = model.data_preprocessor(copy.deepcopy(data))
+    inputs, sample = ready['inputs'], ready['data_samples'][0]
+    maps, note = None, ''
+    try:
+        maps = match_maps(tensors_of(model(inputs, [sample], mode='tensor')),
+                          exported.prediction_maps(data['inputs'][0][None].float()))
+    except ValueError as error:
+        if FORMATS[exported.interface.backend].module != 'mmdeploy_format':
+            raise ParityError(f'{picture}: {error}') from None
+        note = str(error)  # mmdeploy knows heads of other kinds
+    expected, actual = (side.test_step(copy.deepcopy(data))[0] for side in (model, exported))
+    return Pair(str(picture), expected, actual, maps, note,
+                partial(find_ties, model, inputs, sample))
 
 
 def latency(exported: ExportedModel, image: torch.Tensor) -> float:

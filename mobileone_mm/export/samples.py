@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any, List, Union
 
+import cv2
 import mmcv
 import numpy as np
 from mmcv.transforms import Compose
@@ -50,12 +51,13 @@ class Samples:
 
 
 def list_pictures(folder: Union[str, Path]) -> List[Path]:
-    """The pictures of a directory, by name.
+    """The pictures of a directory, by name; hidden files, such as macOS' ``._a.jpg``, are none.
 
     Raises:
         ExportError: There are none.
     """
-    found = sorted(path for path in Path(folder).glob('*') if path.suffix.lower() in PICTURES)
+    found = sorted(path for path in Path(folder).glob('*')
+                   if path.suffix.lower() in PICTURES and not path.name.startswith('.'))
     if not found:
         raise ExportError(f'no pictures ({", ".join(PICTURES)}) in {folder}')
     return found
@@ -69,7 +71,10 @@ def read_picture(path: Union[str, Path]) -> np.ndarray:
     """
     if not Path(path).is_file():
         raise ExportError(f'there is no image {path}')
-    picture = mmcv.imread(str(path))
+    try:
+        picture = mmcv.imread(str(path))
+    except cv2.error:  # of an empty file
+        picture = None
     if picture is None:
         raise ExportError(f'{path} is no image that can be read')
     return picture

@@ -3,6 +3,7 @@
 from .maths import (
     KernelBias,
     bn_scale_shift,
+    check_precision,
     fold_conv_bn,
     identity_kernel,
     pad_kernel,
@@ -10,5 +11,6 @@ from .maths import (
 )
 
 __all__ = [
-    'KernelBias', 'bn_scale_shift', 'fold_conv_bn', 'identity_kernel', 'pad_kernel', 'sum_branches',
+    'KernelBias', 'bn_scale_shift', 'check_precision', 'fold_conv_bn', 'identity_kernel',
+    'pad_kernel', 'sum_branches',
 ]

@@ -10,6 +10,7 @@ from mmengine.runner.checkpoint import weights_to_cpu
 from torch import Tensor, nn
 
 from ..utils.checkpoint_files import CheckpointError, is_folded
+from ..utils.configs import config_text
 from ..utils.fileio import atomic_path
 from .models import build_model, load_weights
 from .reparameterize import reparameterize
@@ -32,7 +33,7 @@ class DeployedFiles(NamedTuple):
                 f'{self.parameters:,}, weights {self.bytes_before:,} -> {self.bytes:,} bytes')
 
 
-def deploy_config(cfg: Config, fuse_conv_bn: bool = False) -> Config:
+def deployed_config(cfg: Config, fuse_conv_bn: bool = False) -> Config:
     """The config that builds the folded form of ``cfg.model``, for testing and inference.
 
     Every MobileOne gets ``deploy=True`` and no weights to start from. Hooks that change a model
@@ -52,11 +53,16 @@ def deploy_config(cfg: Config, fuse_conv_bn: bool = False) -> Config:
     cfg = copy.deepcopy(cfg)
     _set_deploy(cfg.model, fuse_conv_bn)
     cfg.load_from, cfg.resume, cfg.launcher = None, False, 'none'
+    drop_training_hooks(cfg)
+    return cfg
+
+
+def drop_training_hooks(cfg: Config) -> None:
+    """Remove the hooks that change a model while it trains (EMA, folding) from a config."""
     cfg.custom_hooks = [hook for hook in cfg.get('custom_hooks') or []
                         if _type_name(hook) not in TRAINING_HOOKS]
     cfg.default_hooks = {name: hook for name, hook in (cfg.get('default_hooks') or {}).items()
                          if _type_name(hook) not in TRAINING_HOOKS}
-    return cfg
 
 
 def write_deployed(model: nn.Module,
@@ -95,7 +101,7 @@ def write_deployed(model: nn.Module,
     if is_folded(model.state_dict()):
         raise ValueError('the config builds a folded model (deploy=True): give the config that the '
                          'checkpoint was trained with')
-    config = deploy_config(cfg, fuse_conv_bn).pretty_text
+    config = config_text(deployed_config(cfg, fuse_conv_bn))
     meta = load_weights(model, checkpoint)
     model.eval()
     folded = reparameterize(model, fuse_conv_bn=fuse_conv_bn)
@@ -147,7 +153,7 @@ def _to_half(weights: Dict[str, Tensor]) -> Dict[str, Tensor]:
 
 
 def _set_deploy(node: Any, fuse_conv_bn: bool) -> None:
-    """Switch every MobileOne in a nested config; see :func:`deploy_config`."""
+    """Switch every MobileOne in a nested config; see :func:`deployed_config`."""
     if isinstance(node, dict):
         if _type_name(node) == 'MobileOne':
             node['deploy'], node['init_cfg'] = True, None

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 __all__ = [
-    'KernelBias', 'bn_scale_shift', 'fold_conv_bn', 'pad_kernel', 'identity_kernel', 'sum_branches',
+    'KernelBias', 'bn_scale_shift', 'check_precision', 'fold_conv_bn', 'pad_kernel',
+    'identity_kernel', 'sum_branches',
 ]
 
 
@@ -24,6 +25,18 @@ class KernelBias(NamedTuple):
 
     kernel: Tensor
     bias: Tensor
+
+
+def check_precision(module: nn.Module) -> None:
+    """Refuse to fold in half precision, before anything is changed.
+
+    Raises:
+        ValueError: A parameter of ``module`` is float16 or bfloat16; names it.
+    """
+    for name, parameter in module.named_parameters():
+        if parameter.dtype in (torch.float16, torch.bfloat16):
+            raise ValueError(f'{name} is in {parameter.dtype}; folding there loses accuracy: '
+                             'call .float() first, fold, then cast the folded model')
 
 
 def bn_scale_shift(bn: _BatchNorm, dtype: torch.dtype = torch.float64) -> Tuple[Tensor, Tensor]:

@@ -1,19 +1,32 @@
 """Build the model of a config, and load a checkpoint into it, all of it or nothing."""
 
 import copy
-import re
 from pathlib import Path
-from typing import Any, Dict, Union
+from typing import Any, Dict, List, Union
 
 from mmengine.config import Config
+from mmengine.model import BaseModel
 from mmengine.registry import MODELS, init_default_scope
-from torch import nn
+from torch import Tensor, nn
 
-from ..utils.checkpoint_files import CheckpointError, is_folded, read_checkpoint, unwrap
+from ..utils.checkpoint_files import (
+    CheckpointError,
+    check_finite,
+    is_folded,
+    read_checkpoint,
+    unwrap,
+)
+from ..utils.errors import PreflightError
 
 
-def build_model(cfg: Config) -> nn.Module:
-    """Build ``cfg.model`` in its own scope (mmdet, mmseg, ...) as the Runner does, on the CPU."""
+def build_model(cfg: Config) -> BaseModel:
+    """Build ``cfg.model`` in its own scope (mmdet, mmseg, ...) as the Runner does, on the CPU.
+
+    Raises:
+        PreflightError: There is no ``cfg.model``.
+    """
+    if not cfg.get('model'):
+        raise PreflightError(f'{cfg.filename or "the config"} has no model')
     init_default_scope(cfg.get('default_scope') or 'mmengine')
     model = copy.deepcopy(cfg.model)
     if cfg.get('data_preprocessor') is not None:
@@ -25,23 +38,30 @@ def load_weights(model: nn.Module, checkpoint: Union[str, Path]) -> Dict[str, An
     """Load the weights, all of them or none; return the checkpoint's ``meta``.
 
     Raises:
-        CheckpointError: The file is unreadable, or not of this model.
+        CheckpointError: The file is unreadable, or not of this model, or its weights are NaN or
+            infinite.
         FileNotFoundError: There is no such file.
     """
     content = read_checkpoint(checkpoint)
-    weights = {re.sub(r'^module\.', '', k): v for k, v in unwrap(content, str(checkpoint)).items()}
+    weights = unwrap(content, str(checkpoint))
     own = model.state_dict()
     if is_folded(weights) and not is_folded(own):
         raise CheckpointError(f'{checkpoint} is folded already: test it as it is, with the config '
                               'that was written beside it')
+    found = misfits(own, weights)
+    if found:
+        raise CheckpointError(f'{checkpoint} is not of the model that the config builds: of '
+                              f'{len(own)} weights {", ".join(found)}')
+    check_finite(weights, str(checkpoint))
+    model.load_state_dict(weights, strict=False)
+    return dict(content.get('meta') or {})
+
+
+def misfits(own: Dict[str, Tensor], weights: Dict[str, Tensor]) -> List[str]:
+    """Where a model's state dict and a checkpoint's differ in names or shapes, in words."""
     problems = {
         'missing': [k for k in own if k not in weights and 'num_batches_tracked' not in k],
         'unknown': [k for k in weights if k not in own],
         'of another shape': [k for k in own if k in weights and own[k].shape != weights[k].shape],
     }
-    found = [f'{len(keys)} {kind} ({keys[0]}, ...)' for kind, keys in problems.items() if keys]
-    if found:
-        raise CheckpointError(f'{checkpoint} is not of the model that the config builds: of '
-                              f'{len(own)} weights {", ".join(found)}')
-    model.load_state_dict(weights, strict=False)
-    return dict(content.get('meta') or {})
+    return [f'{len(keys)} {kind} ({keys[0]}, ...)' for kind, keys in problems.items() if keys]

@@ -14,11 +14,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import AveragedModel
 
-from . import fold_conv_bn
-
-# Exact types: subclasses such as mmcv's ConvWS2d compute their kernel on the fly.
-FOLDABLE_CONVS = (nn.Conv2d, MMCVConv2d)
-HALF_DTYPES = (torch.float16, torch.bfloat16)
+from . import check_precision, fold_conv_bn
 
 
 def reparameterize(model: nn.Module,
@@ -53,10 +49,12 @@ def reparameterize(model: nn.Module,
                          'switch_to_deploy method), so there is nothing to fold')
     if not inplace:
         model = copy.deepcopy(unwrap_model(model))
-    _check_precision(_unfolded(model, fuse_conv_bn))
+    for owner in _unfolded(model, fuse_conv_bn):
+        check_precision(owner)
     for module in list(model.modules()):  # a list: folding changes what modules() walks
-        if hasattr(module, 'switch_to_deploy'):
-            module.switch_to_deploy()
+        fold = getattr(module, 'switch_to_deploy', None)
+        if fold is not None:
+            fold()
     if fuse_conv_bn:
         _fuse_conv_bn_pairs(model)
     return model
@@ -66,9 +64,9 @@ def unwrap_model(model: nn.Module) -> nn.Module:
     """The model inside of ``torch.compile``, distributed wrappers and averaged models."""
     while True:
         if '_orig_mod' in model._modules:
-            model = model._orig_mod
+            model = model.get_submodule('_orig_mod')
         elif is_model_wrapper(model) or isinstance(model, (BaseAveragedModel, AveragedModel)):
-            model = model.module
+            model = model.get_submodule('module')
         else:
             return model
 
@@ -85,25 +83,20 @@ def _unfolded(model: nn.Module, fuse_conv_bn: bool) -> List[nn.Module]:
     return [owner for owner in owners if any(isinstance(m, _BatchNorm) for m in owner.modules())]
 
 
-def _check_precision(modules: List[nn.Module]) -> None:
-    """Refuse half precision before anything is changed."""
-    for module in modules:
-        for name, parameter in module.named_parameters():
-            if parameter.dtype in HALF_DTYPES:
-                raise ValueError(f'{name} is in {parameter.dtype}; folding there loses accuracy: '
-                                 'call .float() first, fold, then cast the folded model')
-
-
 def _fuse_conv_bn_pairs(model: nn.Module) -> None:
     parents = Counter(id(child) for module in model.modules() for child in module.children())
     for parent in list(model.modules()):
         for conv_name, bn_name in _conv_bn_names(parent):
             conv, bn = parent._modules[conv_name], parent._modules[bn_name]
-            if _is_plain(conv, bn) and parents[id(conv)] == 1:
+            # Exact types: subclasses such as mmcv's ConvWS2d compute their kernel on the fly.
+            if (isinstance(conv, nn.Conv2d) and type(conv) in (nn.Conv2d, MMCVConv2d)
+                    and 'weight' in conv._parameters  # no spectral norm
+                    and isinstance(bn, _BatchNorm) and bn.running_mean is not None
+                    and parents[id(conv)] == 1):
                 _fuse_into_conv(conv, bn)
                 # Identity, as mmcv's own fuse_conv_bn leaves it: ConvModule keeps calling it.
                 parent._modules[bn_name] = nn.Identity()
-                parent.efficient_conv_bn_eval_forward = None
+                vars(parent)['efficient_conv_bn_eval_forward'] = None
     remaining = [name for name, module in model.named_modules() if isinstance(module, _BatchNorm)]
     if remaining:
         print_log(f'{len(remaining)} batch norms do not directly follow a plain convolution of '
@@ -120,11 +113,6 @@ def _conv_bn_names(parent: nn.Module) -> Iterator[Tuple[str, str]]:
     else:
         order = []
     yield from zip(order, order[1:])
-
-
-def _is_plain(conv: nn.Module, bn: nn.Module) -> bool:
-    return (type(conv) in FOLDABLE_CONVS and 'weight' in conv._parameters  # no spectral norm
-            and isinstance(bn, _BatchNorm) and bn.running_mean is not None)
 
 
 def _fuse_into_conv(conv: nn.Conv2d, bn: _BatchNorm) -> None:

@@ -1,7 +1,8 @@
 """What MobileOne needs of mmsegmentation; the only part of the package that imports it.
 
-DeepLabV3 is mmsegmentation's own: this adds a data preprocessor that pads a batch of images of
-different sizes at validation.
+DeepLabV3 as the paper's code has it, the augmentations of its recipe that mmsegmentation lacks, a
+data preprocessor that pads a batch of images of different sizes at validation, a data set that
+lists pairs of images and masks, and a loss whose class weights go together with ignored pixels.
 """
 
 import mobileone_mm  # noqa: F401  (first: it provides mmcv._ext where mmcv-lite is installed)
@@ -17,5 +18,10 @@ except ModuleNotFoundError as error:
         name=error.name) from error
 
 from .data_preprocessor import MixedSizeSegDataPreProcessor  # noqa: E402
+from .deeplabv3_head import DeepLabV3Head  # noqa: E402
+from .listed_dataset import ListedSegDataset  # noqa: E402
+from .transforms import RandomGaussianBlur  # noqa: E402
+from .weighted_loss import WeightedCrossEntropyLoss  # noqa: E402
 
-__all__ = ['MixedSizeSegDataPreProcessor']
+__all__ = ['DeepLabV3Head', 'ListedSegDataset', 'MixedSizeSegDataPreProcessor',
+           'RandomGaussianBlur', 'WeightedCrossEntropyLoss']

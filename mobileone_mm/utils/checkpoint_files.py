@@ -1,69 +1,77 @@
 """Read a checkpoint file without running what is in it."""
 
 import errno
-import pickle
 import re
+import tarfile
 from os import PathLike
-from typing import TYPE_CHECKING, Any, Dict, Mapping, Union
+from pathlib import Path
+from typing import Any, Dict, Mapping, Optional, Union
 
 import torch
 from torch import Tensor
 
-from .compat import safe_load_options
+from . import safe_pickle
+from .downloads import check_sha256, download
+from .errors import CheckpointError, NonFiniteWeightsError
 
-if TYPE_CHECKING:
-    pass
-
-__all__ = ['CheckpointError', 'is_folded', 'read_checkpoint', 'unwrap']
+__all__ = ['CheckpointError', 'NonFiniteWeightsError', 'check_finite', 'is_folded',
+           'read_checkpoint', 'unwrap']
 
 StateDict = Dict[str, Tensor]
 
 # Where a training checkpoint keeps the weights, the averaged ones first (timm, mmengine, cvnets).
-WRAPPERS = ('state_dict_ema', 'model_ema', 'state_dict', 'model')
+# mmengine keeps the weights before averaging as ema_state_dict; cvnets, whose files have a
+# model_state_dict, the averaged ones.
+WRAPPERS = ('state_dict_ema', 'model_ema', 'state_dict', 'model', 'model_state_dict')
 
 
-class CheckpointError(RuntimeError):
-    """A checkpoint cannot be read, or is not of the model that it is loaded into."""
-
-
-def read_checkpoint(checkpoint: Union[str, PathLike], weights_only: bool = True) -> Any:
+def read_checkpoint(checkpoint: Union[str, PathLike], weights_only: bool = True,
+                    sha256: Optional[str] = None) -> Any:
     """Read a checkpoint file without executing anything that is pickled in it.
 
     Args:
-        checkpoint: A path, or a URL (downloaded once to torch's hub cache).
+        checkpoint: A path, or a URL (downloaded once to torch's hub cache). What kind of file it
+            is - torch's, of any pickle protocol, safetensors or TorchScript - is told from what is
+            in it, not from its name.
         weights_only: ``False`` also unpickles arbitrary objects: only for files that you trust.
+        sha256: The file's SHA-256 sum, or at least its first 8 digits. By default that in the
+            file's name, if it has one as OpenMMLab's have.
 
     Returns:
-        What the file holds, on the CPU.
+        What the file holds, on the CPU; for TorchScript its state dict.
 
     Raises:
         FileNotFoundError: There is no such file.
-        CheckpointError: The file is truncated or no checkpoint, the download failed, or it holds
-            objects that ``weights_only`` refuses.
+        CheckpointError: The file is truncated, no checkpoint or not the one of that hash, the
+            download failed, or it holds objects that ``weights_only`` refuses.
     """
     name = str(checkpoint)
     try:
         if name.startswith(('http://', 'https://')):
-            return torch.hub.load_state_dict_from_url(
-                name, map_location='cpu', weights_only=weights_only)
-        if name.endswith('.safetensors'):
-            return _read_safetensors(name)
-        options = safe_load_options() if weights_only else dict(weights_only=False)
-        return torch.load(name, map_location='cpu', **options)
+            path = download(name, sha256)
+        else:
+            path = Path(name).expanduser()
+            check_sha256(path, name, sha256)
+        return _read(path, weights_only)
     except FileNotFoundError:
         raise FileNotFoundError(f'there is no checkpoint file {name!r}') from None
-    except pickle.UnpicklingError as error:
-        if re.search('Unsupported (global|class)', str(error)):
-            raise CheckpointError(
-                f'{name} holds pickled objects besides weights, which could run code; if you trust '
-                'where it comes from, add weights_only=False to init_cfg') from error
-        raise CheckpointError(_UNREADABLE.format(name)) from error
+    except safe_pickle.RefusedObjectError as error:
+        raise CheckpointError(
+            f'{name} holds pickled objects besides weights ({error}), which could run code: it was '
+            'not loaded. If you trust where it comes from, add weights_only=False to init_cfg, or '
+            'save its weights alone') from error
+    except CheckpointError:
+        raise
     except OSError as error:
         if error.errno == errno.EINVAL:  # torch seeks to before the start of a short file
             raise CheckpointError(_UNREADABLE.format(name)) from error
         raise CheckpointError(
             f'could not read or download {name}: {error}. Download it by other means and give its '
             'path, or train from scratch with init_cfg=None') from error
+    except ValueError as error:
+        if 'sha256=' in str(error):
+            raise
+        raise CheckpointError(_UNREADABLE.format(name)) from error
     except Exception as error:  # the damage decides what torch and pickle stumble over
         raise CheckpointError(_UNREADABLE.format(name)) from error
 
@@ -72,35 +80,88 @@ _UNREADABLE = ('{} is truncated or not a checkpoint: delete it (for a URL, its c
                'hub cache) and download it again')
 
 
-def _read_safetensors(name: str) -> StateDict:
+def _read(path: Path, weights_only: bool) -> Any:
+    with open(path, 'rb') as file:
+        start = file.read(9)
+    if start[8:] == b'{' and int.from_bytes(start[:8], 'little') <= path.stat().st_size:
+        return _read_safetensors(path)
+    if safe_pickle.is_torchscript(path):
+        return safe_pickle.load_torchscript(path)
+    if tarfile.is_tarfile(path):  # torch's of 2016, which it unpacks to the disk
+        raise CheckpointError(f'{path} is a tar archive: expected a file of torch.save')
+    return safe_pickle.load(path, weights_only)
+
+
+def _read_safetensors(path: Path) -> StateDict:
     try:
         from safetensors.torch import load_file
     except ImportError:
-        raise CheckpointError(f'{name} needs the package safetensors: pip install safetensors') \
+        raise CheckpointError(f'{path} needs the package safetensors: pip install safetensors') \
             from None
-    try:
-        return load_file(name)
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # safetensors raises a class of its own, not exported everywhere
-        raise CheckpointError(_UNREADABLE.format(name)) from error
+    return load_file(str(path))
 
 
 def unwrap(checkpoint: Any, name: str = 'the checkpoint') -> StateDict:
-    """Find the state dict in a checkpoint: bare, or under one of ``WRAPPERS``.
+    """Find the state dict in a checkpoint, bare or under one of ``WRAPPERS``.
+
+    What DistributedDataParallel, ``torch.compile`` and ``AveragedModel`` add to the names
+    (``module.``, ``_orig_mod.``, ``n_averaged``) is taken off.
 
     Raises:
-        CheckpointError: There is none.
+        CheckpointError: There is none, or two of its weights have the same name then.
     """
     if isinstance(checkpoint, Mapping):
-        for key in WRAPPERS:
+        first = ['ema_state_dict'] if 'model_state_dict' in checkpoint else []
+        for key in [*first, *WRAPPERS]:
             if isinstance(checkpoint.get(key), Mapping):
                 return unwrap(checkpoint[key], name)
         tensors = {k: v for k, v in checkpoint.items() if isinstance(v, Tensor)}
         if tensors:
-            return tensors
-    raise CheckpointError(f'{name} holds no state dict: expected one bare, or under one of '
-                          f'the keys {list(WRAPPERS)}')
+            return _plain_names(tensors, name)
+        raise CheckpointError(f'{name} holds no state dict: expected one bare, or under one of '
+                              f'the keys {list(WRAPPERS)}; its keys: {shorten(checkpoint)}')
+    raise CheckpointError(f'{name} holds no state dict but a {type(checkpoint).__name__}')
+
+
+def _plain_names(state_dict: StateDict, name: str) -> StateDict:
+    plain: StateDict = {}
+    for key, value in state_dict.items():
+        short = re.sub(r'^(module\.)+', '', key.replace('_orig_mod.', ''))
+        if short in plain:
+            raise CheckpointError(f'{name} holds {short} twice, once as {key}')
+        plain[short] = value
+    plain.pop('n_averaged', None)
+    return plain
+
+
+def check_finite(weights: Mapping[str, Tensor], name: str = 'the checkpoint') -> None:
+    """Refuse the weights of a training that has diverged.
+
+    Args:
+        weights: A state dict.
+        name: Whose they are, for the message.
+
+    Raises:
+        NonFiniteWeightsError: One is NaN or infinite; names the first.
+    """
+    floats = {key: value for key, value in weights.items() if value.is_floating_point()}
+    if not floats:
+        return
+    # One question to the device, not one for each tensor.
+    finite = torch.stack([value.isfinite().all() for value in floats.values()]).tolist()
+    wrong = [key for key, good in zip(floats, finite) if not good]
+    if wrong:
+        kind = 'NaN' if floats[wrong[0]].isnan().any() else 'infinite'
+        raise NonFiniteWeightsError(
+            f'{name}: the weights are {kind}, {wrong[0]} first ({len(wrong)} of {len(floats)} '
+            'tensors): the training diverged. Go back to an earlier checkpoint, and train with a '
+            'lower learning rate or with clip_grad')
+
+
+def shorten(keys: Any, most: int = 3) -> str:
+    """The first keys, for a message."""
+    names = [str(key) for key in keys]
+    return ', '.join(names[:most]) + (', ...' if len(names) > most else '')
 
 
 def is_folded(state_dict: StateDict, prefix: str = '') -> bool:

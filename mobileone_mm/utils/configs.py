@@ -1,13 +1,16 @@
 """Find the package's configs, and read any config."""
 
+import ast
 from pathlib import Path
-from typing import Any, Dict, Optional, Union
+from typing import Any, Union
 
 from mmengine.config import Config
 
+from .config_options import Options, apply_options, check_settings, parse_options
+from .errors import PreflightError
 from .libraries import check_library
 
-__all__ = ['config_directory', 'read_config']
+__all__ = ['config_directory', 'config_text', 'parse_config', 'read_config']
 
 
 def config_directory(task: str) -> Path:
@@ -27,27 +30,72 @@ def config_directory(task: str) -> Path:
         f'configs/{task} is neither beside nor in {package}: reinstall mobileone_mm')
 
 
-def read_config(path: Union[str, Path], cfg_options: Optional[Dict[str, Any]] = None) -> Config:
-    """Read a config and apply options; its library is then known to be installed.
-
-    Args:
-        path: The file.
-        cfg_options: Dotted keys and values; ``data_root`` moves every path below the config's.
+def parse_config(path: Union[str, Path]) -> Config:
+    """Read a config file as it is.
 
     Raises:
-        PreflightError: The config's library is missing.
+        FileNotFoundError: There is no such file.
+        PreflightError: It is no config, has a syntax error, or its library is missing.
     """
+    if Path(path).is_file() and Path(path).suffix not in ('.py', '.json', '.yml', '.yaml'):
+        raise PreflightError(f'{path} is no config: expected a .py, .json or .yaml file')
     try:
-        cfg = Config.fromfile(path)
+        return Config.fromfile(path)
+    except SyntaxError as error:
+        raise PreflightError(_syntax_problem(Path(path)) or f'{path}: {error}') from error
     except (ImportError, LookupError) as error:  # also mmengine's PackageNotFoundError
         for scope in ('mmdet', 'mmseg', 'mmpretrain'):
             if scope in str(error):
                 check_library(scope)
         raise
-    options = dict(cfg_options or {})
+    except (AttributeError, NameError, TypeError, ValueError) as error:  # of the code in it
+        raise PreflightError(f'{path}: {type(error).__name__}: {error}') from error
+
+
+def config_text(cfg: Config) -> str:
+    """The text of a config that gives an equal one when it is read.
+
+    mmengine replaces ``{{ variables }}`` in the text, also within strings, which may be a user's:
+    names of classes for example.
+    """
+    return cfg.pretty_text.replace('{{', '{\\x7b')
+
+
+def _syntax_problem(path: Path) -> str:
+    """Where a syntax error is, in a config or in a local file that it is based on."""
+    try:
+        body = ast.parse(path.read_text(encoding='utf-8')).body
+    except SyntaxError as error:  # mmengine does not tell the file
+        return f'{path}, line {error.lineno}: {error.msg}'
+    for node in body:
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], 'id', '') == '_base_':
+            bases = ast.literal_eval(node.value)
+            for base in [bases] if isinstance(bases, str) else bases:
+                if (path.parent / base).is_file():
+                    found = _syntax_problem(path.parent / base)
+                    if found:
+                        return found
+    return ''
+
+
+def read_config(path: Union[str, Path], cfg_options: Options = None) -> Config:
+    """Read a config and apply options; its library is then known to be installed.
+
+    Args:
+        path: The file.
+        cfg_options: Dotted keys and values, as a dictionary or as ``KEY=VALUE`` each; ``data_root``
+            moves every path below the config's.
+
+    Raises:
+        PreflightError: The config's library is missing, an option reaches nothing, or a run would
+            have no iterations.
+    """
+    cfg = parse_config(path)
+    options = parse_options(cfg_options)
     if 'data_root' in options and cfg.get('data_root'):
         _move_data(cfg, cfg.data_root, options['data_root'])
-    cfg.merge_from_dict(options)
+    apply_options(cfg, options)
+    check_settings(cfg)
     check_library(cfg.get('default_scope'))
     return cfg
 

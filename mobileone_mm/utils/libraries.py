@@ -6,6 +6,10 @@ from typing import Any, List
 
 from mmengine.registry import DATASETS
 
+from .errors import PreflightError
+
+__all__ = ['LIBRARIES', 'TASKS', 'PreflightError', 'check_library', 'class_names']
+
 TASKS = dict(mmdet='detection', mmseg='segmentation')
 
 
@@ -20,10 +24,6 @@ def class_names(dataset: Any) -> List[str]:
 
 
 LIBRARIES = {'mmdet': 'detection', 'mmseg': 'segmentation', 'mmpretrain': 'classification'}
-
-
-class PreflightError(ValueError):
-    """What a run needs is missing or does not fit; the message names every file concerned."""
 
 
 def check_library(scope: str) -> None:

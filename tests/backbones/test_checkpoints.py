@@ -1,11 +1,13 @@
 """Everyone's checkpoints load; what does not fit says so."""
 
+import argparse
 import copy
 import re
 import zipfile
 
 import pytest
 import torch
+from payload import Payload
 from torch import nn
 
 from mobileone_mm import MobileOne
@@ -88,6 +90,17 @@ def test_every_code_base(dialect, folded, tmp_path, randomize):
     lambda s: dict(state_dict=s, meta=dict(epoch=3)), lambda s: dict(model=s),
     lambda s: dict(state_dict_ema=s, state_dict={k: v * 0 for k, v in s.items()}),
     lambda s: {f'module.{k}': v for k, v in s.items()},
+    lambda s: {f'_orig_mod.{k}': v for k, v in s.items()},
+    lambda s: {f'module._orig_mod.{k}' if i % 2 else f'_orig_mod.module.{k}': v
+               for i, (k, v) in enumerate(s.items())},
+    lambda s: {k.replace('stage1.', 'stage1._orig_mod.'): v for k, v in s.items()},
+    lambda s: dict(n_averaged=torch.tensor(3), **{f'module.{k}': v for k, v in s.items()}),
+    lambda s: dict(arch='mobileone_s0', epoch=3, args=argparse.Namespace(lr=.1, opt=None),
+                   state_dict={k: v * 0 for k, v in s.items()}, state_dict_ema=s),
+    lambda s: dict(model_state_dict={k: v * 0 for k, v in s.items()}, ema_state_dict=s,
+                   optim_state_dict={}, epoch=3),
+    lambda s: dict(model_state_dict=s, epoch=3),
+    lambda s: dict(state_dict=s, ema_state_dict={k: v * 0 for k, v in s.items()}, message_hub={}),
     lambda s: dict(state_dict={'neck.stage0.x': torch.zeros(1), 'head.fc.weight': torch.zeros(1),
                                **{f'backbone.{k}': v for k, v in s.items()}})])
 def test_wrappers_and_prefixes(wrap, tmp_path, randomize):
@@ -96,20 +109,80 @@ def test_wrappers_and_prefixes(wrap, tmp_path, randomize):
     assert_same_outputs(net, load(tmp_path / 'checkpoint.pth'))
 
 
-def test_safetensors(tmp_path, randomize):
+@pytest.mark.parametrize('name', ['model.safetensors', 'pytorch_model.bin'])
+def test_safetensors(name, tmp_path, randomize):
     safetensors = pytest.importorskip('safetensors.torch')
     net, state_dict = released(randomize)
-    safetensors.save_file(translate(state_dict, 'timm'), tmp_path / 'model.safetensors')
-    assert_same_outputs(net, load(tmp_path / 'model.safetensors'))
+    safetensors.save_file(translate(state_dict, 'timm'), tmp_path / name)
+    assert_same_outputs(net, load(tmp_path / name))
 
 
-def test_url(tmp_path, randomize, monkeypatch):
+@pytest.mark.parametrize('protocol', [2, 3, 4, 5])
+@pytest.mark.parametrize('as_zip', [True, False])
+def test_pickle_protocols(protocol, as_zip, tmp_path, randomize):
     net, state_dict = released(randomize)
-    torch.save(state_dict, tmp_path / 'weights.pth')
-    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'cache'))
-    monkeypatch.setattr(torch.hub, 'load_state_dict_from_url',
-                        lambda url, **kwargs: torch.load(tmp_path / url.split('/')[-1], **kwargs))
-    assert_same_outputs(net, load('https://example.org/weights.pth'))
+    torch.save(state_dict, tmp_path / 'x.pth', pickle_protocol=protocol,
+               _use_new_zipfile_serialization=as_zip)
+    assert_same_outputs(net, load(tmp_path / 'x.pth'))
+
+
+def test_torchscript(tmp_path, randomize):
+    net, _ = released(randomize)
+    torch.jit.trace(net, torch.randn(1, 3, 32, 32)).save(tmp_path / 'traced.pt')
+    assert_same_outputs(net, load(tmp_path / 'traced.pt'))
+
+
+def test_a_timm_net_of_features_only(tmp_path, randomize):
+    """timm 1.0.31 names the stages stages_0 ... there (seen in its FeatureListNet)."""
+    net, state_dict = released(randomize)
+    names = {re.sub(r'^stages\.', 'stages_', k): v
+             for k, v in translate(state_dict, 'timm').items() if not k.startswith('head.')}
+    torch.save(names, tmp_path / 'features.pth')
+    assert_same_outputs(net, load(tmp_path / 'features.pth'))
+
+
+@pytest.mark.parametrize('prefix', ['encoder', 'encoder.'])
+def test_prefix_with_and_without_its_dot(prefix, tmp_path, randomize):
+    net, state_dict = released(randomize)
+    names = {f'encoder.{k}': v for k, v in translate(state_dict, 'cvnets').items()}
+    torch.save(dict(names, **{'decoder.x': torch.zeros(1)}), tmp_path / 'net.pth')
+    assert_same_outputs(net, load(tmp_path / 'net.pth', prefix=prefix))
+    with pytest.raises(CheckpointError, match=r"try init_cfg with prefix='encoder\.'; its"):
+        load(tmp_path / 'net.pth')
+    with pytest.raises(CheckpointError, match=r"prefix='enc\.'; try .*'encoder\.'; its keys: enco"):
+        load(tmp_path / 'net.pth', prefix='enc')
+
+
+def test_the_home_folder(tmp_path, randomize, monkeypatch):
+    net, state_dict = released(randomize)
+    torch.save(state_dict, tmp_path / 'x.pth')
+    monkeypatch.setenv('HOME', str(tmp_path))
+    assert_same_outputs(net, load('~/x.pth'))
+
+
+@pytest.mark.parametrize('value, kind', [(float('nan'), 'NaN'), (float('inf'), 'infinite')])
+def test_weights_that_are_not_finite(value, kind, tmp_path, randomize):
+    _, state_dict = released(randomize)
+    state_dict['stage1.0.rbr_scale.bn.bias'][1] = value
+    torch.save(state_dict, tmp_path / 'x.pth')
+    with pytest.raises(CheckpointError, match=f'weights are {kind}, stage1.0.rbr_scale.bn'):
+        load(tmp_path / 'x.pth')
+
+
+def test_pretrained_is_init_cfg(tmp_path, randomize):
+    net, state_dict = released(randomize)
+    torch.save(state_dict, tmp_path / 'x.pth')
+    model = MobileOne(S4_LIKE, pretrained=str(tmp_path / 'x.pth'))
+    model.init_weights()
+    assert_same_outputs(net, model.eval())
+    with pytest.raises(ValueError, match='either pretrained or init_cfg'):
+        MobileOne(S4_LIKE, pretrained='x.pth', init_cfg=dict(type='Pretrained', checkpoint='x'))
+
+
+@pytest.mark.parametrize('checkpoint', [{}, dict(checkpoint=None)])
+def test_init_cfg_without_checkpoint(checkpoint):
+    with pytest.raises(ValueError, match='needs checkpoint=, a path or URL'):
+        MobileOne(S4_LIKE, init_cfg=dict(type='Pretrained', **checkpoint)).init_weights()
 
 
 def test_an_unreachable_url_is_one_clear_error():
@@ -145,33 +218,21 @@ def test_other_files(tmp_path):
     with pytest.raises(CheckpointError, match='truncated or not a checkpoint'):
         load(path)
     torch.save(nn.Linear(2, 2).state_dict(), path)
-    with pytest.raises(CheckpointError, match="no MobileOne backbone.*'weight'"):
+    with pytest.raises(CheckpointError, match='no MobileOne backbone; its keys: weight, bias'):
         load(path)
     torch.save([1, 2], path)
     with pytest.raises(CheckpointError, match='no state dict'):
         load(path)
 
 
-class Sneaky:
-    """Runs code when it is unpickled."""
-
-    ran = False
-
-    def __reduce__(self):
-        return _sneak, ()
-
-
-def _sneak():
-    Sneaky.ran = True
-
-
 def test_nothing_pickled_is_run(tmp_path, randomize):
     net, state_dict = released(randomize)
-    torch.save(dict(state_dict=state_dict, extra=Sneaky()), tmp_path / 'file.pth')
+    torch.save(dict(state_dict=state_dict, extra=Payload(tmp_path / 'ran')), tmp_path / 'file.pth')
     with pytest.raises(CheckpointError, match='weights_only=False'):
         load(tmp_path / 'file.pth')
-    assert not Sneaky.ran
+    assert not (tmp_path / 'ran').exists()
     assert_same_outputs(net, load(tmp_path / 'file.pth', weights_only=False))
+    assert (tmp_path / 'ran').exists()  # so the payload works
 
 
 def test_form_mismatch(tmp_path, randomize):

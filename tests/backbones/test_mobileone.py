@@ -116,7 +116,8 @@ def test_output_stride(output_stride, strides):
     (dict(out_indices=(4, )), 'out_indices'), (dict(out_indices=(-5, )), 'out_indices'),
     (dict(out_indices=()), 'out_indices'), (dict(out_indices=(1, -3)), 'out_indices'),
     (dict(output_stride=4), 'output_stride'), (dict(frozen_stages=5), 'frozen_stages'),
-    (dict(frozen_stages=-2), 'frozen_stages')])
+    (dict(frozen_stages=-2), 'frozen_stages'), (dict(frozen_stages=1.0), 'frozen_stages'),
+    (dict(frozen_stages=True), 'frozen_stages'), (dict(out_indices=True), 'out_indices')])
 def test_bad_arguments(kwargs, named):
     with pytest.raises(ValueError, match=named):
         MobileOne(**{'arch': 's0', **kwargs})

@@ -14,6 +14,7 @@ from mobileone_mm.commands.train_test import train
 from mobileone_mm.datasets.drawn.shapes import make_shapes
 from mobileone_mm.datasets.preflight import check_data
 from mobileone_mm.folding.models import build_model
+from mobileone_mm.utils.checkpoint_files import read_checkpoint
 from mobileone_mm.utils.libraries import PreflightError, check_library
 
 mmpretrain = import_mmpretrain()
@@ -95,7 +96,7 @@ def test_a_checkpoint_starts_the_other_tasks(trained, task):
         num_conv_branches=1, init_cfg=dict(type='Pretrained', checkpoint=str(trained)))
     model = build_model(cfg)
     model.init_weights()
-    weights = torch.load(trained, weights_only=True)['state_dict']
+    weights = read_checkpoint(trained)['state_dict']
     found = model.backbone.state_dict()
     assert {f'backbone.{name}' for name in found} <= set(weights)
     for name, value in found.items():
@@ -104,7 +105,7 @@ def test_a_checkpoint_starts_the_other_tasks(trained, task):
 
 def test_folded_files_are_written(trained):
     folded, = trained.parent.glob('best_*_deploy.pth')
-    weights = torch.load(folded, weights_only=True)['state_dict']
+    weights = read_checkpoint(folded)['state_dict']
     assert 'backbone.stage0.reparam_conv.weight' in weights and 'head.fc.weight' in weights
 
 

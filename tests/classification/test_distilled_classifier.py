@@ -8,7 +8,7 @@ from mmengine.config import Config
 from torch.nn import functional as F
 from torchvision_stub import import_mmpretrain
 
-from mobileone_mm.folding.deployed_files import deploy_config
+from mobileone_mm.folding.deployed_files import deployed_config
 from mobileone_mm.folding.models import build_model
 from mobileone_mm.utils.checkpoint_files import CheckpointError
 
@@ -95,7 +95,7 @@ def test_a_deployed_student_needs_no_teacher(tmp_path):
     cfg = _config(classifier(
         type='mmengine.DistilledClassifier',
         teachers=[classifier(checkpoint=str(tmp_path / 'gone.pth'))]))
-    model = build_model(deploy_config(cfg))
+    model = build_model(deployed_config(cfg))
     assert isinstance(model, DistilledClassifier) and model.backbone.deploy
     model.eval()(torch.randn(1, 3, 32, 32))
     with pytest.raises(FileNotFoundError, match=r'gone\.pth'):

@@ -17,7 +17,6 @@ from mobileone_mm.commands.train_test import train as real_train
 from mobileone_mm.datasets.drawn.shapes import make_shapes
 
 CONFIGS = ROOT / 'configs' / 'classification'
-FILES = sorted((CONFIGS / 'ablation').glob('*_in1k.py'))
 
 
 def config():
@@ -28,20 +27,42 @@ def config():
         custom_hooks=[dict(type='EMAHook'), dict(type='NumClassCheckHook')]))
 
 
-@pytest.mark.parametrize('file', FILES, ids=lambda file: file.stem)
-def test_files_and_table_agree(file):
+# What each variant changes of the paper's recipe for S2, and to what; nothing else may differ.
+CHANGES = {
+    **{f'k{k}': {'model.backbone.num_conv_branches': k} for k in range(1, 6)},
+    'no_scale': {'model.backbone.use_scale_branch': False},
+    'no_skip': {'model.backbone.use_skip_branch': False},
+    'plain': {'model.backbone.num_conv_branches': 1, 'model.backbone.use_scale_branch': False,
+              'model.backbone.use_skip_branch': False},
+    'no_annealing': {'default_hooks.weight_decay.min_ratio': 1.},
+    'no_progressive': {'default_hooks.progressive.stages': [
+        dict(epoch=1, resolution=224, strength=1.)]},
+    'no_ema': {'custom_hooks': []},
+    'baseline': {},
+}
+
+
+def test_variants_of_the_recipe():
     import_mmpretrain()
-    arch, name = file.stem[len('mobileone_'):-len('_in1k')].split('_', 1)
-    cfg = Config.fromfile(file)
-    expected = ablation.make_variant(Config.fromfile(CONFIGS / f'mobileone_{arch}_in1k.py'), name)
-    assert cfg.model == expected.model and cfg.default_hooks == expected.default_hooks
-    assert cfg.custom_hooks == expected.custom_hooks
-    assert cfg.optim_wrapper == expected.optim_wrapper
+    recipe = Config.fromfile(CONFIGS / 'mobileone_s2_in1k.py')
+    assert set(CHANGES) == set(ablation.VARIANTS)
+    for name, change in CHANGES.items():
+        expected = Config(recipe.to_dict())
+        for key, value in change.items():  # merge_from_dict would merge into lists
+            *parents, last = key.split('.')
+            node = expected
+            for parent in parents:
+                node = node[parent]
+            node[last] = value
+        assert ablation.make_variant(recipe, name).to_dict() == expected.to_dict(), name
 
 
-def test_every_variant_but_the_baseline_has_a_file():
-    names = {file.stem[len('mobileone_s0_'):-len('_in1k')] for file in FILES}
-    assert names == set(ablation.VARIANTS) - {'baseline'}
+def test_write_variants(tmp_path):
+    files = ablation.write_variants(config(), ['plain', 'k3'], tmp_path / 'new')
+    plain, k3 = map(Config.fromfile, files)
+    assert [file.name for file in files] == ['plain.py', 'k3.py']
+    assert plain.model.backbone.use_skip_branch is False
+    assert k3.model.backbone.num_conv_branches == 3 and 'weight_decay' in k3.default_hooks
 
 
 def test_variants():

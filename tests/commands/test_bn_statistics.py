@@ -21,6 +21,7 @@ from mobileone_mm.commands.bn_statistics import (
     statistics,
     write_reestimated,
 )
+from mobileone_mm.utils.checkpoint_files import NonFiniteWeightsError, read_checkpoint
 
 
 @pytest.fixture
@@ -93,7 +94,7 @@ def test_written_whole_or_not_at_all(tmp_path, batches, monkeypatch):
     with pytest.raises(ValueError, match='no batch norm'):
         write_reestimated(model(), trained, out, [])
     write_reestimated(model(), trained, out, batches)
-    written = torch.load(out, weights_only=True)
+    written = read_checkpoint(out)
     assert set(written) == {'meta', 'state_dict'} and written['meta'] == dict(epoch=1)
     reestimate(original, batches)
     for name, value in original.state_dict().items():
@@ -106,6 +107,15 @@ def test_written_whole_or_not_at_all(tmp_path, batches, monkeypatch):
     with pytest.raises(OSError, match='no space'):
         write_reestimated(model(), trained, out, batches)
     assert out.read_bytes() == content and list(out.parent.iterdir()) == [out]
+
+
+def test_weights_that_are_not_numbers_are_not_measured(tmp_path, batches):
+    diverged = model().state_dict()
+    diverged['fc.bias'][0] = float('nan')
+    torch.save(dict(state_dict=diverged), tmp_path / 'diverged.pth')
+    with pytest.raises(NonFiniteWeightsError, match='the weights are NaN, fc.bias first'):
+        write_reestimated(model(), tmp_path / 'diverged.pth', tmp_path / 'out.pth', batches)
+    assert not (tmp_path / 'out.pth').exists()
 
 
 def test_training_batches_are_the_same_each_time(tmp_path):

@@ -1,8 +1,6 @@
 """tools/reparameterize.py on the toy classifier (tests/toy_classifier.py)."""
 
-import runpy
-import sys
-
+import folding_faults
 import pytest
 import torch
 from mmengine.config import Config
@@ -29,13 +27,11 @@ def files(tmp_path, randomize):
 
 
 @pytest.fixture
-def tool(files, monkeypatch, pytestconfig):
+def tool(files, run_tool):
     def run(*options, config='config.py', checkpoint='epoch_3.pth', out='out/folded.pth'):
         folder = files[0]
-        script = str(pytestconfig.rootpath / 'tools' / 'reparameterize.py')
-        monkeypatch.setattr(sys, 'argv', [
-            script, *(str(folder / name) for name in (config, checkpoint, out)), *options])
-        runpy.run_path(script, run_name='__main__')
+        return run_tool('reparameterize', *(folder / name for name in (config, checkpoint, out)),
+                        *options)
     return run
 
 
@@ -51,7 +47,7 @@ def load(folder):
     [], ['--verify'], ['--verify', 'val'], ['--fuse-conv-bn', '--verify']])
 def test_folds_the_averaged_weights(tool, files, capsys, options):
     folder, averaged = files
-    tool(*options)
+    assert tool(*options) == 0
     model, content = load(folder)
     expected = reparameterize(averaged, fuse_conv_bn='--fuse-conv-bn' in options).state_dict()
     assert content['state_dict'].keys() == expected.keys()
@@ -65,9 +61,9 @@ def test_folds_the_averaged_weights(tool, files, capsys, options):
 
 def test_half_is_cast_after_folding_and_loads(tool, files):
     folder, averaged = files
-    tool()
+    assert tool() == 0
     full = load(folder)[1]['state_dict']
-    tool('--half')
+    assert tool('--half') == 0
     model, content = load(folder)
     half = content['state_dict']
     assert all(torch.equal(half[key], full[key].half()) for key in full if 'batches' not in key)
@@ -77,7 +73,7 @@ def test_half_is_cast_after_folding_and_loads(tool, files):
 
 def test_the_pair_of_files_tests_like_the_original(tool, files):
     folder, averaged = files
-    tool('--verify')
+    assert tool('--verify') == 0
 
     def score(config, checkpoint):
         cfg = Config.fromfile(folder / config)
@@ -89,10 +85,14 @@ def test_the_pair_of_files_tests_like_the_original(tool, files):
         score('config.py', 'epoch_3.pth'), abs=1e-6)
 
 
-def fails(tool, message, *options, **paths):
-    with pytest.raises(SystemExit) as error:
-        tool(*options, **paths)
-    assert str(error.value).startswith('error: ') and message in str(error.value)
+@pytest.fixture
+def fails(tool, capsys):
+    """A function that runs the tool and wants an error of that message."""
+    def check(message, *options, **paths):
+        assert tool(*options, **paths) == 1
+        told = capsys.readouterr().err
+        assert told.count('error: ') == 1 and message in told
+    return check
 
 
 def edit(folder, change):
@@ -101,50 +101,65 @@ def edit(folder, change):
     torch.save(checkpoint, folder / 'epoch_3.pth')
 
 
-def test_bad_input_is_one_clear_error_and_writes_nothing(tool, files):
+def test_bad_input_is_one_clear_error_and_writes_nothing(tool, fails, files):
     folder, averaged = files
-    fails(tool, 'no checkpoint file', checkpoint='absent.pth')
-    fails(tool, 'must be named *.pth', out='out/folded.onnx')
-    fails(tool, 'would overwrite the input', out='epoch_3.pth')
-    fails(tool, 'would overwrite the input', out='config.pth')
+    fails('no checkpoint file', checkpoint='absent.pth')
+    fails('must be named *.pth', out='out/folded.onnx')
+    fails('would overwrite the input', out='epoch_3.pth')
+    fails('would overwrite the input', out='config.pth')
 
     data = (folder / 'epoch_3.pth').read_bytes()
     for length in (0, len(data) // 2, len(data) - 100):
         (folder / 'short.pth').write_bytes(data[:length])
-        fails(tool, 'short.pth is truncated or not a checkpoint', checkpoint='short.pth')
+        fails('short.pth is truncated or not a checkpoint', checkpoint='short.pth')
 
     cfg = Config.fromfile(folder / 'config.py')
     cfg.model.backbone.arch = dict(TINY_ARCH, num_blocks=(1, 2, 1, 1))
     cfg.dump(folder / 'deeper.py')
-    fails(tool, 'not of the model that the config builds: of', config='deeper.py')
+    fails('not of the model that the config builds: of', config='deeper.py')
     cfg.model.backbone.arch = dict(TINY_ARCH, width_factor=(.25, .125, .125, .0625))
     cfg.dump(folder / 'wider.py')
-    fails(tool, 'of another shape (backbone.stage0', config='wider.py')
+    fails('of another shape (backbone.stage0', config='wider.py')
 
     cfg = Config.fromfile(folder / 'config.py')
     del cfg.model.norm_cfg  # the model's default, which the deploy config then cannot remove
     cfg.dump(folder / 'silent.py')
-    fails(tool, 'some part has batch norms that its config does not control', '--fuse-conv-bn',
+    fails('some part has batch norms that its config does not control', '--fuse-conv-bn',
           config='silent.py')
 
     with torch.no_grad():
         averaged.fc.weight[0, 0] = 1e6
     edit(folder, lambda checkpoint: checkpoint.update(state_dict=averaged.state_dict()))
-    fails(tool, 'fc.weight holds values beyond the range of float16', '--half')
+    fails('fc.weight holds values beyond the range of float16', '--half')
 
     assert not (folder / 'out').exists()
-    tool()
-    fails(tool, 'folded.pth is folded already', checkpoint='out/folded.pth',
+    assert tool() == 0
+    fails('folded.pth is folded already', checkpoint='out/folded.pth',
           out='out/again.pth')
     assert sorted(path.name for path in (folder / 'out').iterdir()) == ['folded.pth', 'folded.py']
 
 
-def test_a_failed_verification_writes_nothing(tool, files, monkeypatch):
+@pytest.mark.parametrize('source', ['random', 'val'])
+@pytest.mark.parametrize('fault', folding_faults.FAULTS, ids=lambda fault: fault.__name__)
+def test_a_fault_in_each_folding_function_is_refused(fails, files, monkeypatch, fault, source):
+    fault(monkeypatch)
+    fails('is the first module whose folded output differs', '--verify', source)
+    assert not (files[0] / 'out').exists()
+
+
+def test_weights_that_are_not_numbers_are_refused(fails, files):
+    edit(files[0], lambda checkpoint: checkpoint['state_dict']['neck.conv.weight'].fill_(
+        float('nan')))
+    fails('epoch_3.pth: the weights are NaN, neck.conv.weight first')
+    assert not (files[0] / 'out').exists()
+
+
+def test_a_failed_verification_writes_nothing(fails, files, monkeypatch):
     def wrong(model, **kwargs):
         folded = reparameterize(model, **kwargs)
         folded.backbone.stage3[1].reparam_conv.bias.data.zero_()
         return folded
 
     monkeypatch.setattr('mobileone_mm.folding.deployed_files.reparameterize', wrong)
-    fails(tool, 'backbone.stage3.1 is the first module', '--verify')
+    fails('backbone.stage3.1 is the first module', '--verify')
     assert not (files[0] / 'out').exists()

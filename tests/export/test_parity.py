@@ -5,7 +5,7 @@ import torch
 from mmengine.structures import BaseDataElement, InstanceData, PixelData
 
 from mobileone_mm.export import ParityError
-from mobileone_mm.export.parity import FLOAT16, FLOAT32, compare
+from mobileone_mm.export.parity import FLOAT16, FLOAT32, Pair, compare
 
 
 def boxes(count=40):
@@ -19,7 +19,7 @@ def boxes(count=40):
 def parity(expected, actual, limits=FLOAT32, **options):
     kind = 'pred_instances' if isinstance(expected, InstanceData) else 'pred_sem_seg'
     pair = [BaseDataElement(**{kind: side}) for side in (expected, actual)]
-    return compare([('picture', *pair)], limits, **options)
+    return compare([Pair('picture', *pair)], limits, **options)
 
 
 def test_order_and_rounding_do_not_matter():
@@ -82,10 +82,18 @@ def test_half_precision_may_turn_round_a_few_suppressions():
         parity(boxes(), few).check()
 
 
-def test_answers_without_boxes_agree():
-    parity(boxes(0), boxes(0)).check()
-    with pytest.raises(ParityError):
+def test_answers_without_boxes_prove_nothing():
+    with pytest.raises(ParityError, match='nothing was compared: no maps, and no box reaches'):
+        parity(boxes(0), boxes(0)).check()
+    with pytest.raises(ParityError, match="'labels': 3 boxes"):
         parity(boxes(0), boxes(3)).check()
+    empty = BaseDataElement(pred_instances=boxes(0))
+    result = compare([Pair('picture', empty, empty, maps=1e-5)], FLOAT32)
+    result.check()
+    assert 'NO BOXES WERE COMPARED' in str(result) and 'IoU' not in str(result)
+    for maps, message in ((2e-2, 'differ by 2.0e-02'), (float('nan'), 'are not finite')):
+        with pytest.raises(ParityError, match=f'Worst tensor: maps before argmax .* {message}'):
+            compare([Pair('picture', empty, empty, maps=maps)], FLOAT32).check()
 
 
 @pytest.mark.parametrize('wrong, fails', [(9, False), (11, True)])

@@ -3,6 +3,7 @@
 import re
 
 import export_models
+import folding_faults
 import numpy as np
 import pytest
 import torch
@@ -49,7 +50,8 @@ def test_exports_answer_like_the_model(export, trained, tmp_path, task, backend,
     assert names(tmp_path) == [f'{task}_{backend}.{suffix}' for suffix in suffixes]
     assert result.parity.images == 4 and result.parity.objects > 20
     assert set(result.parity.worst) == (
-        {'boxes', 'scores', 'labels'} if task == 'detection' else {'label map'})
+        {'boxes', 'scores', 'labels', 'maps'} if task == 'detection' else {'label map', 'maps'})
+    assert result.parity.worst['maps'][0] < 1e-4
     assert result.bytes > 1e6 and 0 < result.latency_ms < 1e4
     assert 'Parity: 4 images' in str(result)
 
@@ -111,6 +113,100 @@ def test_the_tools_status_and_words_tell_a_failed_parity(trained, run_tool, tmp_
     out, err = capsys.readouterr()
     assert 'Parity' not in out and re.search(r"Worst tensor: output '(boxes|scores|labels)'", err)
     assert 'detection_onnx.failed' in names(tmp_path)
+
+
+def edit_weights(trained, name, change):
+    content = torch.load(trained / f'{name}.pth')
+    change(content['state_dict'])
+    torch.save(content, trained / 'edited.pth')
+
+
+def overflow(weights):
+    """The last map but one overflows float16, and the biases decide for one class everywhere."""
+    weights['decode_head.bottleneck.bn.weight'] *= 1e6
+    weights['decode_head.conv_seg.weight'] *= 1e-6
+    weights['decode_head.conv_seg.weight'][1] = weights['decode_head.conv_seg.weight'][0]
+    weights['decode_head.conv_seg.bias'][:] = torch.tensor([5., -5.])
+
+
+@pytest.mark.parametrize('backend, message', [
+    ('onnx', 'are not finite'), ('onnxruntime', 'differ')])  # mmdeploy's weights are clamped
+def test_logits_beyond_float16_fail_though_the_labels_agree(export, trained, backend, message):
+    if backend == 'onnxruntime':
+        pytest.importorskip('mmdeploy', reason='needs mmdeploy (make test-deploy)')
+    edit_weights(trained, 'segmentation', overflow)
+    assert export('segmentation', backend, checkpoint='edited.pth').parity.objects
+    with pytest.raises(ParityError, match=f'Worst tensor: maps before argmax .* {message}'):
+        export('segmentation', backend, checkpoint='edited.pth', half=True)
+
+
+def test_without_boxes_the_maps_are_compared_and_it_is_said(export, request):
+    high = {'model.test_cfg.score_thr': .9999}
+    told = str(export(cfg_options=high))
+    assert '0 boxes' in told and 'NO BOXES WERE COMPARED' in told and 'IoU' not in told
+    assert 'maps before argmax or suppression differ by' in told
+    request.getfixturevalue('damage')
+    with pytest.raises(ParityError, match='Worst tensor: maps before argmax'):
+        export(cfg_options=high)
+
+
+def test_a_hardly_trained_detector_is_no_failure(export, trained):
+    """All anchors have nearly the same scores: which boxes suppress others is up to rounding."""
+    def untrain(weights):
+        for key, value in weights.items():
+            if 'bbox_head.cls_convs' in key and key.endswith('1.weight'):
+                value *= 1e-6
+
+    edit_weights(trained, 'detection', untrain)
+    export(checkpoint='edited.pth', verify=trained / 'pictures')
+
+
+@pytest.mark.parametrize('keep_ratio', [True, False])
+def test_where_the_pipeline_resizes_labels_are_compared_at_the_inputs_size(export, trained,
+                                                                          keep_ratio):
+    cfg = export_models.config(export_models.SEGMENTATION)
+    cfg.test_dataloader.dataset.pipeline.insert(
+        1, dict(type='Resize', scale=(140, 97), keep_ratio=keep_ratio))
+    cfg.dump(trained / 'resizing.py')
+    result = export(config='resizing.py', checkpoint='segmentation.pth',
+                    verify=trained / 'pictures')
+    height, width = (93, 140) if keep_ratio else (97, 140)
+    assert result.parity.objects == 4 * height * width
+    assert result.parity.worst['label map'][0] > .9999
+
+
+@pytest.mark.parametrize('backend', ['onnx', 'onnxruntime', 'tensorrt'])
+def test_sliding_windows_are_refused(export, tmp_path, backend):
+    if backend != 'onnx':
+        pytest.importorskip('mmdeploy', reason='needs mmdeploy (make test-deploy)')
+    with pytest.raises(ExportError, match="test_cfg.mode is 'slide'.*mode=whole and cut windows"):
+        export('segmentation', backend, cfg_options={
+            'model.test_cfg.mode': 'slide', 'model.test_cfg.crop_size': (64, 64),
+            'model.test_cfg.stride': (42, 42)})
+    assert names(tmp_path) == []
+
+
+def test_weights_that_are_not_numbers_are_refused(export, trained):
+    edit_weights(trained, 'detection', lambda weights: weights['neck.extra_layers.0.0.conv.weight']
+                 .fill_(float('nan')))
+    with pytest.raises(CheckpointError, match='the weights are NaN, neck'):
+        export(checkpoint='edited.pth')
+
+
+def test_a_fault_in_folding_fails_the_parity(export, monkeypatch):
+    folding_faults.halve_the_kernel(monkeypatch)
+    with pytest.raises(ParityError):
+        export()
+
+
+def test_what_a_converter_cannot_express_is_one_line(export, monkeypatch):
+    def broken(job):
+        raise RuntimeError('no such operator\nand 200 lines of a graph')
+
+    monkeypatch.setattr(onnx_format, 'export', broken)
+    with pytest.raises(ExportError, match='^onnx cannot express the head SSDLiteHead or what is '
+                                          'before it: no such operator$'):
+        export()
 
 
 def test_an_export_that_fails_leaves_nothing(export, tmp_path, monkeypatch):

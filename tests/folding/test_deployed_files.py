@@ -7,8 +7,6 @@ by 3e-2 and a third.
 import json
 import os
 import pickle
-import runpy
-import sys
 
 import numpy as np
 import pytest
@@ -42,7 +40,7 @@ def as_if_trained(model):
 
 
 @pytest.fixture
-def evaluate(tmp_path, randomize, monkeypatch, pytestconfig):
+def evaluate(tmp_path, randomize, run_tool, pytestconfig):
     """A function from a config and a layout to the metrics before and after folding.
 
     The weights are random; the predictions are kept in ``<form>.pkl``, a folder for a segmentor.
@@ -55,10 +53,8 @@ def evaluate(tmp_path, randomize, monkeypatch, pytestconfig):
         del cfg.default_hooks.reparameterize  # it would fold the unfolded one
         cfg.dump(tmp_path / 'unfolded.py')
         torch.save(dict(state_dict=model.state_dict()), tmp_path / 'unfolded.pth')
-        script = str(pytestconfig.rootpath / 'tools/reparameterize.py')
-        monkeypatch.setattr(sys, 'argv', [
-            script, str(config), str(tmp_path / 'unfolded.pth'), str(tmp_path / 'folded.pth')])
-        runpy.run_path(script, run_name='__main__')
+        assert run_tool('reparameterize', config, tmp_path / 'unfolded.pth',
+                        tmp_path / 'folded.pth') == 0
 
         metrics = {}
         for form in ('unfolded', 'folded'):

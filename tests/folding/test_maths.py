@@ -1,5 +1,6 @@
 """The folding mathematics against torch's own convolutions and batch norms, in float64."""
 
+import copy
 import itertools
 
 import pytest
@@ -20,6 +21,26 @@ TOLERANCE = 1e-12  # relative, float64
 def relative(a: torch.Tensor, b: torch.Tensor) -> float:
     """Largest difference over the largest value of the reference ``a``."""
     return ((a - b).abs().max() / a.abs().max()).item()
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
+def test_folding_is_done_in_the_dtype_that_is_asked_for(dtype, randomize):
+    """Whatever the layers are in: in float32 the fold would round twice."""
+    conv, bn = nn.Conv2d(4, 6, 3).float(), randomize(nn.BatchNorm2d(6).float())
+    exact = fold_conv_bn(copy.deepcopy(conv).double(), copy.deepcopy(bn).double())
+    for found, expected in zip(fold_conv_bn(conv, bn, dtype), exact):
+        assert found.dtype == dtype
+        assert relative(expected, found) < (TOLERANCE if dtype == torch.float64 else 1e-6)
+    assert all(part.dtype == torch.float64 for part in fold_conv_bn(conv, bn))
+    assert all(part.dtype == dtype for part in bn_scale_shift(bn, dtype))
+
+
+@pytest.mark.parametrize('name', ['running_mean', 'running_var'])
+def test_a_norm_without_one_of_its_statistics_cannot_be_folded(name):
+    bn = nn.BatchNorm2d(3)
+    setattr(bn, name, None)
+    with pytest.raises(ValueError, match='track_running_stats=False'):
+        bn_scale_shift(bn)
 
 
 @pytest.mark.parametrize('bias', [False, True])

@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import AveragedModel
 from toy_classifier import TINY_ARCH
 
-from mobileone_mm.folding.deployed_files import check_loads, deploy_config
+from mobileone_mm.folding.deployed_files import check_loads, deployed_config
 from mobileone_mm.folding.models import build_model
 from mobileone_mm.folding.reparameterize import holds_unfolded, reparameterize
 from mobileone_mm.folding.verify import relative_difference, verify_folding
@@ -141,7 +141,7 @@ def test_no_batch_norm_is_left_in_detector_and_segmentor(library, randomize, pyt
     folded = reparameterize(model, fuse_conv_bn=True)
     assert has_bn(model) and not has_bn(folded)
     assert verify_folding(model, folded, IMAGE, mode='tensor') < 1e-6
-    check_loads(folded, deploy_config(cfg, fuse_conv_bn=True))
+    check_loads(folded, deployed_config(cfg, fuse_conv_bn=True))
     if library == 'mmseg':  # mode='tensor' does not run the auxiliary head
         auxiliary = [m.double().auxiliary_head(m.backbone(IMAGE.double())) for m in (model, folded)]
         assert relative_difference(*auxiliary) < 1e-6

@@ -1,17 +1,23 @@
 """verify_folding() finds what is wrong, and says where."""
 
+import folding_faults
 import pytest
 import torch
+from mmengine.model import BaseDataPreprocessor
 from mmengine.registry import MODELS
+from torch import nn
 from toy_classifier import TINY_ARCH
 
+from mobileone_mm.backbones.block import MobileOneBlock
 from mobileone_mm.folding.reparameterize import reparameterize
 from mobileone_mm.folding.verify import (
+    MAX_SIZE,
     FoldingError,
     relative_difference,
     verify_folding,
     verify_on_batch,
 )
+from mobileone_mm.utils.checkpoint_files import NonFiniteWeightsError, check_finite
 
 IMAGE = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 BLOCKS = ['stage0', 'stage1.0', 'stage1.1', 'stage2.0', 'stage2.1', 'stage3.0', 'stage3.1',
@@ -46,6 +52,98 @@ def test_a_block_without_its_bias_fails_and_is_named(models, name):
     torch.nn.init.zeros_(conv.bias)
     with pytest.raises(FoldingError, match=rf'^{name} is the first module whose folded'):
         verify_folding(*models, IMAGE)
+
+
+BLOCK = dict(in_channels=8, out_channels=8, kernel_size=3, num_conv_branches=2)
+
+
+def block(randomize, **options):
+    return randomize(nn.Sequential(MobileOneBlock(**{**BLOCK, **options}))).eval()
+
+
+@pytest.mark.parametrize('options', [
+    dict(), dict(groups=2), dict(groups=8), dict(dilation=4), dict(kernel_size=7, dilation=2)],
+    ids=str)
+@pytest.mark.parametrize('fault', folding_faults.FAULTS, ids=lambda fault: fault.__name__)
+def test_a_fault_in_each_folding_function_is_refused(randomize, monkeypatch, fault, options):
+    model = block(randomize, **options)
+    assert model[0].branch_engine == 'auto'
+    image = torch.randn(1, 8, 4, 4)  # too small for the outer taps of some
+    assert verify_folding(model, reparameterize(model), image) < 1e-6
+    fault(monkeypatch)
+    with pytest.raises(FoldingError, match='^0 is the first module'):
+        verify_folding(model, reparameterize(model), image)
+
+
+def barely_active(randomize):
+    """A block of whose map ReLU leaves a 1e-7th part, in the order of what rounding is."""
+    model = block(randomize)
+    image = torch.randn(1, 8, 16, 16)
+    rectifier, model[0].activation = model[0].activation, nn.Identity()
+    with torch.no_grad():
+        peaks = model(image).amax((0, 2, 3))
+        model[0].rbr_skip.bias -= peaks * (1 - 1e-7)
+    model[0].activation = rectifier
+    assert 0 < model(image).max() < 1e-4
+    return model, image
+
+
+def test_a_block_that_hardly_responds_is_no_false_alarm(randomize):
+    model, image = barely_active(randomize)
+    assert verify_folding(model, reparameterize(model), image) < 1e-6
+
+
+@pytest.mark.parametrize('fault', folding_faults.FAULTS, ids=lambda fault: fault.__name__)
+def test_nor_does_it_hide_a_fault(randomize, monkeypatch, fault):
+    model, image = barely_active(randomize)
+    image.zero_()  # the kernel has no part in the answer
+    fault(monkeypatch)
+    with pytest.raises(FoldingError):
+        verify_folding(model, reparameterize(model), image)
+
+
+def test_a_fault_in_one_channel_is_refused(randomize):
+    model = block(randomize)
+    folded = reparameterize(model)
+    with torch.no_grad():  # the smallest of the channels
+        channel = folded[0].reparam_conv.weight.abs().amax((1, 2, 3)).argmin()
+        folded[0].reparam_conv.weight[channel] *= 1.01
+    with pytest.raises(FoldingError, match='^0 is the first module'):
+        verify_folding(model, folded, torch.randn(1, 8, 16, 16))
+
+
+class Recorder(nn.Module):
+    """A model of mmengine's form that keeps what it and its copies are given."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net, self.data_preprocessor = net, BaseDataPreprocessor()
+
+    seen: list = []
+
+    def forward(self, inputs, labels=None, mode='tensor'):
+        self.seen.append((tuple(inputs.shape), inputs.flatten()[0].item(), labels))
+        return self.net(inputs)
+
+
+def test_of_a_batch_the_middle_of_one_image_is_looked_at(randomize):
+    model = Recorder(block(randomize))
+    folded = reparameterize(model)
+    inputs = torch.arange(8 * 80 * 72.).reshape(1, 8, 80, 72).repeat(4, 1, 1, 1)
+    verify_on_batch(model, folded, dict(inputs=inputs, labels=[1, 2, 3, 4]))
+    assert Recorder.seen == [((1, 8, MAX_SIZE, MAX_SIZE), 8 * 72. + 4, [1])] * 2
+
+
+def test_weights_that_are_not_numbers_are_named():
+    weights = dict(a=torch.zeros(2), steps=torch.tensor(3), b=torch.tensor([0., float('nan')]),
+                   c=torch.tensor(float('inf')))
+    with pytest.raises(NonFiniteWeightsError, match=r'^x.pth: .* NaN, b first \(2 of 3 tensors\)'):
+        check_finite(weights, 'x.pth')
+    del weights['b']
+    with pytest.raises(NonFiniteWeightsError, match='weights are infinite, c first'):
+        check_finite(weights, 'x.pth')
+    del weights['c']
+    check_finite(weights, 'x.pth')
 
 
 def test_a_difference_outside_of_the_folded_modules(models):

@@ -10,6 +10,7 @@ from paths import ROOT
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mobileone_mm.folding.models import build_model
+from mobileone_mm.folding.verify import textbook
 
 CONFIGS = ROOT / 'configs'
 DETECTION = CONFIGS / 'detection/ssdlite_mobileone_s0_bccd.py'
@@ -54,7 +55,7 @@ def model(cfg):
             branch[-1].weight.normal_(std=.04)
         batch = built.data_preprocessor(dict(inputs=list(images(4, 96, 96, seed=0))))
         built.train()(batch['inputs'], mode='tensor')
-    return built.eval()
+    return textbook(built).eval()
 
 
 def write_pictures(folder, count=3):

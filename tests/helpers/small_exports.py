@@ -8,7 +8,7 @@ import torch
 
 from mobileone_mm.export import FORMATS, ExportError, ParityError
 from mobileone_mm.export.job import ExportJob
-from mobileone_mm.export.parity import FLOAT32, compare
+from mobileone_mm.export.parity import FLOAT32, Pair, compare
 from mobileone_mm.export.running.exported_model import ExportedModel
 from mobileone_mm.folding.reparameterize import reparameterize
 
@@ -60,7 +60,7 @@ def parity(model, path, limits=FLOAT32):
     for seed in (1, 2):
         batch = export_models.images(1, *SIZE, seed=seed)
         expected, actual = (side.test_step(_data(model, batch))[0] for side in (model, exported))
-        pairs.append((f'image {seed}', expected, actual))
+        pairs.append(Pair(f'image {seed}', expected, actual))
     cfg = model.test_cfg
     return compare(pairs, limits, cfg.get('score_thr', 0.), cfg.get('max_per_img', 0))
 

@@ -19,7 +19,7 @@ mmseg = pytest.importorskip('mmseg', reason='mmsegmentation is not installed')
 CONFIGS = ROOT / 'configs' / 'segmentation'
 NAMES = sorted(path.stem for path in CONFIGS.glob('*.py'))
 PUBLISHED = {f'deeplabv3_mobileone_{arch}_{data}': arch
-             for arch in ARCHS for data in ('voc12aug', 'ade20k')}
+             for arch in ARCHS for data in ('voc12aug', 'voc12coco', 'ade20k')}
 SLIDE = dict(mode='slide', crop_size=(64, 64), stride=(42, 42))
 
 
@@ -106,6 +106,14 @@ def test_what_the_paper_and_cvnets_publish(meta_model, name):
     assert cfg.train_cfg.max_epochs == 50
     assert cfg.optim_wrapper.optimizer.lr == 9e-4 and cfg.optim_wrapper.optimizer.type == 'AdamW'
     assert cfg.train_dataloader.batch_size * 4 == cfg.auto_scale_lr.base_batch_size == 64
+    assert cfg.optim_wrapper.accumulative_counts == cfg.custom_hooks[0].interval == 2
+    assert cfg.param_scheduler[0].end == 500 * cfg.optim_wrapper.accumulative_counts
+    assert cfg.model.decode_head.type == 'DeepLabV3Head'
+    assert model.decode_head.bottleneck.conv.weight.numel() == 5 * 512 * 512
+    for head in (model.decode_head, model.auxiliary_head):
+        assert head.loss_decode.avg_non_ignore and head.dropout.p == 0.1
+    assert len(cfg.train_dataloader.dataset.get('datasets', ())) == (
+        2 * ('voc12' in name) + ('coco' in name))
     assert model.auxiliary_head.channels == max(model.auxiliary_head.in_channels // 4, 128)
 
 
@@ -193,3 +201,72 @@ def test_slide_equals_whole_where_one_window_covers_the_image(config):
                          'model.test_cfg.stride': [42, 42]})  # as --cfg-options gives them
     model.test_cfg = cfg.model.test_cfg
     assert torch.equal(model.test_step(data)[0].seg_logits.data, whole)
+
+
+def test_head_is_the_papers(config):
+    """Five branches, a 1x1 projection, channel dropout and a classifier, written down in torch."""
+    import torch.nn.functional as F
+    cfg = tiny(config('deeplabv3_mobileone_s0_voc12aug'))
+    head = build(cfg).double().train().decode_head
+    x = torch.randn(2, 1024, 9, 7, dtype=torch.float64)
+
+    def layer(module, x):
+        conv = module.conv
+        y = F.conv2d(x, conv.weight, None, padding=conv.dilation[0] * (conv.kernel_size[0] // 2),
+                     dilation=conv.dilation)
+        return F.batch_norm(y, None, None, module.bn.weight, module.bn.bias, training=True).relu()
+
+    branches = [layer(head.image_pool[1], x.mean((2, 3), keepdim=True)).expand(-1, -1, 9, 7)]
+    branches += [layer(module, x) for module in head.aspp_modules]
+    assert [m.conv.dilation[0] for m in head.aspp_modules] == [1, 6, 12, 18]
+    assert [m.conv.kernel_size[0] for m in head.aspp_modules] == [1, 3, 3, 3]
+    merged = layer(head.bottleneck, torch.cat(branches, 1))
+    torch.manual_seed(1)
+    expected = F.conv2d(F.dropout2d(merged, 0.1), head.conv_seg.weight, head.conv_seg.bias)
+    torch.manual_seed(1)
+    torch.testing.assert_close(head([None, None, None, x]), expected, rtol=0, atol=1e-12)
+
+
+def test_blur_is_drawn_and_bounded():
+    import numpy as np
+
+    from mobileone_mm.segmentation import RandomGaussianBlur
+    image = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
+    np.random.seed(0)
+    changed = [not np.array_equal(RandomGaussianBlur()(dict(img=image))['img'], image)
+               for _ in range(60)]
+    assert 15 < sum(changed) < 45
+    assert np.array_equal(RandomGaussianBlur(prob=0.)(dict(img=image))['img'], image)
+    blurred = RandomGaussianBlur(prob=1., radius=(2., 2.))(dict(img=image))['img']
+    assert blurred.std() < image.std() / 2 and abs(blurred.mean() - image.mean()) < 3
+    for bad in (dict(prob=2.), dict(radius=(1., 0.)), dict(radius=(-1., 1.))):
+        with pytest.raises(ValueError, match='prob|radius'):
+            RandomGaussianBlur(**bad)
+
+
+def test_accumulated_gradients_update_once_in_two_batches(config):
+    """The optimizer steps and the average moves with every second batch, never with the first."""
+    from types import SimpleNamespace
+
+    from mmengine.hooks import EMAHook
+    from mmengine.optim import OptimWrapper
+    cfg = config('deeplabv3_mobileone_s0_voc12aug')
+    model = nn.Linear(1, 1)
+    options = {k: v for k, v in cfg.optim_wrapper.items() if k not in ('type', 'optimizer',
+                                                                       'paramwise_cfg')}
+    wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), .1), **options)
+    wrapper.initialize_count_status(model, 0, 8)
+    options = dict(cfg.custom_hooks[0])
+    hook = EMAHook(**{k: v for k, v in options.items() if k not in ('type', 'priority')})
+    runner = SimpleNamespace(model=model, iter=0)
+    hook.before_run(runner)
+    steps, averages = [], []
+    for _ in range(8):
+        before = model.weight.item(), hook.ema_model.module.weight.item()
+        wrapper.update_params(model(torch.ones(1, 1)).sum())
+        hook.after_train_iter(runner, 0)
+        runner.iter += 1
+        steps.append(model.weight.item() != before[0])
+        averages.append(hook.ema_model.module.weight.item() != before[1])
+    assert steps == [False, True] * 4
+    assert averages[2:] == [True, False] * 3

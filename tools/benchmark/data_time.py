@@ -8,12 +8,14 @@ The loop, data pipeline, workers, optimizer and hooks are those of tools/train.p
 with bare steps in one process, so that a busy machine slows both.
 """
 
+import sys
 from pathlib import Path
 
 import torch
 from training_config import training_config, training_parser
 
 from mobileone_mm.benchmark.training.data_time import measure_loop
+from mobileone_mm.commands.main import main as run
 
 
 def main() -> None:
@@ -32,4 +34,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    sys.exit(run(lambda _: main()))

@@ -36,20 +36,20 @@ def main() -> int:
     os.environ['OMP_NUM_THREADS'] = '1'  # read at import
     warnings.simplefilter('ignore')
     logging.disable(logging.WARNING)
+    from mobileone_mm.commands.main import main as run
+    return run(lambda _: measure(args), ValueError)
+
+
+def measure(args: argparse.Namespace) -> None:
     from mobileone_mm.benchmark.latency.timing import summarize
-    from mobileone_mm.export import ExportError
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            calls = prepare(args, Path(folder))
-            samples = {name: [] for name in calls}
-            for _ in range(args.rounds):
-                for name, call in calls.items():
-                    start = time.process_time()
-                    call()
-                    samples[name].append(1e3 * (time.process_time() - start))
-    except (ValueError, ExportError) as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 1
+    with tempfile.TemporaryDirectory() as folder:
+        calls = prepare(args, Path(folder))
+        samples = {name: [] for name in calls}
+        for _ in range(args.rounds):
+            for name, call in calls.items():
+                start = time.process_time()
+                call()
+                samples[name].append(1e3 * (time.process_time() - start))
     print(vnni())
     for name, turns in samples.items():
         summary = summarize(turns)
@@ -57,7 +57,6 @@ def main() -> int:
         ratio = summary.median / summarize(samples[baseline]).median
         print(f'{name:42} {summary.median:7.2f} ms, 10 to 90 %: {summary.p10:.2f} to '
               f'{summary.p90:.2f}, {ratio:.2f} times the baseline, {summary.samples} runs')
-    return 0
 
 
 def prepare(args: argparse.Namespace, folder: Path) -> Dict[str, Callable[[], object]]:

@@ -6,6 +6,7 @@ One thread; the ways take turns in ONNX Runtime and OpenVINO.
 """
 
 import argparse
+import sys
 import tempfile
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mobileone_mm.benchmark.latency.timing import summarize, take_turns
+from mobileone_mm.commands.main import main as run
 from mobileone_mm.export.graphs.trace import export_onnx
 from mobileone_mm.export.graphs.upsampled_argmax import PICKS, upsampled_argmax
 from mobileone_mm.export.running.runtimes import load_runtime
@@ -59,4 +61,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    sys.exit(run(lambda _: main()))

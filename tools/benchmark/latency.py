@@ -48,11 +48,14 @@ def main() -> int:
     # The libraries read these at import.
     os.environ['OMP_NUM_THREADS'] = os.environ['MKL_NUM_THREADS'] = str(args.threads)
     warnings.simplefilter('ignore')
+    from mobileone_mm.commands.main import main as run
+    return run(lambda _: measure(args), ValueError, ModuleNotFoundError)
+
+
+def measure(args: argparse.Namespace) -> int:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     from mobileone_mm.benchmark.latency import networks, study
-    from mobileone_mm.benchmark.latency.journal import JournalError
-    from mobileone_mm.export import ExportError
     if args.list:
         for network in networks.NETWORKS.values():
             print(f'{network.family:12} {network.name:32} {network.label}')
@@ -70,9 +73,6 @@ def main() -> int:
             task = bar.add_task('')
             results = study.run(settings, args.out, command, lambda done, total, text: bar.update(
                 task, completed=done, total=total, description=text))
-    except (ValueError, FileNotFoundError, ExportError, JournalError, ModuleNotFoundError) as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
         print(f'\ninterrupted; the same command goes on. So far: {args.out}/latency.json')
         return 130

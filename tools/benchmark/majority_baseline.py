@@ -6,15 +6,17 @@ A trained model's mIoU means something only above this.
 """
 
 import argparse
+import sys
 
 import numpy as np
 import rich.progress
 import torch
-from mmengine.config import Config, DictAction
 from mmengine.registry import init_default_scope
 from mmseg.registry import DATASETS, METRICS
 
 from mobileone_mm import segmentation  # noqa: F401  (registers what the configs name)
+from mobileone_mm.commands.main import main as run
+from mobileone_mm.utils.configs import read_config
 
 
 def labels(dataset: torch.utils.data.Dataset) -> list:
@@ -27,10 +29,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={})
+    parser.add_argument('--cfg-options', nargs='+', action='extend', metavar='KEY=VALUE')
     args = parser.parse_args()
-    cfg = Config.fromfile(args.config)
-    cfg.merge_from_dict(args.cfg_options)
+    cfg = read_config(args.config, args.cfg_options)
     init_default_scope('mmseg')
     val = DATASETS.build(cfg.val_dataloader.dataset)
     train = DATASETS.build(dict(cfg.train_dataloader.dataset, pipeline=cfg.test_pipeline))
@@ -50,4 +51,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    sys.exit(run(lambda _: main()))

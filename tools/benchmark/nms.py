@@ -12,6 +12,7 @@ import torch
 from mmcv.utils import ext_loader
 
 from mobileone_mm.benchmark.boxes import clustered
+from mobileone_mm.commands.main import main as run
 from mobileone_mm.utils.mmcv_ops import install_ops_fallback, nms
 
 # name: (number of centres, side of the image in pixels); None is one centre for each box
@@ -42,4 +43,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    sys.exit(run(lambda _: main()))

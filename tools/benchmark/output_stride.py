@@ -6,6 +6,7 @@ Runs on torch's meta device, so it needs no time, and counts the folded network.
 """
 
 import argparse
+import sys
 
 import torch
 from mmengine.config import Config
@@ -15,6 +16,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from mobileone_mm import segmentation  # noqa: F401  (registers what the configs name)
+from mobileone_mm.commands.main import main as run
 
 
 def count_macs(module: nn.Module, *inputs: object) -> float:
@@ -51,4 +53,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    sys.exit(run(lambda _: main()))

@@ -2,7 +2,7 @@
 
     python tools/benchmark/report.py docs/latency --page docs/latency.md
 
-Writes PNG and SVG pictures and one self-contained page, latency.html, beside the results.
+Writes a Markdown page, and its pictures beside the results.
 """
 
 import argparse
@@ -10,22 +10,17 @@ import sys
 from pathlib import Path
 
 from mobileone_mm.benchmark.report import build_report
+from mobileone_mm.commands.main import main as run
 
 
-def main() -> int:
+def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('folder', type=Path, help='of latency.json')
     parser.add_argument('--page', type=Path, help='Markdown page (default: FOLDER/latency.md)')
     args = parser.parse_args()
-    try:
-        files = build_report(args.folder, args.page)
-    except (FileNotFoundError, ValueError) as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 1
-    print('\n'.join(map(str, files)))
-    return 0
+    print('\n'.join(map(str, build_report(args.folder, args.page))))
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    sys.exit(run(lambda _: main(), ValueError))

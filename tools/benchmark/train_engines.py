@@ -10,12 +10,14 @@ are CPU times.
 """
 
 import statistics
+import sys
 from pathlib import Path
 
 import torch
 from training_config import training_config, training_parser
 
 from mobileone_mm.benchmark.training.engine_turns import compare_engines, median_ratio
+from mobileone_mm.commands.main import main as run
 
 
 def main() -> None:
@@ -36,4 +38,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    sys.exit(run(lambda _: main()))

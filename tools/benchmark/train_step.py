@@ -1,4 +1,4 @@
-"""Time and memory of a training step: textbook branches, the analytic engine, a plain net.
+"""Time and memory of a training step: the branch engines and a plain net.
 
 All nets live in one process and take turns, so that a busy machine slows all of them. Times are CPU
 times of the process, or wall times; ratios are to the first net given, by default the plain conv +
@@ -11,6 +11,7 @@ BN + ReLU net of the same widths, which is what training can hardly undercut. Ex
 
 import argparse
 import json
+import sys
 
 import torch
 
@@ -22,6 +23,7 @@ from mobileone_mm.benchmark.training.train_step import (
     measure,
     peak_memory,
 )
+from mobileone_mm.commands.main import main as run
 
 
 def parse_args() -> argparse.Namespace:
@@ -83,4 +85,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    sys.exit(run(lambda _: main()))

@@ -10,7 +10,10 @@ does. Its main text gives no more, and no configuration was published. Values th
 - [unconfirmed]  remembered of the paper's supplement, which could not be checked: not a quotation;
 - [ours]         not published: our choice.
 """
-_base_ = ['mmdet::_base_/datasets/coco_detection.py', 'mmdet::_base_/default_runtime.py']
+_base_ = [
+    '../../_base_/apple_checkpoints.py', 'mmdet::_base_/datasets/coco_detection.py',
+    'mmdet::_base_/default_runtime.py'
+]
 custom_imports = dict(imports=['mobileone_mm.detection'], allow_failed_imports=False)
 
 data_preprocessor = dict(
@@ -32,10 +35,7 @@ model = dict(
         # would change what they compute.
         # [paper]: ImageNet pre-training. To start from scratch: --cfg-options
         # model.backbone.init_cfg=None
-        init_cfg=dict(
-            type='Pretrained',
-            checkpoint='https://docs-assets.developer.apple.com/ml-research/datasets/mobileone/'
-            'mobileone_s0_unfused.pth.tar')),
+        init_cfg=dict(type='Pretrained', checkpoint={{_base_.apple_checkpoints.s0}})),
     neck=dict(
         type='SSDNeck',
         in_channels=(256, 1024),

@@ -9,8 +9,13 @@ MobileOne recipe was published. Values therefore come from, in this order:
 - [v2]      the same folder's deeplabv3_mobilevitv2.yaml, where the first leaves a value open;
 - [mmseg]   mmsegmentation 1.2, _base_/models/deeplabv3_r50-d8.py and _base_/datasets;
 - [ours]    not published: our choice.
+
+[cvnets] accumulates the gradients of two batches of 64 before each update (`accum_freq: 2`): 128
+images an update, and half as many updates. It counts warm-up and EMA in updates; mmengine counts
+batches, so both are doubled here. cvnets sums the two gradients, mmengine averages them, which
+AdamW does not notice.
 """
-_base_ = 'mmseg::_base_/default_runtime.py'
+_base_ = ['../../_base_/apple_checkpoints.py', 'mmseg::_base_/default_runtime.py']
 custom_imports = dict(imports=['mobileone_mm.segmentation'], allow_failed_imports=False)
 
 model = dict(
@@ -21,7 +26,7 @@ model = dict(
         mean=[123.675, 116.28, 103.53],
         std=[58.395, 57.12, 57.375],
         bgr_to_rgb=True,
-        size=(512, 512),  # [cvnets]; pads smaller training crops to it
+        size=(512, 512),  # [cvnets]; the pipeline has padded smaller images already
         pad_val=0,
         seg_pad_val=255),
     backbone=dict(
@@ -33,12 +38,11 @@ model = dict(
         output_stride=16,
         # [paper]: ImageNet pre-training. For a start from scratch: --cfg-options
         # model.backbone.init_cfg=None
-        init_cfg=dict(
-            type='Pretrained',
-            checkpoint='https://docs-assets.developer.apple.com/ml-research/datasets/mobileone/'
-            'mobileone_s0_unfused.pth.tar')),
+        init_cfg=dict(type='Pretrained', checkpoint={{_base_.apple_checkpoints.s0}})),
     decode_head=dict(
-        type='ASPPHead',
+        # [cvnets]: the branches meet in a 1x1 convolution. mmseg's head has a 3x3 one there, nine
+        # times as large: --cfg-options model.decode_head.type=ASPPHead
+        type='DeepLabV3Head',
         in_channels=1024,
         in_index=3,
         channels=512,  # [cvnets]
@@ -46,8 +50,12 @@ model = dict(
         dropout_ratio=0.1,  # [cvnets]
         num_classes=21,
         norm_cfg=dict(type='BN'),
-        align_corners=False,  # [mmseg]; cvnets' heads have True
-        loss_decode=dict(type='CrossEntropyLoss', loss_weight=1.0)),  # [cvnets]
+        # [mmseg]; [cvnets]: True, with which the corners of the maps, not their pixels' grid, meet
+        align_corners=False,
+        # [cvnets]: averaged over the pixels that have a label, as torch's own. mmseg's default
+        # divides by all pixels, ignored ones and padding too
+        loss_decode=dict(type='CrossEntropyLoss', loss_weight=1.0, avg_non_ignore=True)),
+        # Initial weights are [mmseg]'s; [cvnets] has kaiming_normal, fan out, for classifiers too
     auxiliary_head=dict(
         type='FCNHead',
         in_channels=256,
@@ -59,7 +67,8 @@ model = dict(
         num_classes=21,
         norm_cfg=dict(type='BN'),
         align_corners=False,  # [mmseg]
-        loss_decode=dict(type='CrossEntropyLoss', loss_weight=0.4)),  # [v2], [mmseg]
+        loss_decode=dict(  # weight: cvnets' default, as in [v2] and [mmseg]
+            type='CrossEntropyLoss', loss_weight=0.4, avg_non_ignore=True)),
     train_cfg=dict(),
     test_cfg=dict(mode='whole'))  # [cvnets]
 sync_bn = 'torch'  # [cvnets]; mmengine converts when training is distributed, and only then
@@ -69,14 +78,16 @@ sync_bn = 'torch'  # [cvnets]; mmengine converts when training is distributed, a
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=9e-4, betas=(0.9, 0.999), weight_decay=0.01),  # [cvnets]
+    accumulative_counts=2,  # [cvnets]
     # [cvnets]: heads learn 10 times faster; norms and biases decay too. The paper anneals the
     # weight decay on ImageNet; whether it does so here is not published, and [cvnets] does not.
     paramwise_cfg=dict(
         custom_keys={'decode_head': dict(lr_mult=10.), 'auxiliary_head': dict(lr_mult=10.)}))
 param_scheduler = [
-    # [cvnets]: 500 iterations from 9e-5
-    dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=500),
-    # [cvnets]: to 1e-6; a ratio, so that the heads end 10 times higher as they do there
+    # [cvnets]: 500 updates, 1,000 batches, from 9e-5
+    dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=1000),
+    # [cvnets]: to 1e-6; a ratio, so that the heads end 10 times higher as they do there. cvnets
+    # steps down once an epoch, this with every batch along the same curve
     dict(
         type='CosineAnnealingLR',
         eta_min_ratio=1e-6 / 9e-4,
@@ -87,13 +98,14 @@ param_scheduler = [
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=50, val_interval=1)  # [paper], [cvnets]
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
-auto_scale_lr = dict(enable=False, base_batch_size=64)  # [cvnets]: 4 GPUs x 16
+auto_scale_lr = dict(enable=False, base_batch_size=64)  # [cvnets]: 4 GPUs x 16, before accumulation
 
 custom_hooks = [
     dict(
         type='EMAHook',
         ema_type='ExponentialMovingAverage',
         momentum=5e-4,  # [cvnets]
+        interval=2,  # [cvnets]: once an update, see accumulative_counts
         update_buffers=True,  # [cvnets]: the running statistics are averaged too
         priority=49)  # before the validation reads the weights: as in mmdet's configs
 ]

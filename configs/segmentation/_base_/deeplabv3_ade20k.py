@@ -10,10 +10,12 @@ train_pipeline = [
     dict(type='LoadAnnotations', reduce_zero_label=True),  # label 0 is 'other': ignored
     # Sources as in deeplabv3_voc12aug.py.
     dict(type='RandomResize', scale=[(1024, 256), (1024, 768)], keep_ratio=True),
-    dict(type='RandomRotate', prob=1.0, degree=10, pad_val=0, seg_pad_val=255),
-    dict(type='RandomCrop', crop_size=(512, 512), cat_max_ratio=0.75),
     dict(type='RandomFlip', prob=0.5),
-    dict(type='PhotoMetricDistortion'),
+    dict(type='Pad', size=(512, 512), pad_val=dict(img=0, seg=255)),
+    dict(type='RandomCrop', crop_size=(512, 512), cat_max_ratio=0.75),
+    dict(type='RandomGaussianBlur'),
+    dict(type='PhotoMetricDistortion', hue_delta=9),
+    dict(type='RandomRotate', prob=1.0, degree=10, pad_val=0, seg_pad_val=255),
     dict(type='PackSegInputs')
 ]
 train_dataloader = dict(

@@ -1,12 +1,15 @@
 """ImageNet classifiers around the backbones of mobileone_mm, mmdet, mmsegmentation and timm."""
 
 from functools import partial
-from typing import Any, Callable, Dict, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, Tuple
 
 import torch
 from torch import Tensor, nn
 
 from ...backbones import MobileOne
+
+if TYPE_CHECKING:
+    from mmseg.models.backbones import MobileNetV3
 
 __all__ = ['OTHERS', 'TIMM', 'Classifier', 'mobileone', 'timm']
 
@@ -59,7 +62,7 @@ def _of(library: str, kind: str, width: int, hidden: int = 0,
     return Classifier(backbone, width, hidden)
 
 
-def _strides_of_classification(backbone: nn.Module) -> None:
+def _strides_of_classification(backbone: 'MobileNetV3') -> None:
     """Undo what mmsegmentation's MobileNetV3 does for segmentation: dilation in place of stride."""
     for name, layer in ((n, getattr(backbone, n)) for n in backbone.layers):
         conv = (layer.depthwise_conv if hasattr(layer, 'depthwise_conv') else layer).conv

@@ -67,7 +67,7 @@ def fold(model: nn.Module, size: int) -> nn.Module:
 
 def _outputs(model: nn.Module, image: Tensor) -> list:
     """The tensors before any suppression or argmax."""
-    out = model._forward(image) if hasattr(model, '_forward') else model(image)
+    out = getattr(model, '_forward', model)(image)
     flat, rest = [], [out]
     while rest:
         item = rest.pop()

@@ -43,11 +43,6 @@ class Layer:
         return 2e-6 * self.macs / self.ms
 
     @property
-    def gbs(self) -> float:
-        """1e9 bytes a second."""
-        return 1e-6 * self.bytes / self.ms
-
-    @property
     def intensity(self) -> float:
         """Operations per byte."""
         return 2 * self.macs / self.bytes

@@ -6,6 +6,7 @@ from typing import Any, Callable, Dict, Tuple
 
 import torch
 from mmengine.config import Config
+from mmengine.model import BaseModel
 from mmengine.registry import init_default_scope
 from mmengine.utils import get_installed_path
 from torch import Tensor, nn
@@ -27,7 +28,7 @@ def _stock_config(library: str, *parts: str) -> Config:
     return Config.fromfile(Path(get_installed_path(library), '.mim', 'configs', *parts))
 
 
-def _build(cfg: Config, scope: str) -> nn.Module:
+def _build(cfg: Config, scope: str) -> BaseModel:
     """A model of a config with random weights, in eval mode."""
     model_cfg = cfg.model
     if scope == 'mmdet':
@@ -97,7 +98,7 @@ OTHER_SEGMENTORS: Dict[str, Entry] = {
 
 
 @torch.no_grad()
-def spread_scores(detector: nn.Module, threshold: float, candidates: int = CANDIDATES,
+def spread_scores(detector: BaseModel, threshold: float, candidates: int = CANDIDATES,
                   size: int = 320) -> None:
     """Scale the class scores so that a given number of boxes reaches the suppression.
 
@@ -111,8 +112,7 @@ def spread_scores(detector: nn.Module, threshold: float, candidates: int = CANDI
         size: Height and width of that image.
     """
     head = detector.bbox_head
-    last = [branch[-1] if isinstance(branch, nn.Sequential) else branch
-            for branch in head.cls_convs]
+    last = [list(branch.modules())[-1] for branch in head.cls_convs]
     for layer in last:
         nn.init.zeros_(layer.bias)  # so that the logits scale as the weights do
     image = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0))

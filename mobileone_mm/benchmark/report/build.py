@@ -6,16 +6,16 @@ from typing import Dict, List, Optional
 from ...utils.fileio import atomic_path
 from ..latency.results import Results
 from . import figures, numbers, tables
-from .document import Block, Code, Figure, Heading, Table, Text, to_html, to_markdown
+from .markdown import code, heading, table
 
 __all__ = ['build_report']
 
 
 def build_report(folder: Path, page: Optional[Path] = None) -> List[Path]:
-    """Write pictures, ``latency.html`` and a Markdown page.
+    """Write pictures and a Markdown page.
 
     Args:
-        folder: With ``latency.json``; pictures and the HTML page go there.
+        folder: With ``latency.json``; pictures go there.
         page: The Markdown page. Defaults to ``latency.md`` in ``folder``.
 
     Returns:
@@ -29,56 +29,58 @@ def build_report(folder: Path, page: Optional[Path] = None) -> List[Path]:
     if not results.rows:
         raise ValueError(f'{folder} holds results without a single measurement')
     captions = figures.draw(results, folder)
-    blocks = document(results, captions)
     page = page or folder / 'latency.md'
     pictures = '.' if page.parent == folder else folder.name
-    for path, text in ((page, to_markdown(blocks, pictures)),
-                       (folder / 'latency.html', to_html(blocks, folder))):
-        with atomic_path(path) as temporary:
-            temporary.write_text(text)
-    return [page, folder / 'latency.html',
-            *(folder / f'{name}.{suffix}' for name in captions for suffix in ('png', 'svg'))]
+    with atomic_path(page) as temporary:
+        temporary.write_text('\n\n'.join(document(results, captions, pictures)) + '\n')
+    return [page, *(folder / f'{name}.png' for name in captions)]
 
 
-def document(results: Results, captions: dict) -> List[Block]:
-    """The report's blocks; sections without results are left out."""
-    def figure(name: str) -> List[Block]:
-        return [Figure(name, captions[name])] if name in captions else []
+def document(results: Results, captions: dict, pictures: str) -> List[str]:
+    """The page's paragraphs; sections without results are left out.
 
-    blocks: List[Block] = [
-        Heading('Latency: what costs time', 1),
-        Text('Made by the two commands below from one run; every number but those labelled as the '
-             "paper's (arXiv 2206.04040) was measured in it. Times are medians in milliseconds, "
-             'behind them the minimum and the 10th to 90th percentile. Weights are random. '
-             '"Folded" is also said of other networks, whose batch norms are folded.'),
-        Code(f'{results.command}\npython tools/benchmark/report.py {_out(results)}'),
+    Args:
+        results: All there are.
+        captions: Of each picture that was drawn, by its name.
+        pictures: Path from the page to the folder of the pictures.
+    """
+    def figure(name: str) -> List[str]:
+        return [f'![{captions[name]}]({pictures}/{name}.png)'] if name in captions else []
+
+    blocks: List[str] = [
+        heading('Latency: what costs time', 1),
+        'Made by the two commands below from one run; every number but those labelled as the '
+        "paper's (arXiv 2206.04040) was measured in it. Times are medians in milliseconds, "
+        'behind them the minimum and the 10th to 90th percentile. Weights are random. '
+        '"Folded" is also said of other networks, whose batch norms are folded.',
+        code(f'{results.command}\npython tools/benchmark/report.py {_out(results)}'),
         tables.machine(results)]
     for title, family, names in (
             ('ImageNet classifiers', 'backbones', ('accuracy_imagenet', 'folding')),
             ('SSDLite on COCO', 'detectors', ('accuracy_coco', )),
             ('DeepLabV3 on ADE20K', 'segmentors', ('accuracy_ade20k', ))):
         if results.select(family):
-            blocks += [Heading(title), *(b for name in names for b in figure(name)),
+            blocks += [heading(title), *(b for name in names for b in figure(name)),
                        *_notes(family), tables.latency(results, family)]
             if numbers.STOCK[family] in {row.network for row in results.rows}:
                 blocks.append(tables.stock_ratios(results, family))
     if results.select('timm'):
-        blocks += [Heading('Classifiers of timm'), tables.latency(results, 'timm')]
+        blocks += [heading('Classifiers of timm'), tables.latency(results, 'timm')]
     if results.select('backbones'):
-        blocks += [Heading('Do multiply-adds and parameters predict latency?'),
+        blocks += [heading('Do multiply-adds and parameters predict latency?'),
                    *figure('rank_correlation'), tables.correlations(results)]
     for title, family in (('Activations', 'activations'), ('Branches', 'branches')):
         if results.select(family):
-            blocks += [Heading(title), *_notes(family), *figure(family),
+            blocks += [heading(title), *_notes(family), *figure(family),
                        tables.variants(results, family)]
     if results.roofline:
-        blocks += [Heading('How far from the limit of the machine?'), *_roofline_notes(results),
+        blocks += [heading('How far from the limit of the machine?'), *_roofline_notes(results),
                    *figure('roofline'), *figure('time_shares'), tables.limits(results)]
     if results.skipped:
         by_reason: Dict[str, List[str]] = {}
         for name, reason in results.skipped.items():
             by_reason.setdefault(reason, []).append(name)
-        blocks += [Heading('Not measured'), Table(('network, backend', 'reason'), [
+        blocks += [heading('Not measured'), table(('network, backend', 'reason'), [
             ('; '.join(names), reason) for reason, names in by_reason.items()])]
     return blocks
 
@@ -112,24 +114,24 @@ NOTES = {
 }
 
 
-def _notes(family: str) -> List[Block]:
-    return [Text(NOTES[family])] if family in NOTES else []
+def _notes(family: str) -> List[str]:
+    return [NOTES[family]] if family in NOTES else []
 
 
-def _roofline_notes(results: Results) -> List[Block]:
+def _roofline_notes(results: Results) -> List[str]:
     """The comparison that the paper makes, and what this machine's limit says of it."""
-    notes: List[Block] = [Text(
+    notes = [
         'The profile of ONNX Runtime, layer by layer, against two measured limits: the fastest '
         'float32 matrix product, and a copy in memory. A layer that has many operations for each '
         'byte is bound by the first, others by the second. Bytes are those of inputs, weights and '
-        'outputs; what stays in a cache may exceed the line of the memory.')]
+        'outputs; what stays in a cache may exceed the line of the memory.']
     peak = results.peak()
     first, second = (numbers.of_network(results, name, 'onnxruntime')
                      for name in ('mobileone_s1', 'mobilenet_v2_x1.0'))
     if peak and first and second:
         theirs = numbers.paper.CLASSIFIERS
         least = 2e-6 * first.macs / peak['gflops']
-        notes.append(Text(
+        notes.append(
             f"The paper's Xeon runs MobileOne-S1 in {theirs[first.network].cpu_ms} ms and "
             f'MobileNetV2 in {theirs[second.network].cpu_ms} ms, a ratio of '
             f'{theirs[first.network].cpu_ms / theirs[second.network].cpu_ms:.2f}; that is '
@@ -141,5 +143,5 @@ def _roofline_notes(results: Results) -> List[Block]:
             f"At that peak S1's operations alone take {least:.1f} ms, MobileNetV2 takes "
             f'{second.median_ms:.1f} ms with all it does. A network with '
             f'{first.macs / second.macs:.1f} times the operations can be the faster one only '
-            "where the other is far from the limit, as on the paper's devices."))
+            "where the other is far from the limit, as on the paper's devices.")
     return notes

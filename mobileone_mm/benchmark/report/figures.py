@@ -1,19 +1,18 @@
-"""The pictures, each as PNG and SVG."""
+"""The pictures."""
 
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import matplotlib
 from matplotlib import ticker
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from ...utils.fileio import atomic_path
+from ...utils.plots import new_figure, save_figure
 from ..latency import paper
 from ..latency.results import Results, Row
 from ..latency.roofline import Layer
 from . import numbers
-
-matplotlib.use('Agg')
-import matplotlib.pyplot as plt  # noqa: E402  (after the choice of the backend)
 
 __all__ = ['FIGURES', 'draw']
 
@@ -24,8 +23,7 @@ KIND_COLORS = {'pointwise': '#c1272d', 'dense': '#0b5fa5', 'depthwise': '#e8a33d
 KIND_LABELS = {'pointwise': '1x1 convolution', 'dense': 'other convolution',
                'depthwise': 'depthwise convolution', 'linear': 'linear layer', 'other': 'the rest'}
 STYLE: Any = {'font.size': 9, 'axes.spines.top': False, 'axes.spines.right': False,
-         'axes.titlesize': 10, 'axes.titleweight': 'bold', 'svg.hashsalt': 'mobileone_mm',
-         'figure.constrained_layout.use': True, 'legend.frameon': False}
+         'axes.titlesize': 10, 'axes.titleweight': 'bold', 'legend.frameon': False}
 
 
 def draw(results: Results, folder: Path) -> Dict[str, str]:
@@ -35,32 +33,26 @@ def draw(results: Results, folder: Path) -> Dict[str, str]:
         Caption of each picture that was drawn, by its name.
     """
     drawn = {}
-    with plt.rc_context(STYLE):
+    with matplotlib.rc_context(STYLE):
         for name, function in FIGURES.items():
             figure = function(results)
-            if figure is None:
-                continue
-            for suffix in ('png', 'svg'):
-                with atomic_path(folder / f'{name}.{suffix}') as path:
-                    figure.savefig(path, format=suffix, dpi=110,
-                                   metadata={'Date': None} if suffix == 'svg' else None)
-            plt.close(figure)
-            drawn[name] = CAPTIONS[name]
+            if figure is not None:
+                save_figure(figure, folder / f'{name}.png', dpi=110)
+                drawn[name] = CAPTIONS[name]
     return drawn
 
 
-def _panels(count: int, width: float = 4.6, height: float = 3.5
-            ) -> Tuple[plt.Figure, List[plt.Axes]]:
+def _panels(count: int, width: float = 4.6, height: float = 3.5) -> Tuple[Figure, List[Axes]]:
     columns = min(count, 2)
     rows = -(-count // columns)
-    figure, axes = plt.subplots(rows, columns, squeeze=False,
-                                figsize=(width * columns, height * rows))
+    figure = new_figure(width * columns, height * rows)
+    axes = figure.subplots(rows, columns, squeeze=False)
     for axis in axes.flat[count:]:
         axis.set_visible(False)
     return figure, list(axes.flat[:count])
 
 
-def _log(axis: plt.Axes, which: str) -> None:
+def _log(axis: Axes, which: str) -> None:
     getattr(axis, f'set_{which}scale')('log')
     line = getattr(axis, f'{which}axis')
     low, high = getattr(axis, f'get_{which}lim')()
@@ -70,7 +62,7 @@ def _log(axis: plt.Axes, which: str) -> None:
     line.set_minor_formatter(ticker.NullFormatter())
 
 
-def _accuracy(results: Results, family: str, what: str) -> Optional[plt.Figure]:
+def _accuracy(results: Results, family: str, what: str) -> Optional[Figure]:
     """The paper's accuracy over latency, a panel for each backend."""
     panels = {}
     for backend in results.backends:
@@ -96,7 +88,7 @@ def _accuracy(results: Results, family: str, what: str) -> Optional[plt.Figure]:
     return figure
 
 
-def _name_points(figure: plt.Figure, axis: plt.Axes, rows: Sequence[Row],
+def _name_points(figure: Figure, axis: Axes, rows: Sequence[Row],
                  points: Sequence[Tuple[float, float]], size: float = 7.5) -> None:
     """Write names beside points, each where it covers least of the other names and points."""
     figure.draw_without_rendering()  # settles the scales that the distances are measured in
@@ -120,22 +112,22 @@ def _overlap(a: Sequence[float], b: Sequence[float]) -> float:
     return width * height if width > 0 and height > 0 else 0.
 
 
-def accuracy_imagenet(results: Results) -> Optional[plt.Figure]:
+def accuracy_imagenet(results: Results) -> Optional[Figure]:
     """Top-1 over latency, classifiers."""
     return _accuracy(results, 'backbones', "top-1, % (the paper's)")
 
 
-def accuracy_coco(results: Results) -> Optional[plt.Figure]:
+def accuracy_coco(results: Results) -> Optional[Figure]:
     """Box mAP over latency, detectors."""
     return _accuracy(results, 'detectors', "box mAP (the paper's)")
 
 
-def accuracy_ade20k(results: Results) -> Optional[plt.Figure]:
+def accuracy_ade20k(results: Results) -> Optional[Figure]:
     """MIoU over latency, segmentors."""
     return _accuracy(results, 'segmentors', "mIoU, % (the paper's)")
 
 
-def rank_correlation(results: Results) -> Optional[plt.Figure]:
+def rank_correlation(results: Results) -> Optional[Figure]:
     """Latency over multiply-adds and over parameters, with Spearman's rho."""
     backend = numbers.main_backend(results)
     rows = results.select('backbones', backend, 'folded')
@@ -165,14 +157,15 @@ def rank_correlation(results: Results) -> Optional[plt.Figure]:
     return figure
 
 
-def _bars(results: Results, family: str, title: str) -> Optional[plt.Figure]:
+def _bars(results: Results, family: str, title: str) -> Optional[Figure]:
     """Latency over that of the first network, grouped by backend."""
     by_backend = {backend: results.select(family, backend) for backend in results.backends}
     by_backend = {backend: rows for backend, rows in by_backend.items() if rows}
     labels = list(dict.fromkeys(row.label for row in results.select(family)))
     if not by_backend or len(labels) < 2:
         return None
-    figure, axis = plt.subplots(figsize=(9.2, 3.4))
+    figure = new_figure(9.2, 3.4)
+    axis = figure.subplots()
     width = .8 / len(by_backend)
     for i, (backend, rows) in enumerate(by_backend.items()):
         times = {row.label: row for row in rows}
@@ -184,7 +177,7 @@ def _bars(results: Results, family: str, title: str) -> Optional[plt.Figure]:
                 continue
             height = times[label].median_ms / base.median_ms
             bar = axis.bar(x + (i - (len(by_backend) - 1) / 2) * width, height, width * .92,
-                           color=plt.get_cmap('viridis')(.15 + .25 * i),
+                           color=matplotlib.colormaps['viridis'](.15 + .25 * i),
                            label=numbers.BACKENDS[backend] if x == 0 else None)
             axis.bar_label(bar, [f'{height:.2f}'], fontsize=6.5, rotation=90, padding=2)
     axis.axhline(1, color='#555', lw=.8, ls='--')
@@ -195,18 +188,18 @@ def _bars(results: Results, family: str, title: str) -> Optional[plt.Figure]:
     return figure
 
 
-def activations(results: Results) -> Optional[plt.Figure]:
+def activations(results: Results) -> Optional[Figure]:
     """Bars of the activations."""
     return _bars(results, 'activations', 'A 30-layer network with another activation')
 
 
-def branches(results: Results) -> Optional[plt.Figure]:
+def branches(results: Results) -> Optional[Figure]:
     """Bars of the branches."""
     return _bars(results, 'branches', 'A 30-layer network with squeeze-and-excitation, '
                                       'skip connections, both')
 
 
-def folding(results: Results) -> Optional[plt.Figure]:
+def folding(results: Results) -> Optional[Figure]:
     """Bars of unfolded over folded."""
     rows = [row for row in results.select('backbones', form='folded')
             if numbers.unfolded_ratio(results, row)]
@@ -214,14 +207,15 @@ def folding(results: Results) -> Optional[plt.Figure]:
         return None
     backends = list(dict.fromkeys(row.backend for row in rows))
     labels = list(dict.fromkeys(row.label for row in rows))
-    figure, axis = plt.subplots(figsize=(9.2, 3.2))
+    figure = new_figure(9.2, 3.2)
+    axis = figure.subplots()
     width = .8 / len(backends)
     for i, backend in enumerate(backends):
         own = {row.label: value for row in rows if row.backend == backend
                and (value := numbers.unfolded_ratio(results, row))}
         bars = axis.bar([labels.index(label) + (i - (len(backends) - 1) / 2) * width
                          for label in own], list(own.values()), width * .92,
-                        color=plt.get_cmap('viridis')(.15 + .25 * i),
+                        color=matplotlib.colormaps['viridis'](.15 + .25 * i),
                         label=numbers.BACKENDS[backend])
         axis.bar_label(bars, [f'{value:.1f}' for value in own.values()], fontsize=7)
     axis.axhline(1, color='#555', lw=.8, ls='--')
@@ -232,7 +226,7 @@ def folding(results: Results) -> Optional[plt.Figure]:
     return figure
 
 
-def roofline(results: Results) -> Optional[plt.Figure]:
+def roofline(results: Results) -> Optional[Figure]:
     """Layers under the measured roofs."""
     peak = results.peak()
     names = [name for name in results.roofline
@@ -253,7 +247,7 @@ def roofline(results: Results) -> Optional[plt.Figure]:
     return figure
 
 
-def _roofs(axis: plt.Axes, peak: dict) -> None:
+def _roofs(axis: Axes, peak: dict) -> None:
     low, high = .3, 1000.
     for rate, style, label in ((peak['dram_gbs'], '-', 'memory'),
                                (peak['cache_gbs'], ':', 'cache')):
@@ -267,7 +261,7 @@ def _roofs(axis: plt.Axes, peak: dict) -> None:
     axis.grid(alpha=.2)
 
 
-def _layer_points(axis: plt.Axes, layers: List[Layer]) -> None:
+def _layer_points(axis: Axes, layers: List[Layer]) -> None:
     total = sum(layer.ms for layer in layers)
     for kind in numbers.KINDS:
         own = [layer for layer in layers if layer.kind == kind]
@@ -277,12 +271,13 @@ def _layer_points(axis: plt.Axes, layers: List[Layer]) -> None:
                          color=KIND_COLORS[kind], label=KIND_LABELS[kind])
 
 
-def time_shares(results: Results) -> Optional[plt.Figure]:
+def time_shares(results: Results) -> Optional[Figure]:
     """Stacked bars of the kinds of layers."""
     if not results.roofline:
         return None
     names = list(results.roofline)
-    figure, axis = plt.subplots(figsize=(9.2, .38 * len(names) + 1.3))
+    figure = new_figure(9.2, .38 * len(names) + 1.3)
+    axis = figure.subplots()
     labels = {row.network: row.label for row in results.rows}
     left = [0.] * len(names)
     for kind in numbers.KINDS:
@@ -301,7 +296,7 @@ def time_shares(results: Results) -> Optional[plt.Figure]:
     return figure
 
 
-FIGURES: Dict[str, Callable[[Results], Optional[plt.Figure]]] = {
+FIGURES: Dict[str, Callable[[Results], Optional[Figure]]] = {
     function.__name__: function for function in (
         accuracy_imagenet, accuracy_coco, accuracy_ade20k, rank_correlation, activations,
         branches, folding, roofline, time_shares)}

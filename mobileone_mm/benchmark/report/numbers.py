@@ -91,19 +91,16 @@ class Bound(NamedTuple):
         gflops: 1e9 operations a second over all of it.
         of_peak: That as a share of the measured matrix product.
         least_ms: What its operations would take at that peak.
-        slow_share: Share of the time in layers below half of the peak.
     """
 
     ms: float
     gflops: float
     of_peak: float
     least_ms: float
-    slow_share: float
 
 
 def bounds(layers: List[Layer], peak_gflops: float) -> Bound:
     """Sum up a profile."""
     ms, macs = sum(layer.ms for layer in layers), sum(layer.macs for layer in layers)
-    slow = sum(layer.ms for layer in layers if layer.gflops < peak_gflops / 2)
     gflops = 2e-6 * macs / ms
-    return Bound(ms, gflops, gflops / peak_gflops, 2e-6 * macs / peak_gflops, slow / ms)
+    return Bound(ms, gflops, gflops / peak_gflops, 2e-6 * macs / peak_gflops)

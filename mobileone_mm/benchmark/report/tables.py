@@ -5,7 +5,7 @@ from typing import List, Optional
 from ..latency import paper
 from ..latency.results import Results, Row
 from . import numbers
-from .document import Table
+from .markdown import table
 
 __all__ = ['correlations', 'latency', 'limits', 'machine', 'stock_ratios', 'variants']
 
@@ -21,7 +21,7 @@ def _cell(row: Optional[Row]) -> str:
     return f'{_ms(row.median_ms)} ({_ms(row.min_ms)}; {_ms(row.p10_ms)}-{_ms(row.p90_ms)})'
 
 
-def machine(results: Results) -> Table:
+def machine(results: Results) -> str:
     """What was used."""
     facts = results.machine
     rows = [('processor', f'{facts.get("cpu", "?")}, {facts.get("cores", "?")} cores, '
@@ -36,10 +36,10 @@ def machine(results: Results) -> Table:
         rows.append(('measured peak', f'{peak["gflops"]:.0f} GFLOP/s (matrix product in '
                      f'{peak["gemm"]}), {peak["dram_gbs"]:.0f} GB/s from memory, '
                      f'{peak["cache_gbs"]:.0f} GB/s in the cache; load average {peak["load"]}'))
-    return Table(('', ''), rows)
+    return table(('', ''), rows)
 
 
-def latency(results: Results, family: str) -> Table:
+def latency(results: Results, family: str) -> str:
     """Every network of a family in every backend."""
     backends = [b for b in results.backends if results.select(family, b)]
     networks = {row.network: row for row in results.select(family)}
@@ -54,10 +54,10 @@ def latency(results: Results, family: str) -> Table:
                                   if with_accuracy else []),
                      f'{row.macs / 1e6:.0f}', f'{row.params / 1e6:.2f}',
                      *(_cell(numbers.of_network(results, name, b)) for b in backends)])
-    return Table(header, rows)
+    return table(header, rows)
 
 
-def correlations(results: Results) -> Table:
+def correlations(results: Results) -> str:
     """Spearman's rho of latency with what can be counted."""
     rows = []
     for backend in results.backends:
@@ -69,11 +69,11 @@ def correlations(results: Results) -> Table:
     for device, values in paper.RANK_CORRELATIONS.items():
         rows.append([f'the paper, {device}', '-', *(
             f'{values[q].rho:.2f} ({values[q].p:.2f})' for q in ('flops', 'params')), '-'])
-    return Table(['latency', 'networks', 'multiply-adds: rho (p)', 'parameters: rho (p)',
+    return table(['latency', 'networks', 'multiply-adds: rho (p)', 'parameters: rho (p)',
                   'activations: rho (p)'], rows)
 
 
-def variants(results: Results, family: str) -> Table:
+def variants(results: Results, family: str) -> str:
     """The 30-layer network's variants, over the first of them."""
     backends = [b for b in results.backends if results.select(family, b)]
     labels = list(dict.fromkeys(row.label for row in results.select(family)))
@@ -89,11 +89,11 @@ def variants(results: Results, family: str) -> Table:
         base = paper.ACTIVATIONS['relu']
         cells.append(f'{theirs:.2f} ({theirs / base:.2f})' if theirs else '-')
         rows.append([label.replace('_', ' '), *cells])
-    return Table(['', *(f'{numbers.BACKENDS[b]}, ms' for b in backends),
+    return table(['', *(f'{numbers.BACKENDS[b]}, ms' for b in backends),
                   "the paper's iPhone 12, ms"], rows)
 
 
-def stock_ratios(results: Results, family: str) -> Table:
+def stock_ratios(results: Results, family: str) -> str:
     """Folded MobileOne over the stock MobileNetV2, at the paper's accuracies."""
     backends = [b for b in results.backends
                 if numbers.of_network(results, numbers.STOCK[family], b)]
@@ -111,12 +111,12 @@ def stock_ratios(results: Results, family: str) -> Table:
             extra = [f'{paper.SEGMENTORS[name].voc:.1f}']
         rows.append([row.label, '-' if value is None else f'{value:.1f}', *extra, *cells])
     what = dict(backbones=['top-1'], detectors=['box mAP'], segmentors=['mIoU ADE20K', 'mIoU VOC'])
-    return Table(['latency / that of the stock MobileNetV2',
+    return table(['latency / that of the stock MobileNetV2',
                   *(f"{name} (the paper's)" for name in what[family]),
                   *(numbers.BACKENDS[b] for b in backends)], rows)
 
 
-def limits(results: Results) -> Table:
+def limits(results: Results) -> str:
     """Profiled networks against the measured peak."""
     peak = results.peak() or {}
     labels = {row.network: f'{row.label}' for row in results.rows}
@@ -129,5 +129,5 @@ def limits(results: Results) -> Table:
         rows.append([prefix + labels.get(name, name), _ms(bound.ms), _ms(bound.least_ms),
                      f'{bound.gflops:.0f}', f'{100 * bound.of_peak:.0f}%',
                      *(f'{100 * shares[kind]:.0f}%' for kind in numbers.KINDS)])
-    return Table(['ONNX Runtime', 'all layers, ms', 'its operations at the peak, ms', 'GFLOP/s',
+    return table(['ONNX Runtime', 'all layers, ms', 'its operations at the peak, ms', 'GFLOP/s',
                   'of the peak', *(f'time in {kind}' for kind in numbers.KINDS)], rows)

@@ -4,7 +4,7 @@ import statistics
 import subprocess
 import sys
 import time
-from typing import Dict, List, Sequence
+from typing import Any, Dict, List, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -75,6 +75,11 @@ def saved_bytes(net: nn.Module, x: Tensor) -> int:
     return total
 
 
+def _in_format(net: nn.Module, layout: torch.memory_format) -> nn.Module:
+    options: Any = dict(memory_format=layout)  # torch's hints lack it
+    return net.to(**options)
+
+
 def _step(net: nn.Module, x: Tensor, wall: bool = False) -> float:
     """Seconds of a forward and, in train mode, a backward pass: CPU time, or ``wall``."""
     clock = time.perf_counter if wall else time.process_time
@@ -106,7 +111,7 @@ def measure(arch: str, nets: Sequence[str], batch_size: int = 8, image_size: int
     built = {}
     for name in nets:
         try:
-            built[name] = build(arch, name).to(memory_format=layout).train(training)
+            built[name] = _in_format(build(arch, name), layout).train(training)
         except (ImportError, RuntimeError):
             if name not in OTHERS:
                 raise
@@ -143,7 +148,7 @@ def _peak_of_this_process(arch: str, net: str, *numbers: str) -> float:
     batch_size, image_size, threads, channels_last = map(int, numbers)
     torch.set_num_threads(threads)
     layout = torch.channels_last if channels_last else torch.contiguous_format
-    model = build(arch, net).to(memory_format=layout)
+    model = _in_format(build(arch, net), layout)
     x = torch.randn(batch_size, 3, image_size, image_size).to(memory_format=layout)
     before = _peak_resident_kb()
     for _ in range(2):

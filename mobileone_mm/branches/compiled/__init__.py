@@ -1,4 +1,4 @@
-"""The engine's passes over feature maps, compiled by numba, for training on CPUs.
+"""Passes over feature maps, compiled by numba, for training on CPUs.
 
 torch has an operator for each step of such a pass, and each of them reads and writes whole maps;
 here one loop does several. Everything has a twin in torch, which is used on other devices, in half

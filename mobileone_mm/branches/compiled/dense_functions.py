@@ -9,11 +9,11 @@ from torch.autograd import Function
 
 from ..autocast import plain_backward
 from ..maths import moments as mo
-from ..plan import BranchPlan, affine_of, weights_of
+from ..plan import BranchPlan
 from . import run
 from .available import compiled_masked_grad
 from .kernels import dense, taps
-from .stacks import branches_of, new_grads, new_state, param_grads, split_state, update_norms
+from .stacks import branches_of, new_grads, new_state, split_state, update_norms
 
 __all__ = ['CompiledDense']
 
@@ -24,9 +24,10 @@ class CompiledDense(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, plan: BranchPlan,  # noqa: D102
                 *tensors: Optional[Tensor]) -> Tensor:
-        weight = _weight(plan, tensors)
+        parts = plan.split(tensors)
+        weight = _weight(parts.weights)
         mean, cov, count = _moments(x)
-        branches = branches_of(plan, weight.numpy(), affine_of(plan, tensors))
+        branches = branches_of(plan, weight.numpy(), parts)
         state, saved = new_state(branches, own_means=False)
         torch.mm(weight.flatten(0, 1), cov, out=torch.from_numpy(state.products).flatten(0, 1))
         run(dense.forward, weight, branches, mean, cov, state)
@@ -46,7 +47,8 @@ class CompiledDense(Function):
     def backward(ctx: Any, grad: Tensor) -> Tuple[Optional[Tensor], ...]:  # noqa: D102
         x, out, mean, exact, rounded, *tensors = ctx.saved_tensors
         plan, count = ctx.plan, ctx.count
-        weight = _weight(plan, tensors)
+        weights = plan.split(tensors).weights
+        weight = _weight(weights)
         branches = branches_of(plan, weight.numpy())
         state = split_state(branches, exact, rounded)
         grads = new_grads(branches)
@@ -64,8 +66,8 @@ class CompiledDense(Function):
             grad_kernel.addr_(sums.to(x.dtype), mean.to(x.dtype), alpha=-1)
         scaled, linear = torch.empty_like(weight), torch.empty_like(weight[:, :, 0])
         diagonal = sums.new_zeros(2, len(sums))
-        run(dense.backward, weight, branches, mean, state, grad_kernel, count, grads, scaled,
-            linear, diagonal)
+        terms = dense.InputTerms(scaled.numpy(), linear.numpy(), diagonal.numpy())
+        run(dense.backward, weight, branches, mean, state, grad_kernel, count, grads, terms)
         grad_x = None
         if ctx.needs_input_grad[0]:
             flat = weight.flatten(0, 1)
@@ -78,8 +80,9 @@ class CompiledDense(Function):
                 offset += diagonal[1]
             offset -= (quadratic @ mean.to(x.dtype)).double()
             grad_x = mo.dense_input_grad(x, plan.shape, quadratic, offset.to(x.dtype), grad, kernel)
-        weight_grads = [g.view_as(w) for g, w in zip(torch.from_numpy(grads.weight), tensors)]
-        return (grad_x, None, *param_grads(weight_grads, grads, tensors))
+        found, gamma, beta = map(torch.from_numpy, grads)
+        weight_grads = plan.split_weight_grads(found, weights)
+        return (grad_x, None, *plan.grads(tensors, weight_grads, gamma, beta))
 
 
 def _moments(x: Tensor) -> mo.Moments:
@@ -89,10 +92,9 @@ def _moments(x: Tensor) -> mo.Moments:
     if not mo.are_small(mean, var):
         return mo.dense_moments(x, mo.ConvShape())
     count = x.numel() // x.shape[1]
-    cov = mo.gram(x).div_(count).sub_(torch.outer(mean, mean).to(x.dtype))
-    return mo.Moments(mean, cov, count)
+    return mo.Moments(mean, mo.remove_mean_(mo.gram(x).div_(count), mean), count)
 
 
-def _weight(plan: BranchPlan, tensors: Sequence[Optional[Tensor]]) -> Tensor:
+def _weight(weights: Sequence[Tensor]) -> Tensor:
     """(k, C_out, C_in)."""
-    return torch.stack([w.detach().flatten(1) for w in weights_of(plan, tensors)])
+    return torch.stack([w.detach().flatten(1) for w in weights])

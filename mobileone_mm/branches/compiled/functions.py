@@ -1,8 +1,7 @@
 """All branches of a block by compiled passes: depthwise 3x3, or one convolution (k = 1)."""
 
-from typing import Any, Optional, Sequence, Tuple
+from typing import Any, Optional, Tuple
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd import Function
@@ -10,15 +9,13 @@ from torch.autograd import Function
 from ..autocast import plain_backward
 from ..convolution import at_outputs, convolution_grads, convolve, keeps_output
 from ..maths.moments import ConvShape
-from ..plan import BranchPlan, affine_of, weights_of
+from ..plan import BranchPlan
 from . import run
 from .kernels import depthwise, taps
-from .kernels.planes import Layout, layout
-from .stacks import branches_of, new_grads, new_state, param_grads, split_state, update_norms
+from .kernels.planes import Layout, Maps, layout
+from .stacks import branches_of, new_grads, new_state, split_state, update_norms
 
 __all__ = ['CompiledDepthwise', 'CompiledTaps']
-
-CENTRE = 4
 
 
 class CompiledDepthwise(Function):
@@ -28,7 +25,8 @@ class CompiledDepthwise(Function):
     def forward(ctx: Any, x: Tensor, plan: BranchPlan,  # noqa: D102
                 *tensors: Optional[Tensor]) -> Tensor:
         lay = _layout(x, plan.shape)
-        branches = branches_of(plan, _depthwise_weight(plan, tensors), affine_of(plan, tensors))
+        parts = plan.split(tensors)
+        branches = branches_of(plan, plan.depthwise_weight(parts.weights, x.dtype).numpy(), parts)
         out = x.new_empty(*x.shape[:2], lay.rows, lay.columns)
         state, saved = new_state(branches)
         run(depthwise.forward, x, x, branches, state, plan.relu, out, lay)
@@ -42,16 +40,18 @@ class CompiledDepthwise(Function):
     def backward(ctx: Any, grad: Tensor) -> Tuple[Optional[Tensor], ...]:  # noqa: D102
         x, out, exact, rounded, *tensors = ctx.saved_tensors
         plan, grad = ctx.plan, grad.contiguous()
-        branches = branches_of(plan, _depthwise_weight(plan, tensors))
+        weights = plan.split(tensors).weights
+        branches = branches_of(plan, plan.depthwise_weight(weights, x.dtype).numpy())
         grads = new_grads(branches)
-        needs_x, weights = ctx.needs_input_grad[0], weights_of(plan, tensors)
+        needs_x = ctx.needs_input_grad[0]
         grad_x = torch.empty_like(x) if needs_x else x.new_empty(0, 0, 0, 0)
-        run(depthwise.backward, x, x, grad, grad if out is None else out, out is not None,
-            branches, len(weights) - plan.has_scale, split_state(branches, exact, rounded), grads,
-            needs_x, grad_x, _layout(x, plan.shape))
-        weight_grads = [g.view_as(w) if w.shape[2] == 3 else g[:, CENTRE].reshape(w.shape)
-                        for g, w in zip(torch.from_numpy(grads.weight), weights)]
-        return (grad_x if needs_x else None, None, *param_grads(weight_grads, grads, tensors))
+        run(depthwise.backward, x, _maps(x, grad, out), branches,
+            len(weights) - plan.has_scale, split_state(branches, exact, rounded), grads, needs_x,
+            grad_x, _layout(x, plan.shape))
+        weight, gamma, beta = map(torch.from_numpy, grads)
+        weight_grads = plan.split_weight_grads(weight, weights)
+        return (grad_x if needs_x else None, None,
+                *plan.grads(tensors, weight_grads, gamma, beta))
 
 
 class CompiledTaps(Function):
@@ -64,9 +64,10 @@ class CompiledTaps(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, plan: BranchPlan,  # noqa: D102
                 *tensors: Optional[Tensor]) -> Tensor:
-        y = convolve(x, tensors[0], plan).contiguous()
+        parts = plan.split(tensors)
+        y = convolve(x, parts.weights[0], plan).contiguous()
         at = at_outputs(x, y, plan.shape.stride) if len(plan.norms) > 1 else y
-        branches = branches_of(plan, _tap_weight(plan, tensors), affine_of(plan, tensors))
+        branches = branches_of(plan, plan.tap_weight(parts.weights, x.dtype).numpy(), parts)
         out = torch.empty_like(y)
         state, saved = new_state(branches)
         run(taps.forward, y, y.flatten(2), at.flatten(2), branches, state, plan.relu,
@@ -82,46 +83,29 @@ class CompiledTaps(Function):
     def backward(ctx: Any, grad: Tensor) -> Tuple[Optional[Tensor], ...]:  # noqa: D102
         x, y, out, exact, rounded, *tensors = ctx.saved_tensors
         plan, grad = ctx.plan, grad.contiguous()
+        weights = plan.split(tensors).weights
         if y is None:
-            y = convolve(x, tensors[0], plan).contiguous()
+            y = convolve(x, weights[0], plan).contiguous()
         two = len(plan.norms) > 1
         at = at_outputs(x, y, plan.shape.stride) if two else y
-        branches = branches_of(plan, _tap_weight(plan, tensors))
+        branches = branches_of(plan, plan.tap_weight(weights, x.dtype).numpy())
         grads = new_grads(branches)
         grad_y, own = torch.empty_like(y), torch.empty_like(y)
-        maps = (y, at, grad, grad if out is None else out)
-        run(taps.backward, y, *(m.flatten(2) for m in maps), out is not None, branches,
-            split_state(branches, exact, rounded), grads, grad_y.flatten(2), own.flatten(2))
-        grad_x, grad_weight = convolution_grads(ctx, x, tensors[0], grad_y, own if two else None)
-        weights = weights_of(plan, tensors)
-        factors = [torch.from_numpy(grads.weight[1, :, 1]).reshape(w.shape) for w in weights[1:]]
-        return (grad_x, None, *param_grads([grad_weight, *factors], grads, tensors))
+        maps = _maps(at.flatten(2), grad.flatten(2), None if out is None else out.flatten(2))
+        run(taps.backward, y, y.flatten(2), maps, branches, split_state(branches, exact, rounded),
+            grads, grad_y.flatten(2), own.flatten(2))
+        grad_x, grad_weight = convolution_grads(ctx, x, weights[0], grad_y, own if two else None)
+        weight, gamma, beta = map(torch.from_numpy, grads)
+        weight_grads = [grad_weight, weight[1, :, 1]] if plan.has_scale else [grad_weight]
+        return (grad_x, None, *plan.grads(tensors, weight_grads, gamma, beta))
+
+
+def _maps(x: Tensor, grad: Tensor, out: Optional[Tensor]) -> Maps:
+    """``out``: after a ReLU, ``None`` without one."""
+    relu = out is not None
+    return Maps(x.detach().numpy(), grad.detach().numpy(),
+                (grad if out is None else out).detach().numpy(), relu)
 
 
 def _layout(x: Tensor, shape: ConvShape) -> Layout:
     return layout(shape, x.shape[0], *x.shape[2:], str(x.dtype).rsplit('.', 1)[-1])
-
-
-def _depthwise_weight(plan: BranchPlan, tensors: Sequence[Optional[Tensor]]) -> np.ndarray:
-    """(b, C, 9); the scale and the identity branch read the centre."""
-    arrays = [w.detach().numpy() for w in weights_of(plan, tensors)]
-    weight = np.zeros((len(plan.norms), len(arrays[0]), 9), arrays[0].dtype)
-    for row, w in zip(weight, arrays):
-        if w.shape[2] == 3:
-            row[:] = w.reshape(-1, 9)
-        else:
-            row[:, CENTRE] = w.ravel()
-    if plan.has_skip:
-        weight[-1, :, CENTRE] = 1
-    return weight
-
-
-def _tap_weight(plan: BranchPlan, tensors: Sequence[Optional[Tensor]]) -> np.ndarray:
-    """(b, C, 2): the convolution's branch reads y, the 1x1 branch and the identity x."""
-    conv, *scale = (w.detach().numpy() for w in weights_of(plan, tensors))
-    weight = np.zeros((len(plan.norms), len(conv), 2), conv.dtype)
-    weight[0, :, 0] = 1
-    weight[1:, :, 1] = 1
-    if scale:
-        weight[1, :, 1] = scale[0].ravel()
-    return weight

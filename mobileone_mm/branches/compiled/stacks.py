@@ -1,39 +1,40 @@
 """What the compiled kernels read and write of a block's branches, as NumPy arrays.
 
-Shapes as in :mod:`.compiled.channel_fold`: b branches, C channels, K taps.
+Shapes as in :mod:`.kernels.channel_fold`: b branches, C channels, K taps.
 """
 
-from typing import List, Optional, Sequence, Tuple
+from typing import List, Optional, Tuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..norms import update_running, uses_batch
-from ..plan import BranchPlan
+from ..norms import running_statistics, update_running, uses_batch
+from ..plan import BranchPlan, BranchTensors
 from .kernels.channel_fold import Branches, Grads, State
 
-__all__ = ['branches_of', 'new_grads', 'new_state', 'param_grads', 'split_state', 'update_norms']
+__all__ = ['branches_of', 'new_grads', 'new_state', 'split_state', 'update_norms']
 
 
 def branches_of(plan: BranchPlan, weight: np.ndarray,
-                affine: Optional[Sequence[Optional[Tensor]]] = None) -> Branches:
+                tensors: Optional[BranchTensors] = None) -> Branches:
     """The branches, their weights stacked to (b, C, K) already.
 
-    ``affine``: all gammas, then all betas. The backward needs neither these nor frozen statistics
+    ``tensors`` with the gammas and betas. The backward needs neither these nor frozen statistics
     and leaves them out.
     """
     batch = [uses_batch(norm) for norm in plan.norms]
-    channels = 0 if affine is None else weight.shape[1]
+    channels = 0 if tensors is None else weight.shape[1]
     vectors = np.ones((2 * len(batch), channels), weight.dtype)
     vectors[len(batch):] = 0
-    for row, p in zip(vectors, affine or ()):
+    affine = [] if tensors is None else [*tensors.gammas, *tensors.betas]
+    for row, p in zip(vectors, affine):
         if p is not None:
             row[:] = p.detach().numpy()
     frozen = np.zeros((2, len(batch), 0 if all(batch) else channels))
     for i, norm in enumerate(plan.norms):
         if not batch[i] and channels:
-            frozen[:, i] = norm.running_mean.numpy(), norm.running_var.numpy()
+            frozen[:, i] = [statistic.numpy() for statistic in running_statistics(norm)]
     return Branches(weight, vectors[:len(batch)], vectors[len(batch):], frozen[0], frozen[1],
                     np.array(batch, 'float64'), np.array([norm.eps for norm in plan.norms]))
 
@@ -75,11 +76,3 @@ def new_grads(branches: Branches) -> Grads:
     return Grads(np.empty_like(branches.weight),
                  np.empty((len(branches.eps), channels), branches.weight.dtype),
                  np.empty(channels))
-
-
-def param_grads(weights: Sequence[Tensor], grads: Grads,
-                tensors: Sequence[Optional[Tensor]]) -> List[Optional[Tensor]]:
-    """Of all ``tensors``: the given ones of the weights, then those of gammas and betas."""
-    gammas, beta = torch.from_numpy(grads.gamma), torch.from_numpy(grads.beta)
-    every = [*weights, *gammas.unbind(), *[beta.to(gammas.dtype)] * len(gammas)]
-    return [None if p is None else g.to(p.dtype) for p, g in zip(tensors, every)]

@@ -86,9 +86,9 @@ def _second_moments(x: Tensor) -> Tensor:
     """``sum_o p_t(o) p_u(o)``: (C, 9, 9)."""
     rows = x[:, :, ::x.shape[2] - 1]
     corners = rows[..., ::x.shape[3] - 1].square().sum(0)
-    parts = [_shifted_correlation(x, 1), _shifted_correlation(x, -1), _line_lags(rows),
-             _line_lags(x[:, :, None, :, -1]), corners]
-    parts = torch.cat([part.flatten(1) for part in parts], 1)
+    parts = torch.cat([part.flatten(1) for part in (
+        _shifted_correlation(x, 1), _shifted_correlation(x, -1), _line_lags(rows),
+        _line_lags(x[:, :, None, :, -1]), corners)], 1)
     return (parts @ _assembly(parts.dtype, parts.device)).view(-1, 9, 9)
 
 
@@ -109,9 +109,9 @@ def _assembly(dtype: torch.dtype, device: torch.device) -> Tensor:
                -1: rows[:, :, 1], -2: rows[:, :, 2]}
     borders['all but last'] = borders['all'] - corners[:, :, 1]
     borders['all but first'] = borders['all'] - corners[:, :, 0]
-    borders = torch.stack([borders[case] for case in COLUMN_CASES], 2)
-    every = table[:, :1] + borders[:, 1:]
-    table = torch.cat([table[:, :1], every, every - borders[:, :1], table[:, 1:]], 1)
+    both = torch.stack([borders[case] for case in COLUMN_CASES], 2)
+    every = table[:, :1] + both[:, 1:]
+    table = torch.cat([table[:, :1], every, every - both[:, :1], table[:, 1:]], 1)
     return table.flatten(1)[:, CASE_INDEX]
 
 

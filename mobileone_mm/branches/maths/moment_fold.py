@@ -10,6 +10,10 @@ and the sum of the branches is ``kernel p + bias``, exactly. A branch whose norm
 running mean and variance instead and is a constant map; synchronised norms take those of all
 processes.
 
+The same serves where all branches are multiples of two maps, as in a block of one convolution: its
+output y and its input x are then the two "taps" of a channel. The covariance of y and x is not
+needed, since no branch reads both.
+
 Shapes: b branches, C output channels, K taps (see :mod:`.moments`).
     weight  (b, C, K)
     vectors of one value a branch and channel: (b, C)
@@ -20,9 +24,11 @@ from typing import Callable, NamedTuple, Optional, Tuple
 import torch
 from torch import Tensor
 
+from .norm_algebra import mean_terms, moment_grads
+
 __all__ = [
-    'Kernels', 'DenseKernels', 'DepthwiseKernels', 'FoldState', 'FoldGrads', 'Reduce', 'fold_bias',
-    'fold_backward',
+    'BranchStatistics', 'Kernels', 'DenseKernels', 'DepthwiseKernels', 'FoldState', 'FoldGrads',
+    'Reduce', 'fold_bias', 'fold_backward',
 ]
 
 # Sums a tensor over all processes; returns it with their total count.
@@ -192,8 +198,9 @@ def fold_bias(kernel: Tensor, mean: Tensor, beta: Tensor, scale: Tensor,
 class FoldGrads(NamedTuple):
     """What :func:`fold_backward` gives.
 
-    ``weight`` (b', C, K) of the branches with a kernel of their own, ``gamma`` and ``beta`` (b, C);
-    the patches get ``dp_o = kernel g_o + quadratic p_o + linear``, the latter in float64.
+    ``weight`` (b', C, K) of the branches with a kernel of their own, ``gamma`` (b, C) and, the same
+    for all, ``beta`` (C,); the patches get ``dp_o = kernel g_o + quadratic p_o + linear``, the
+    latter in float64.
     """
 
     weight: Tensor
@@ -203,20 +210,30 @@ class FoldGrads(NamedTuple):
     linear: Tensor
 
 
-class FoldState(NamedTuple):
-    """What the backward of a fold needs of its forward.
+class BranchStatistics(NamedTuple):
+    """What the norms of a block make of the moments of their inputs, (b, C) each.
 
-    ``mean`` float64 (K,) or (C, K); ``products`` ``W_b S`` (b', C, K); ``scale`` a and ``inv``
-    ``1 / sqrt(var + eps)`` (b, C); ``shift`` as in :func:`fold_bias`; ``batch`` (b, 1): 1 for norms
-    with batch statistics, 0 for frozen ones, ``None`` without frozen ones.
+    ``scale`` is a, ``inv`` is ``1 / sqrt(var + eps)``, ``batch`` (b, 1) is 1 for norms that use the
+    batch and 0 for others, ``None`` where all do; ``shift`` is this batch's mean less the mean in
+    use, ``None`` where all are zero.
     """
 
-    mean: Tensor
-    products: Tensor
     scale: Tensor
     inv: Tensor
     batch: Optional[Tensor]
     shift: Optional[Tensor]
+
+
+class FoldState(NamedTuple):
+    """What the backward of a fold needs of its forward.
+
+    ``mean`` of the patches as the backward reads them, float64 (K,) or (C, K); ``products``
+    ``W_b S`` (b', C, K); ``norms``: what they made of it.
+    """
+
+    mean: Tensor
+    products: Tensor
+    norms: BranchStatistics
 
 
 def fold_backward(kernels: Kernels, state: FoldState, grad_kernel: Tensor, grad_bias: Tensor,
@@ -243,15 +260,14 @@ def fold_backward(kernels: Kernels, state: FoldState, grad_kernel: Tensor, grad_
             without synchronised norms.
     """
     dtype = grad_kernel.dtype
-    scale, inv = state.scale, state.inv
+    scale, inv, batch, shift = state.norms
+    shift = None if shift is None else shift.to(dtype)
     d_scale = kernels.inner(grad_kernel)
-    if state.shift is not None:
-        d_scale = d_scale + grad_bias * state.shift.to(dtype)
-    d_gamma = d_scale * inv
-    d_var = d_gamma * scale * inv * -0.5
-    d_mean = -scale * grad_bias
-    if state.batch is not None:
-        d_var, d_mean = d_var * state.batch, d_mean * state.batch
+    if shift is not None:
+        d_scale = d_scale + grad_bias * shift
+    d_gamma, d_var, d_mean = moment_grads(d_scale, grad_bias, scale, inv)
+    if batch is not None:
+        d_var, d_mean = d_var * batch, d_mean * batch
     total = count
     if reduce is not None:
         (d_var, d_mean), total = reduce(torch.stack([d_var, d_mean]))
@@ -260,10 +276,9 @@ def fold_backward(kernels: Kernels, state: FoldState, grad_kernel: Tensor, grad_
     d_weight = state.products * (d_var[:own] * (2 * ratio)).unsqueeze(2)
     d_weight.addcmul_(scale[:own].unsqueeze(2), grad_kernel)
     per_mean = d_mean
-    if state.shift is not None:
-        per_mean = d_mean + 2 * d_var * state.shift.to(dtype)
-        along_mean = (scale * grad_bias + ratio * per_mean)[:own]
-        d_weight += along_mean.unsqueeze(2) * state.mean.to(dtype)
+    if shift is not None:
+        per_mean, along_mean = mean_terms(d_var, d_mean, scale, grad_bias, shift, ratio)
+        d_weight += along_mean[:own].unsqueeze(2) * state.mean.to(dtype)
     quadratic = kernels.quadratic(d_var * (2 / total))
     linear = kernels.adjoint(per_mean / total).double() - kernels.apply(quadratic, state.mean)
-    return FoldGrads(d_weight, d_gamma, grad_bias.expand_as(scale), quadratic, linear)
+    return FoldGrads(d_weight, d_gamma, grad_bias, quadratic, linear)

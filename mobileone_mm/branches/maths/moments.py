@@ -12,16 +12,18 @@ Moments of float16 and bfloat16 inputs are accumulated and returned in float32. 
 float64: where the mean is large against the deviation, a rounded mean would shift every output.
 """
 
-from typing import Iterator, NamedTuple, Optional, Tuple
+from typing import Iterator, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .norm_algebra import MAX_OFFSET_SQUARED, is_small
+
 __all__ = [
     'ConvShape', 'Moments', 'NearlyCentred', 'accumulation_dtype', 'add_symmetric_product',
-    'are_small', 'mirror', 'gram', 'channel_sum',
-    'channel_sum_squares', 'has_small_means', 'nearly_centred', 'dense_moments',
+    'are_small', 'mirror', 'gram', 'channel_sum', 'channel_sum_squares', 'remove_mean_',
+    'has_small_means', 'nearly_centred', 'dense_moments',
     'depthwise_patch_moments', 'dense_input_grad', 'depthwise_patch_input_grad',
 ]
 
@@ -46,6 +48,19 @@ class Moments(NamedTuple):
     mean: Tensor
     cov: Tensor
     count: int  # type: ignore[assignment]  # tuple's own count() is not needed
+
+    @classmethod
+    def of_sums(cls, sums: Tensor, second: Tensor, count: int,
+                shift: Optional[Tensor] = None) -> 'Moments':
+        """From ``sum_o q_o`` and ``sum_o q_o q_o^T`` of ``q = p - shift``; changes ``second``."""
+        mean = sums.double() / count
+        cov = remove_mean_(second.div_(count), mean)
+        return cls(mean if shift is None else mean + shift.double(), cov, count)
+
+
+def remove_mean_(second: Tensor, mean: Tensor) -> Tensor:
+    """From second moments to a covariance: ``second -= mean mean^T``."""
+    return second.sub_((mean.unsqueeze(-1) * mean.unsqueeze(-2)).to(second.dtype))
 
 
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -78,10 +93,6 @@ class NearlyCentred(NamedTuple):
     squares: Tensor
 
 
-# Up to this square of mean over deviation, a float32 sum of squares loses less than a digit to it.
-MAX_OFFSET_SQUARED = 4
-
-
 def has_small_means(sums: Tensor, squares: Tensor, count: int) -> bool:
     """Whether sums of squares over ``count`` values keep their digits without centring.
 
@@ -94,7 +105,7 @@ def has_small_means(sums: Tensor, squares: Tensor, count: int) -> bool:
 
 def are_small(mean: Tensor, var: Tensor) -> bool:
     """:func:`has_small_means` of a map with these moments."""
-    return bool((mean * mean <= MAX_OFFSET_SQUARED * var).all())
+    return bool(is_small(mean, var).all())
 
 
 def nearly_centred(x: Tensor, inplace: bool = False) -> NearlyCentred:
@@ -134,7 +145,7 @@ def patches(x: Tensor, shape: ConvShape) -> Tensor:
     return p.view(*x.shape[:2], shape.kernel_size**2, out[0] * out[1])
 
 
-def fold_patches(p: Tensor, size: Tuple[int, int], shape: ConvShape) -> Tensor:
+def scatter_patches(p: Tensor, size: Sequence[int], shape: ConvShape) -> Tensor:
     """Adjoint of :func:`patches`: every input sums what its places in all patches hold.
 
     Args:
@@ -180,15 +191,11 @@ def depthwise_patch_moments(x: Tensor, shape: ConvShape) -> Moments:
     dtype = accumulation_dtype(x.dtype)
     x = x.contiguous()
     second, sums, count = _patch_sums(x, shape, dtype, None)
-    if has_small_means(sums, second.diagonal(dim1=1, dim2=2), count):
-        shift = 0.
-    else:
+    shift = None
+    if not has_small_means(sums, second.diagonal(dim1=1, dim2=2), count):
         shift = _patch_mean(x, shape, dtype)
         second, sums, count = _patch_sums(x, shape, dtype, shift)
-        shift = shift.double()
-    rest = sums.double() / count
-    cov = second.div_(count).sub_((rest.unsqueeze(2) * rest.unsqueeze(1)).to(dtype))
-    return Moments(rest + shift, cov, count)
+    return Moments.of_sums(sums, second, count, shift)
 
 
 def _patch_sums(x: Tensor, shape: ConvShape, dtype: torch.dtype,
@@ -231,7 +238,7 @@ def depthwise_patch_input_grad(x: Tensor, shape: ConvShape, quadratic: Tensor, l
         p = patches(x[image:image + 1, part].to(dtype), shape)[0]
         dp = torch.baddbmm(linear[part].unsqueeze(2), quadratic[part], p)
         dp.baddbmm_(kernel[part].unsqueeze(2), g[image, part].to(dtype).unsqueeze(1))
-        dx[image, part] = fold_patches(dp.unsqueeze(0), x.shape[2:], shape)[0].to(x.dtype)
+        dx[image, part] = scatter_patches(dp.unsqueeze(0), x.shape[2:], shape)[0].to(x.dtype)
     return dx
 
 
@@ -259,9 +266,7 @@ def dense_moments(x: Tensor, shape: ConvShape) -> Moments:
         x = _as_one_image(x)
         sums, count = channel_sum(x), x.numel() // x.shape[1]
         if has_small_means(sums, channel_sum_squares(x), count):
-            cov = gram(x)
-            mean = sums.double() / count
-            return Moments(mean, cov.div_(count).sub_(torch.outer(mean, mean).to(dtype)), count)
+            return Moments.of_sums(sums, gram(x), count)
         shift = sums / count
     else:
         shift = _patch_mean(x, shape, dtype).flatten()
@@ -275,11 +280,7 @@ def dense_moments(x: Tensor, shape: ConvShape) -> Moments:
         torch.sub(p, shift.unsqueeze(1), out=centred)
         rest += centred.sum(1)
         cov.addmm_(centred, centred.t())
-    count = x.shape[0] * p.shape[1]
-    cov /= count
-    rest = rest.double() / count
-    cov -= torch.outer(rest, rest).to(dtype)
-    return Moments(shift.double() + rest, cov, count)
+    return Moments.of_sums(rest, cov, x.shape[0] * p.shape[1], shift)
 
 
 # Products of matrices with fewer columns than so many positions an image are slow.
@@ -364,5 +365,5 @@ def dense_input_grad(x: Tensor, shape: ConvShape, quadratic: Tensor, linear: Ten
             dx[image] = dp.view(x.shape[1:])
         else:
             dp = dp.view(1, x.shape[1], -1, dp.shape[1])
-            dx[image] = fold_patches(dp, x.shape[2:], shape)[0]
+            dx[image] = scatter_patches(dp, x.shape[2:], shape)[0]
     return dx

@@ -14,7 +14,7 @@ from ..map_ops import like_format
 from ..maths import moment_fold as fold
 from ..maths import moments as mo
 from ..maths.lags import LAG_SHAPE, depthwise_lag_input_grad, depthwise_lag_moments
-from ..norms import BranchStatistics, normalise, reduce_over, stack_affine, sync_groups
+from ..norms import normalise, reduce_over, stack_affine, sync_groups
 from ..plan import BranchPlan
 
 __all__ = ['FoldedConv']
@@ -27,8 +27,7 @@ class FoldedConv(Function):
     def forward(ctx: Any, x: Tensor, plan: BranchPlan,  # noqa: D102
                 *tensors: Optional[Tensor]) -> Tensor:
         norms, shape = plan.norms, plan.shape
-        b = len(norms)
-        weights, gammas, betas = tensors[:-2 * b], tensors[-2 * b:-b], tensors[-b:]
+        weights, gammas, betas = plan.split(tensors)
         dtype = mo.accumulation_dtype(x.dtype)
         kernels = plan.kernels(weights, dtype)
         moments = _moments(x, plan)
@@ -62,18 +61,15 @@ class FoldedConv(Function):
     def backward(ctx: Any, grad: Tensor) -> Tuple[Optional[Tensor], ...]:  # noqa: D102
         x, y, kernel, mean, products, scale, inv, batch, shift, *tensors = ctx.saved_tensors
         plan = ctx.plan
-        b = len(plan.norms)
-        weights, gammas, betas = tensors[:-2 * b], tensors[-2 * b:-b], tensors[-b:]
+        weights = plan.split(tensors).weights
         exact = torch.float64 if ctx.ill_conditioned else products.dtype
         grad, grad_bias = _masked_grad(grad, x, y, exact)
-        state = fold.FoldState(mean, products, scale, inv, batch, shift)
+        state = fold.FoldState(mean, products, fold.BranchStatistics(scale, inv, batch, shift))
         kernels = plan.kernels(weights, products.dtype)
         grad_x, grads = _backward(ctx, x, grad, grad_bias, kernel, kernels, state)
         weight_grads = plan.split_weight_grads(grads.weight, weights)
-        gamma_grads = [None if p is None else g.to(p.dtype) for p, g in zip(gammas, grads.gamma)]
-        beta_grads = [None if p is None else g.to(p.dtype) for p, g in zip(betas, grads.beta)]
         grad_x = None if grad_x is None else grad_x.to(x.dtype)
-        return (grad_x, None, *weight_grads, *gamma_grads, *beta_grads)
+        return (grad_x, None, *plan.grads(tensors, weight_grads, grads.gamma, grads.beta))
 
 
 def _by_lags(x: Tensor, plan: BranchPlan) -> bool:
@@ -105,7 +101,7 @@ def _masked_grad(grad: Tensor, x: Tensor, out: Optional[Tensor],
 MAX_MEAN_TO_DEVIATION = 30.
 
 
-def _is_ill_conditioned(mean: Tensor, stats: BranchStatistics) -> bool:
+def _is_ill_conditioned(mean: Tensor, stats: fold.BranchStatistics) -> bool:
     """Whether sums over patches cancel in float32, their mean being large."""
     return bool(((mean * stats.inv).abs() > MAX_MEAN_TO_DEVIATION).any())
 

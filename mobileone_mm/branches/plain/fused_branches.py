@@ -22,8 +22,8 @@ from ..map_ops import (
     like_format,
     norm_backward,
 )
+from ..maths import moment_fold as fold
 from ..maths import moments as mo
-from ..maths import tap_fold as fold
 from ..norms import normalise, reduce_over, stack_affine, sync_groups
 from ..plan import BranchPlan
 
@@ -33,94 +33,92 @@ __all__ = ['FusedBranches']
 class FusedBranches(Function):
     """``relu(a_1 y + a_2 x + c)`` with ``y = W x``; keeps x, the output and maybe y.
 
-    y and x at the outputs' positions are the two taps of
-    :mod:`mobileone_mm.branches.maths.tap_fold`.
+    y and x at the outputs' positions are the two taps of the fold: channels that read no others.
     """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, plan: BranchPlan,  # noqa: D102
                 *tensors: Optional[Tensor]) -> Tensor:
-        b = len(plan.norms)
-        weights, gammas, betas = tensors[:-2 * b], tensors[-2 * b:-b], tensors[-b:]
+        weights, gammas, betas = plan.split(tensors)
         y = convolve(x, weights[0], plan)
         dtype = mo.accumulation_dtype(y.dtype)
         sources = [mo.nearly_centred(y.to(dtype), inplace=True)]
-        if b > 1:
+        if len(plan.norms) > 1:
             sources.append(mo.nearly_centred(at_outputs(x, y, plan.shape.stride).to(dtype)))
         count = y.numel() // y.shape[1]
-        rest, var = fold.tap_moments(
-            torch.stack([source.sums for source in sources]),
-            torch.stack([source.squares for source in sources]), count)
+        rest, cov, _ = mo.Moments.of_sums(
+            torch.stack([source.sums for source in sources], 1),
+            torch.stack([source.squares for source in sources], 1).double().diag_embed(), count)
         mean = rest.clone()
-        for row, source in zip(mean, sources):
+        for column, source in zip(mean.unbind(1), sources):
             if source.shift is not None:
-                row += source.shift
-        taps = _taps(weights, plan)
-        branch_mean, branch_var = taps.statistics(mean, var)
+                column += source.shift
+        kernels = _kernels(weights, plan)
+        products = kernels.times(cov)
+        branch_mean, branch_var = kernels.project(mean), kernels.variances(cov, products)
         stats = normalise(plan.norms, stack_affine(gammas, 1., branch_mean, dtype), branch_mean,
                           branch_var, count)
-        slopes = taps.to_taps(stats.scale).to(dtype)
-        offset = stack_affine(betas, 0., branch_mean, dtype).sum(0) - (slopes * rest).sum(0)
-        if stats.shift is not None:
-            offset += (stats.scale * stats.shift).sum(0)
-        out = channel_affine(sources[0].x, slopes[0], offset.to(dtype))
-        if b > 1:
-            add_scaled_(out, sources[1].x, slopes[1])
+        slopes = kernels.combine(stats.scale).to(dtype)
+        beta = stack_affine(betas, 0., branch_mean, dtype)
+        offset = fold.fold_bias(slopes, rest, beta, stats.scale, stats.shift)
+        out = channel_affine(sources[0].x, slopes[:, 0], offset.to(dtype))
+        if len(sources) > 1:
+            add_scaled_(out, sources[1].x, slopes[:, 1])
         if plan.relu:
             out.relu_()
         out = out.to(x.dtype)
         ctx.plan, ctx.count, ctx.reduce = plan, count, None
         for group in sync_groups(plan.norms):
             ctx.reduce = reduce_over(group, count)
-        origin = torch.cat([rest[:1], mean[1:]])
+        # As the backward reads them: y is kept centered, x is not.
+        mean = torch.cat([rest[:, :1], mean[:, 1:]], 1)
         ctx.save_for_backward(x, y if keeps_output(y, plan) else None, out if plan.relu else None,
-                              sources[0].shift, slopes, mean, var, origin, *stats, *tensors)
+                              sources[0].shift, slopes, mean, products, *stats, *tensors)
         return out
 
     @staticmethod
     @plain_backward
     def backward(ctx: Any, grad: Tensor) -> Tuple[Optional[Tensor], ...]:  # noqa: D102
-        (x, y, out, shift_y, slopes, mean, var, origin, scale, inv, batch, shift,
+        (x, y, out, shift_y, slopes, mean, products, scale, inv, batch, shift,
          *tensors) = ctx.saved_tensors
         plan, dtype = ctx.plan, slopes.dtype
-        b = len(plan.norms)
-        weights, gammas, betas = tensors[:-2 * b], tensors[-2 * b:-b], tensors[-b:]
+        weights = plan.split(tensors).weights
         # What was kept in float32 is centred already: it was so in place.
         is_centred = shift_y is None or y is not None and y.dtype == dtype
         if y is None:
             y = convolve(x, weights[0], plan)
         sources = [y.to(dtype) if is_centred else y.to(dtype).sub_(shift_y.view(1, -1, 1, 1))]
-        if b > 1:
+        if len(plan.norms) > 1:
             sources.append(at_outputs(x, y, plan.shape.stride).to(dtype))
         if out is not None:
             grad = torch.ops.aten.threshold_backward(grad, out, 0)
         g = like_format(grad, y).to(dtype)
-        taps = _taps(weights, plan)
-        state = fold.TapState(mean, var, origin, scale, inv, batch, shift)
+        state = fold.FoldState(mean, products, fold.BranchStatistics(scale, inv, batch, shift))
+        slopes = slopes.t()
         tap_grads = [
             # A tap that a single norm reads gets its gradient from that norm's own backward.
             norm_backward(g, source, slope, at, own_inv)
             if batch is None and shift is None and (i == 0 or not plan.has_scale)
             else (None, *channel_dots(g, source, at))
             for i, (source, slope, at, own_inv) in enumerate(
-                zip(sources, slopes, origin.to(dtype), inv.to(dtype)))]
+                zip(sources, slopes, mean.t().to(dtype), inv.to(dtype)))]
         known, dots, (total, *_) = zip(*tap_grads)
-        grads = fold.tap_backward(taps, state, torch.stack(dots).double(), total.double(),
-                                  ctx.count, ctx.reduce)
-        quadratic, linear = torch.stack([grads.quadratic, grads.linear]).to(dtype).unbind()
+        grads = fold.fold_backward(_kernels(weights, plan), state, torch.stack(dots, 1).double(),
+                                   total.double(), ctx.count, ctx.reduce)
+        quadratic, linear = torch.stack(
+            [grads.quadratic.diagonal(dim1=1, dim2=2).t(), grads.linear.t()]).to(dtype).unbind()
         grad_y, *own = map(_TapGrad, sources, quadratic, linear, [g] * 2, slopes, known)
         grad_x, *weight_grads = _input_and_weight_grad(
             ctx, x, weights[0], grad_y.tensor().to(x.dtype), *own)
-        if grads.factor is not None:
-            weight_grads.append(grads.factor.view_as(weights[1]).to(weights[1].dtype))
-        gamma_grads = grads.gamma.to(dtype).unbind()
-        gamma_grads = [None if p is None else v.to(p.dtype) for p, v in zip(gammas, gamma_grads)]
-        beta_grads = [None if p is None else total.to(p.dtype) for p in betas]
-        return (grad_x, None, *weight_grads, *gamma_grads, *beta_grads)
+        if plan.has_scale:
+            weight_grads.append(grads.weight[1, :, 1])
+        return (grad_x, None, *plan.grads(tensors, weight_grads, grads.gamma, total))
 
 
-def _taps(weights: Sequence[Tensor], plan: BranchPlan) -> fold.Taps:
-    return fold.Taps(weights[1].flatten().double() if plan.has_scale else None, plan.has_skip)
+def _kernels(weights: Sequence[Tensor], plan: BranchPlan) -> fold.DepthwiseKernels:
+    """Of y and, if a branch reads it, x: few numbers, all in float64."""
+    weight = plan.tap_weight(weights, torch.float64)
+    return fold.DepthwiseKernels(weight if len(plan.norms) > 1 else weight[:, :, :1])
 
 
 class _TapGrad(NamedTuple):

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Tuple, Union
 
-from mmengine.utils import track_iter_progress
+from rich.progress import track
 
 from .layouts import LAYOUTS
 from .scenes import Scene, draw_scene
@@ -33,8 +33,8 @@ def _describe(layout: str, num_train: int, num_val: int, seed: int) -> Dict[str,
 def _scenes(spec: Dict[str, Any]) -> Iterator[Tuple[str, int, Scene]]:
     parts = [(split, index) for split in ('train', 'val') for index in range(spec[f'num_{split}'])]
     print(f'drawing {len(parts)} scenes in the layout {spec["layout"]!r}')
-    # A bar only where it can move: in a log file each of its steps would be a line.
-    for split, index in track_iter_progress(parts) if sys.stdout.isatty() else parts:
+    # A bar only where it can move.
+    for split, index in track(parts, 'scenes', disable=not sys.stdout.isatty()):
         # A scene depends on its own place only: more images never change the ones there were.
         yield split, index, draw_scene((spec['seed'], int(split == 'val'), index))
 

@@ -1,5 +1,6 @@
 """Checks before long work: the data and the classes that a config names are there."""
 
-from .check import check_data
+from .check import DataCheck, check_classes, check_data
+from .network import check_network
 
-__all__ = ['check_data']
+__all__ = ['DataCheck', 'check_classes', 'check_data', 'check_network']

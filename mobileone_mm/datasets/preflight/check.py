@@ -1,16 +1,37 @@
 """Walk a config and check what each data set names."""
 
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from ...utils.libraries import PreflightError
-from .coco import coco_problems
+from ..coco_files.categories import shorten
+from .coco import check_coco
 from .label_maps import label_map_problems
+from .segmentors import segmentor_problems
 from .source import Source
 
+__all__ = ['DataCheck', 'check_classes', 'check_data']
 
-def check_data(cfg: Any, loaders: Sequence[str] = ('train', 'val')) -> None:
-    """Check the data sets of a config: files, images, classes.
+
+@dataclass
+class DataCheck:
+    """What :func:`check_data` found that is no error.
+
+    Attributes:
+        notes: What the user should know, a line each.
+        train_samples: Samples of an epoch, where that is known.
+    """
+
+    notes: List[str] = field(default_factory=list)
+    train_samples: Optional[int] = None
+
+
+def check_data(cfg: Any, loaders: Sequence[str] = ('train', 'val')) -> DataCheck:
+    """Check the data sets of a config: files, images, annotations, classes.
+
+    COCO annotations that can have one meaning only, but not as pycocotools and mmdet read them,
+    are written anew to ``work_dir/annotations``, and the config is pointed to that copy.
 
     Args:
         cfg: An OpenMMLab config; its custom imports must have been done.
@@ -19,11 +40,14 @@ def check_data(cfg: Any, loaders: Sequence[str] = ('train', 'val')) -> None:
     Raises:
         PreflightError: Files are missing or damaged, or classes differ; it lists all problems.
     """
+    found = DataCheck()
     missing: List[Path] = []
-    problems: List[str] = []
+    problems: List[str] = _class_agreement_problems(cfg, loaders)
     advice: List[str] = []  # once for all that is missing
+    samples: Dict[int, int] = {}  # by the id of a data set's config
     for loader in loaders:
         dataloader = cfg.get(f'{loader}_dataloader') or {}
+        evaluators = _as_list(cfg.get(f'{loader}_evaluator'))
         for dataset in _leaves(dataloader.get('dataset') or {}):
             source = Source(dataset, cfg.get('default_scope'))
             if source.is_remote:
@@ -31,26 +55,99 @@ def check_data(cfg: Any, loaders: Sequence[str] = ('train', 'val')) -> None:
             if source.missing():
                 missing += source.missing()
                 advice.append(source.advice())
-            else:
-                problems += _content_problems(source, cfg)
-        for evaluator in _as_list(cfg.get(f'{loader}_evaluator')):
+                continue
+            problems += _class_count_problems(source, cfg)
+            try:
+                if source.is_coco:
+                    samples[id(dataset)] = _check_coco(source, loader, evaluators, cfg, found)
+                elif 'seg_map_path' in source.folders:
+                    problems += label_map_problems(source, loader == 'train')
+            except PreflightError as error:
+                problems.append(str(error))
+        for evaluator in evaluators:
             ann_file = evaluator.get('ann_file')
             if ann_file and '://' not in ann_file and not Path(ann_file).is_file():
                 missing.append(Path(ann_file))
     if missing:
         names = ', '.join(map(str, dict.fromkeys(missing)))
         problems += [f'these files and folders do not exist: {names}', *advice]
+    if not problems and cfg.get('default_scope') == 'mmseg':
+        problems += segmentor_problems(cfg, 'train' in loaders)
     if problems:
         raise PreflightError('\n'.join(dict.fromkeys(problems)))
+    train = cfg.get('train_dataloader') or {}
+    found.train_samples = _count_samples(train.get('dataset') or {}, samples)
+    return found
 
 
-def _content_problems(source: Source, cfg: Any) -> List[str]:
-    problems = _class_count_problems(source, cfg)
-    if source.ann_file and source.ann_file.suffix == '.json':
-        problems += coco_problems(source)
-    elif 'seg_map_path' in source.folders:
-        problems += label_map_problems(source)
-    return problems
+def _check_coco(source: Source, loader: str, evaluators: Sequence[Dict[str, Any]], cfg: Any,
+                found: DataCheck) -> int:
+    metrics = [e for e in evaluators if not str(e.get('type')).startswith('Dump')]
+    labelled = loader == 'train' or not metrics or not all(e.get('format_only') for e in metrics)
+    folder = Path(cfg.work_dir, 'annotations') if cfg.get('work_dir') else None
+    original = source.ann_file
+    check = check_coco(source, loader, labelled, folder)
+    found.notes += check.notes
+    for evaluator in evaluators:
+        ann_file = evaluator.get('ann_file')
+        if not ann_file or not original or '://' in ann_file:
+            continue
+        if Path(ann_file).resolve() == original.resolve():
+            evaluator['ann_file'] = str(check.ann_file)
+        elif loader != 'train':
+            found.notes.append(f'{loader}_evaluator.ann_file is {ann_file}, but the images are '
+                               f'those of {original}')
+    return check.images
+
+
+def _count_samples(dataset: Dict[str, Any], samples: Dict[int, int]) -> Optional[int]:
+    """Samples of a data set's config, wrappers included; None where that is not known."""
+    if 'datasets' in dataset:
+        parts = [_count_samples(part, samples) for part in dataset['datasets']]
+        return None if None in parts else sum(part or 0 for part in parts)
+    if 'dataset' in dataset:
+        inner = _count_samples(dataset['dataset'], samples)
+        known = dataset.get('type') in ('RepeatDataset', 'MultiImageMixDataset')
+        return inner * dataset.get('times', 1) if inner and known else None
+    return samples.get(id(dataset))
+
+
+def _class_agreement_problems(cfg: Any, loaders: Sequence[str]) -> List[str]:
+    """Labels are numbers: training's classes, in their order, are those of every other data set."""
+    if cfg.get('default_scope') != 'mmdet':
+        return []
+    classes = {}
+    for loader in dict.fromkeys(('train', *loaders)):
+        dataloader = cfg.get(f'{loader}_dataloader') or {}
+        for dataset in _leaves(dataloader.get('dataset') or {}):
+            classes[loader] = Source(dataset, 'mmdet').classes
+    train = classes.pop('train', None)
+    return [f'{loader}_dataloader has the classes ({shorten(own)}), training has '
+            f'({shorten(train)}): give both the same, in the same order. The categories of '
+            'annotation files are matched by name'
+            for loader, own in classes.items() if train and own and own != train]
+
+
+def check_classes(cfg: Any, loader: str, classes: Any, owner: str) -> None:
+    """Check that a data set has the classes of a checkpoint, in the same order.
+
+    Args:
+        cfg: An OpenMMLab config.
+        loader: 'train', 'val' or 'test'.
+        classes: Names in the order of the checkpoint's outputs; None where it does not tell.
+        owner: Of ``classes``, for the message.
+
+    Raises:
+        PreflightError: They differ.
+    """
+    dataloader = cfg.get(f'{loader}_dataloader') or {}
+    for dataset in _leaves(dataloader.get('dataset') or {}):
+        own = Source(dataset, cfg.get('default_scope')).classes
+        if classes and own and tuple(classes) != own:
+            raise PreflightError(
+                f'{owner} was trained with the classes ({shorten(classes)}), but the '
+                f'{loader}_dataloader has ({shorten(own)}): give it the same, in the same order. '
+                'The categories of annotation files are matched by name')
 
 
 def _class_count_problems(source: Source, cfg: Any) -> List[str]:
@@ -58,7 +155,7 @@ def _class_count_problems(source: Source, cfg: Any) -> List[str]:
         return []
     origin = source.ann_file or next(iter(source.folders.values()), source.root)
     return [f'{where}={number}, but the data set of {origin} has {len(source.classes)} classes'
-            f' ({_shorten(source.classes)})'
+            f' ({shorten(source.classes)})'
             for where, number in _num_classes(cfg.get('model') or {}, 'model')
             if number != len(source.classes)]
 
@@ -87,7 +184,3 @@ def _leaves(dataset: Dict[str, Any]) -> Iterator[Dict[str, Any]]:
 
 def _as_list(value: Any) -> list:
     return list(value) if isinstance(value, (list, tuple)) else [value] if value else []
-
-
-def _shorten(names: Sequence[str], most: int = 5) -> str:
-    return ', '.join(names[:most]) + (', ...' if len(names) > most else '')

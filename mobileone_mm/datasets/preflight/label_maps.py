@@ -1,55 +1,142 @@
 """Check label maps against their images and the config's classes."""
 
+import os
+from collections import Counter
 from pathlib import Path
-from typing import List
+from typing import Any, Dict, List, Optional, Set
 
-import cv2
-import numpy as np
-
+from ..custom_seg.masks import to_text
+from ..custom_seg.pairing import PICTURES, Pair
+from ..custom_seg.survey import Look, look_at, parallel
 from .source import Source
 
-NUM_SAMPLES = 20  # label maps to read, evenly spaced
+MOST_LOOKS = 2000  # label maps that are read; of more, as many are taken evenly spaced
+CUSTOM_SEG = 'tools/custom_seg.py writes right ones from such masks'
 
 
-def label_map_problems(source: Source) -> List[str]:
-    """What is wrong with the data; empty where nothing is."""
+def label_map_problems(source: Source, training: bool) -> List[str]:
+    """What is wrong with the data; empty where nothing is.
+
+    Args:
+        source: A data set of mmsegmentation.
+        training: Whether it is to be trained on.
+    """
     images, maps = source.images, source.folders['seg_map_path']
     if images is None:
         return []
-    image_suffix, map_suffix = source.option('img_suffix'), source.option('seg_map_suffix')
-    if source.ann_file is not None and source.ann_file.is_file():
-        names = [line.strip() for line in source.ann_file.read_text(encoding='utf-8').splitlines()]
-    else:
-        names = [p.relative_to(images).as_posix()[:-len(image_suffix)]
-                 for p in sorted(images.rglob(f'*{image_suffix}'))]
-    if not names:
-        return [f'{source.ann_file or images}: lists no images']
-    problems = []
-    for folder, suffix in ((images, image_suffix), (maps, map_suffix)):
-        present = {p.relative_to(folder).as_posix() for p in folder.rglob(f'*{suffix}')}
-        absent = [name + suffix for name in names if name + suffix not in present]
-        if absent:
-            problems.append(f'{source.ann_file or images}: {len(absent):,} of {len(names):,} files '
-                            f'are not in {folder}, for example {absent[0]}')
-    return problems or _value_problems(
-        source, [maps / (name + map_suffix) for name in names[::-(-len(names) // NUM_SAMPLES)]])
-
-
-def _value_problems(source: Source, paths: List[Path]) -> List[str]:
     if source.classes is None:
+        return [f'the data set of {images} has no names of classes: set metainfo=dict(classes=('
+                "'background', ...)) in each data set of the config"]
+    reduces = bool(source.option('reduce_zero_label'))
+    if reduces and source.classes[0].lower() == 'background':
+        return [f'the data set of {images}: reduce_zero_label=True ignores label 0 and makes label '
+                f'1 the first class, but the first class is {source.classes[0]!r}: set '
+                'reduce_zero_label=False, or leave the background out of the classes']
+    samples = source.samples()
+    if samples is None:
         return []
-    number, ignored = len(source.classes), source.option('ignore_index') or 255
-    for path in paths:
-        labels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-        if labels is None:
-            return [f'{path}: cannot be read as an image']
-        if labels.ndim != 2:
-            continue  # a palette image, which mmseg's loader (pillow) reads as indices
-        values = np.unique(labels).astype(int)
-        if source.option('reduce_zero_label'):
-            values = values[values > 0] - 1
-        wrong = values[(values >= number) & (values != ignored)]
-        if wrong.size:
-            return [f'{path}: holds the label {wrong[-1]}, but the config has {number} classes '
-                    f'(0 to {number - 1}, {ignored} to ignore)']
+    problems = _suffix_problems(source, samples)
+    if not samples:
+        return problems or [f'{source.ann_file or images}: lists no images']
+    for key, folder in (('img_path', images), ('seg_map_path', maps)):
+        problems += _missing(source, [sample[key] for sample in samples], folder)
+    if problems or not source.loads_labels():
+        return problems
+    return _label_problems(source, samples, training)
+
+
+def _missing(source: Source, paths: List[str], folder: Path) -> List[str]:
+    present: Dict[str, Set[str]] = {}
+    for parent in {os.path.dirname(path) for path in paths}:
+        present[parent] = set(os.listdir(parent)) if os.path.isdir(parent) else set()
+    absent = [path for path in paths
+              if os.path.basename(path) not in present[os.path.dirname(path)]]
+    if not absent:
+        return []
+    others = sorted(present[os.path.dirname(absent[0])])
+    there = f'; there is {others[0]}' if others else ''
+    return [f'{source.ann_file or source.images}: {len(absent):,} of {len(paths):,} files are not '
+            f'in {folder}, for example {os.path.relpath(absent[0], folder)}{there}. The suffixes '
+            f'are img_suffix={source.option("img_suffix")!r} and seg_map_suffix='
+            f'{source.option("seg_map_suffix")!r}']
+
+
+def _suffix_problems(source: Source, samples: List[Dict[str, Any]]) -> List[str]:
+    """Pictures that have a label map, but not the suffix by which images are found."""
+    images, maps = source.images, source.folders['seg_map_path']
+    suffix, map_suffix = source.option('img_suffix'), source.option('seg_map_suffix')
+    if images is None or source.ann_file is not None or not suffix:
+        return []
+    listed = {os.path.normpath(sample['img_path']) for sample in samples}
+    others = [path for path in sorted(images.rglob('*')) if path.suffix.lower() in PICTURES
+              and not path.name.startswith('.') and os.path.normpath(path) not in listed]
+    if samples:
+        others = [path for path in others if path.suffix.lower() == suffix.lower() or (
+            images != maps
+            and (maps / path.relative_to(images)).with_suffix(map_suffix).is_file())]
+    if not others:
+        return []
+    return [f'{images}: img_suffix={suffix!r} finds {len(samples):,} images and leaves out '
+            f'{len(others):,} pictures with another suffix, for example {others[0].name}: rename '
+            'them, or write a config with tools/custom_seg.py, which takes any suffix']
+
+
+def _label_problems(source: Source, samples: List[Dict[str, Any]], training: bool) -> List[str]:
+    step = -(-len(samples) // MOST_LOOKS)
+    pairs = [Pair('', Path(sample['img_path']), Path(sample['seg_map_path']))
+             for sample in samples[::step]]
+    counts: Counter = Counter()
+    for look in parallel(look_at, pairs, progress=False):
+        problem = _look_problem(source, look, samples[0].get('label_map'))
+        if problem:
+            return [problem]
+        counts.update(look.values)
+    return _class_problems(source, counts, training)
+
+
+def _look_problem(source: Source, look: Look, label_map: Optional[Dict[int, int]]) -> str:
+    if look.problem:
+        return look.problem
+    if look.fit:
+        return (f'{look.pair.mask}: another size than its image {look.pair.image}, which has '
+                f'{"x".join(map(str, look.image_size))} pixels, and mmsegmentation does not resize '
+                f'it: {CUSTOM_SEG}')
+    if look.kind == 'color' or look.mode not in ('1', 'L', 'P') and not look.mode.startswith('I'):
+        colors = ', '.join(to_text(value, look.kind) for value in list(look.values)[:5])
+        return (f'{look.pair.mask}: not a label map but a picture of mode {look.mode} with the '
+                f'values {colors}: {CUSTOM_SEG}')
+    number, ignored = len(source.classes or ()), _ignore_index(source)
+    labels = {value: _label(value, source, label_map) for value in look.values}
+    wrong = [value for value, label in labels.items() if label >= number and label != ignored]
+    if wrong:
+        reduced = ' (0 to ignore)' if source.option('reduce_zero_label') else ''
+        first = int(bool(reduced))
+        return (f'{look.pair.mask}: holds the label {max(wrong)}, but the config has {number} '
+                f'classes ({first} to {number - 1 + first}, {ignored} to ignore{reduced}): '
+                f'correct the label map or the classes; or {CUSTOM_SEG}')
+    return ''
+
+
+def _label(value: int, source: Source, label_map: Optional[Dict[int, int]]) -> int:
+    """The label that mmsegmentation's loader makes of a value."""
+    if source.option('reduce_zero_label') and value < 256:
+        value = 255 if value in (0, 255) else value - 1
+    return (label_map or {}).get(value, value)
+
+
+def _class_problems(source: Source, counts: Counter, training: bool) -> List[str]:
+    maps, ignored = source.folders['seg_map_path'], _ignore_index(source)
+    if len(source.classes or ()) == 2 and set(counts) == {0, 255} and ignored == 255:
+        return [f'{maps}: holds the values 0 and 255 only, and 255 is left out of the loss and of '
+                f'the metrics, so that {source.classes[1]!r} never occurs: '  # type: ignore[index]
+                f'label it 1 in place of 255; {CUSTOM_SEG}']
+    found = set(counts) - {ignored} - ({0} if source.option('reduce_zero_label') else set())
+    if training and len(source.classes or ()) > 1 and len(found) < 2:
+        what = f'only the label {min(found)} occurs' if found else 'every pixel is ignored'
+        return [f'{maps}: {what}, so there is nothing to learn']
     return []
+
+
+def _ignore_index(source: Source) -> int:
+    given = source.option('ignore_index')
+    return 255 if given is None else given

@@ -16,6 +16,10 @@ DOWNLOADS = {
     'ade20k': 'ADEChallengeData2016 goes to data/ade.',
 }
 
+# Subclasses of CocoDataset that read other fields, or sort the categories by themselves
+OTHER_FORMATS = {'CocoPanopticDataset', 'LVISV05Dataset', 'Objects365V1Dataset',
+                 'Objects365V2Dataset'}
+
 
 class Source:
     """The files and classes of one data set's config.
@@ -51,6 +55,24 @@ class Source:
         return '://' in str(self._cfg.get('data_root') or '') or bool(self._cfg.get('backend_args'))
 
     @property
+    def is_coco(self) -> bool:
+        """Whether the annotations are boxes in COCO's format."""
+        if self.ann_file is None or self.ann_file.suffix != '.json':
+            return False
+        names = {cls.__name__ for cls in getattr(self._class, '__mro__', ())} or {'CocoDataset'}
+        return 'CocoDataset' in names and not names & OTHER_FORMATS
+
+    @property
+    def ignores_exif(self) -> bool:
+        """Whether images are loaded as stored, not turned as EXIF's orientation says."""
+        return any(isinstance(step, dict) and 'ignore_orientation' in step.get('color_type', '')
+                   for step in self._cfg.get('pipeline') or [])
+
+    def replace_annotations(self, path: Path) -> None:
+        """Let the data set's config read another annotation file."""
+        self._cfg['ann_file'] = str(path.absolute())
+
+    @property
     def images(self) -> Optional[Path]:
         """The folder of the images."""
         return self.folders.get('img', self.folders.get('img_path'))
@@ -65,6 +87,22 @@ class Source:
             if parameter is not None and parameter.default is not inspect.Parameter.empty:
                 return parameter.default
         return None
+
+    def samples(self) -> Optional[List[Dict[str, Any]]]:
+        """What mmsegmentation's data set lists; None where it is of another library."""
+        if not hasattr(self._class, 'get_label_map'):
+            return None
+        options = {key: value for key, value in self._cfg.items() if key != 'type'}
+        dataset = self._class(**{**options, 'pipeline': [], 'lazy_init': True})  # type: ignore
+        indices, samples = options.get('indices'), dataset.load_data_list()
+        if isinstance(indices, int):
+            return samples[:indices] if indices >= 0 else samples[indices:]
+        return samples if indices is None else [samples[i] for i in indices]
+
+    def loads_labels(self) -> bool:
+        """Whether the pipeline reads label maps with mmsegmentation's own transform."""
+        kinds = [str(step.get('type')) for step in self._cfg.get('pipeline') or ()]
+        return 'LoadAnnotations' in kinds or 'mmseg.LoadAnnotations' in kinds
 
     def missing(self) -> List[Path]:
         """Files and folders that the config names and that are not there."""

@@ -1,15 +1,15 @@
 """Unpack one downloaded archive: safely, with progress, and again from where it stopped."""
 
+import errno
 import hashlib
 import os
 import shutil
 import tarfile
-import zlib
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Callable, Iterator, Mapping, Optional, Tuple
-from zipfile import BadZipFile, ZipFile
+from zipfile import ZipFile
 
 import rich.progress
 
@@ -88,14 +88,28 @@ def unpack(archive: Archive, root: Path) -> None:
                 inside = _inside(name, archive.top, path)
                 if inside is not None:
                     _write(building / inside, member_size, open_member)
-    except (BadZipFile, tarfile.TarError, EOFError, zlib.error) as error:
-        raise ArchiveError(f'{path} is damaged or incomplete ({error}): download it again; what '
-                           f'has been unpacked so far is kept in {building}') from error
+    except ArchiveError:
+        raise
+    except NotImplementedError as error:  # zipfile's of a method or a version
+        raise ArchiveError(f'{path} cannot be unpacked here ({error}): it is not the published '
+                           f'archive. Download it from {archive.url}') from error
+    except Exception as error:  # zipfile, tarfile and the decompressors raise nearly anything
+        if isinstance(error, OSError) and error.errno is not None:
+            raise ArchiveError(_disk_problem(error, path)) from error
+        raise ArchiveError(f'{path} is damaged or incomplete ({error or type(error).__name__}): '
+                           'download it again; what has been unpacked so far is kept in '
+                           f'{building}') from error
     wrong = wrong_counts(building, archive.counts)
     if wrong:
         raise ArchiveError(f'{path} is not the published archive, or incomplete: {wrong}. '
                            f'Download it from {archive.url}')
     building.rename(target)
+
+
+def _disk_problem(error: OSError, path: Path) -> str:
+    if error.errno == errno.ENAMETOOLONG:
+        return f'{path} has a member with too long a name: this is not the published archive'
+    return f'{path} could not be unpacked: {error.strerror} ({error.filename or "while writing"})'
 
 
 def _check_md5(path: Path, expected: str) -> None:
@@ -111,6 +125,9 @@ def _check_md5(path: Path, expected: str) -> None:
 def _zip_members(stream: IO[bytes]) -> Iterator[Member]:
     with ZipFile(stream) as file:
         for info in file.infolist():
+            if info.flag_bits & 1:
+                raise ArchiveError(f'{stream.name} is encrypted: this is not the '
+                                   'published archive')
             if not info.is_dir():
                 yield info.filename, info.file_size, partial(file.open, info)
 
@@ -125,7 +142,7 @@ def _tar_members(stream: IO[bytes]) -> Iterator[Member]:
 def _inside(name: str, top: str, path: Path) -> Optional[PurePosixPath]:
     """The member's path below ``top``, or None if it lies elsewhere."""
     member = PurePosixPath(name)
-    if member.is_absolute() or '..' in member.parts or '\\' in name or ':' in name:
+    if member.is_absolute() or '..' in member.parts or any(c in name for c in '\\:\0'):
         raise ArchiveError(f'{path} has the member {name!r}, which points outside of the folder '
                            'it is unpacked to: this is not the published archive')
     return member.relative_to(top) if PurePosixPath(top) in member.parents else None

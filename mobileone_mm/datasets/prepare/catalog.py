@@ -6,6 +6,7 @@ from typing import Callable, Dict, Mapping, Optional, Tuple
 
 from .archives import Archive
 from .voc_aug import convert_sbd
+from .voc_coco import convert_coco, wrong_masks
 
 __all__ = ['DATASETS', 'DatasetSpec']
 
@@ -18,28 +19,36 @@ class DatasetSpec:
         archives: What to download and unpack.
         convert: Makes the rest out of the unpacked folders; takes the data root.
         converted: What ``convert`` must have made, as :attr:`Archive.counts`, relative to the root.
+        wrong: Where the numbers are not known beforehand: what of it is wrong, in words.
     """
 
     archives: Tuple[Archive, ...]
     convert: Optional[Callable[[Path], None]] = None
     converted: Mapping[str, int] = field(default_factory=dict)
+    wrong: Optional[Callable[[Path], str]] = None
 
 
 # The MD5 sums of the two tars are those that torchvision checks.
 _COCO = 'http://images.cocodataset.org'
 _VOC = 'VOCdevkit/VOC2012'
 
+_COCO_TRAIN = Archive('train2017.zip', f'{_COCO}/zips/train2017.zip', 'train2017',
+                      'coco/train2017', {'*.jpg': 118287})
+_COCO_ANNOTATIONS = Archive(
+    'annotations_trainval2017.zip', f'{_COCO}/annotations/annotations_trainval2017.zip',
+    'annotations', 'coco/annotations',
+    {'instances_train2017.json': 1, 'instances_val2017.json': 1})
+
 DATASETS: Dict[str, DatasetSpec] = {
     'coco': DatasetSpec((
-        Archive('train2017.zip', f'{_COCO}/zips/train2017.zip', 'train2017', 'coco/train2017',
-                {'*.jpg': 118287}),
+        _COCO_TRAIN,
         Archive('val2017.zip', f'{_COCO}/zips/val2017.zip', 'val2017', 'coco/val2017',
                 {'*.jpg': 5000}),
-        Archive('annotations_trainval2017.zip',
-                f'{_COCO}/annotations/annotations_trainval2017.zip', 'annotations',
-                'coco/annotations',
-                {'instances_train2017.json': 1, 'instances_val2017.json': 1}),
+        _COCO_ANNOTATIONS,
     )),
+    # The images of COCO that show VOC's classes; configs/segmentation/*_voc12coco.py
+    'voc12coco': DatasetSpec((_COCO_TRAIN, _COCO_ANNOTATIONS), convert=convert_coco,
+                             wrong=wrong_masks),
     'voc12aug': DatasetSpec(
         (
             Archive('VOCtrainval_11-May-2012.tar',

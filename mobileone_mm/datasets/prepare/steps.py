@@ -17,7 +17,7 @@ def prepare(name: str,
     """Check, unpack and convert a data set. Nothing is downloaded.
 
     Args:
-        name: 'coco', 'voc12aug' or 'ade20k'.
+        name: 'coco', 'voc12aug', 'voc12coco' or 'ade20k'.
         data_root: The folder that holds, or shall hold, all data. Defaults to 'data', where the
             configs look.
         check_only: Report, but change nothing. Defaults to False.
@@ -62,17 +62,21 @@ def _unpack_step(archive: Archive, root: Path, check_only: bool, say: Say) -> bo
 def _convert_step(spec: DatasetSpec, root: Path, check_only: bool, say: Say) -> bool:
     if spec.convert is None:
         return True
-    wrong = wrong_counts(root, spec.converted)
+    wrong = _wrong(spec, root)
     if wrong and check_only:
         say(f'NOT CONVERTED yet ({wrong}): run this without --check-only')
         return False
     if wrong:
         spec.convert(root)
-        wrong = wrong_counts(root, spec.converted)
+        wrong = _wrong(spec, root)
     say(f'conversion: WRONG ({wrong}): move these away and run this again' if wrong else
-        'conversion: ready (' + ', '.join(f'{Path(k).name if k.endswith(".txt") else k} {n:,}'
-                                          for k, n in spec.converted.items()) + ')')
+        'conversion: ready' + ''.join(f', {Path(k).name if k.endswith(".txt") else k} {n:,}'
+                                      for k, n in spec.converted.items()))
     return not wrong
+
+
+def _wrong(spec: DatasetSpec, root: Path) -> str:
+    return wrong_counts(root, spec.converted) or (spec.wrong(root) if spec.wrong else '')
 
 
 def _describe(archive: Archive) -> str:

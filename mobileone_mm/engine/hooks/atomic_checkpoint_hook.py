@@ -1,45 +1,14 @@
 """Checkpoints that are whole or absent."""
 
 from pathlib import Path
-from typing import List, Union
 
 from mmengine.dist import is_main_process
-from mmengine.fileio import LocalBackend, register_backend
+from mmengine.fileio import LocalBackend
 from mmengine.hooks import CheckpointHook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
-from ...utils.fileio import atomic_path
-
-BACKEND = 'atomic_local'
-
-
-@register_backend(BACKEND)
-class AtomicLocalBackend(LocalBackend):
-    """The local disk, where a file appears only once it is wholly on the disk."""
-
-    def put(self, obj: bytes, filepath: Union[str, Path]) -> None:
-        """Write bytes to a file, replacing it in one step."""
-        filepath = Path(filepath)
-        filepath.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_path(filepath) as temporary:
-            temporary.write_bytes(obj)
-
-
-class _LateRemovals(AtomicLocalBackend):
-    """Removes files only when told that what replaces them is there."""
-
-    def __init__(self) -> None:
-        self._doomed: List[Union[str, Path]] = []
-
-    def remove(self, filepath: Union[str, Path]) -> None:
-        """Remember a file that is to go."""
-        self._doomed.append(filepath)
-
-    def flush(self) -> None:
-        """Remove what was remembered."""
-        while self._doomed:
-            Path(self._doomed.pop()).unlink(missing_ok=True)
+from ..resuming.atomic_backend import BACKEND, LateRemovals
 
 
 @HOOKS.register_module()
@@ -48,7 +17,8 @@ class AtomicCheckpointHook(CheckpointHook):
 
     A checkpoint is written beside its place and moved there when it is wholly on the disk, and the
     one it replaces (``max_keep_ckpts``, ``save_best``) is removed only then: mmengine removes first
-    and writes in place. Remote directories are left to mmengine.
+    and writes in place. Nothing outside the run's own directory is removed. Remote directories are
+    left to mmengine.
     Arguments are those of :class:`mmengine.hooks.CheckpointHook`.
     """
 
@@ -58,10 +28,11 @@ class AtomicCheckpointHook(CheckpointHook):
         if type(self.file_backend) is not LocalBackend or self.file_client_args is not None:
             return
         self.backend_args = dict(backend=BACKEND)
-        self.file_backend: LocalBackend = _LateRemovals()
+        self.file_backend: LocalBackend = LateRemovals(self.out_dir)
         if is_main_process():
-            for leftover in Path(self.out_dir).glob('*.pth.*.tmp'):
-                leftover.unlink()
+            for directory in {self.out_dir, runner.work_dir}:
+                for leftover in Path(directory).glob('*.pth.*.tmp'):
+                    leftover.unlink()
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
         super()._save_checkpoint_with_step(runner, step, meta)
@@ -72,5 +43,6 @@ class AtomicCheckpointHook(CheckpointHook):
         self._flush()
 
     def _flush(self) -> None:
-        if isinstance(self.file_backend, _LateRemovals):
-            self.file_backend.flush()
+        backend = getattr(self, 'file_backend', None)  # none in a validation without training
+        if isinstance(backend, LateRemovals):
+            backend.flush()

@@ -8,6 +8,8 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
+from ...utils.wrapped import inner_datasets
+
 # Transform -> its argument. Crops of mmpretrain and mmseg, mmdet's resizing.
 RESOLUTION = dict(RandomResizedCrop='scale', RandomCrop='crop_size', Resize='scale')
 # What grows with the strength: mmpretrain's magnitude, or the share of images that are augmented.
@@ -173,11 +175,10 @@ def resolutions(pipelines: Iterable[Sequence[dict]],
 
 def pipelines_of(config: dict) -> Iterator[list]:
     """The pipelines in a data set's config, however wrapped."""
-    for part in (config, config.get('dataset'), *config.get('datasets', ())):
-        if part is config and config.get('pipeline'):
-            yield config['pipeline']
-        elif part is not None and part is not config:
-            yield from pipelines_of(part)
+    if config.get('pipeline'):
+        yield config['pipeline']
+    for part in inner_datasets(config):
+        yield from pipelines_of(part)
 
 
 def _pairs(dataset: Any, config: dict) -> Iterator[Tuple[Any, list]]:
@@ -185,7 +186,5 @@ def _pairs(dataset: Any, config: dict) -> Iterator[Tuple[Any, list]]:
     dataset = getattr(dataset, '_dataset', dataset)  # what num_batch_per_epoch makes
     if config.get('pipeline') and isinstance(getattr(dataset, 'pipeline', None), Compose):
         yield dataset, config['pipeline']
-    if config.get('dataset') is not None:
-        yield from _pairs(dataset.dataset, config['dataset'])
-    for part, its_config in zip(getattr(dataset, 'datasets', ()), config.get('datasets', ())):
+    for part, its_config in zip(inner_datasets(dataset), inner_datasets(config)):
         yield from _pairs(part, its_config)

@@ -2,20 +2,24 @@
 
 import copy
 import os
+import time
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, Iterator, List, Optional
 
 from mmengine.dist import broadcast_object_list, is_main_process
-from mmengine.hooks import Hook
+from mmengine.hooks import CheckpointHook, Hook, IterTimerHook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import weights_to_cpu
 from torch import nn
 
-from ...folding.deployed_files import deploy_config, write_deployed
+from ...folding.deployed_files import deployed_config, write_deployed
 from ...folding.reparameterize import holds_unfolded, reparameterize, unwrap_model
-from ...folding.verify import DEFAULT_TOLERANCE, verify_on_batch
+from ...folding.verify import DEFAULT_TOLERANCE, first_of_batch, verify_on_batch
+from ...utils.checkpoint_files import check_finite
+from ..resuming.finding import run_directories
 
 
 @HOOKS.register_module()
@@ -23,10 +27,12 @@ class ReparameterizeHook(Hook):
     """Fold MobileOne for validation and test, and write the files to deploy.
 
     Validation and test run on a folded copy of the model, with EMAHook of the averaged weights;
-    training goes on with the untouched model. Each copy is checked against the model on the first
-    batch. For each new best checkpoint, and for the last one, the folded weights are written to
-    ``<checkpoint>_deploy.pth`` with their config ``<checkpoint>_deploy.py``; those of a best
-    checkpoint go when CheckpointHook removes it for a better one.
+    training goes on with the untouched model. For each new best checkpoint, and for the last one,
+    the folded weights are written to ``<checkpoint>_deploy.pth`` with their config
+    ``<checkpoint>_deploy.py``; those of a best checkpoint go when CheckpointHook removes it for a
+    better one. What is written is checked against the model's branches on an image of at most
+    :data:`mobileone_mm.folding.verify.MAX_SIZE` pixels; where no best checkpoint is kept, or
+    nothing is trained, so is the first copy.
 
     A model without an unfolded MobileOne is left alone, with a message.
 
@@ -45,12 +51,14 @@ class ReparameterizeHook(Hook):
         self.fuse_conv_bn = fuse_conv_bn
         self._active = False
         self._trained: Optional[nn.Module] = None  # runner.model, while the folded copy stands in
-        self._batch: Any = None  # the first of the last validation
+        self._batch: Any = None  # of one image, to check folding with
+        self._verified = False  # whether this run's folding has been checked, or soon will be
         self._best: Dict[str, str] = {}  # message hub key -> best checkpoint, already folded
 
     def before_run(self, runner: Runner) -> None:
         """Find out whether there is anything to fold."""
         self._restore(runner)
+        self._verified = False
         self._active = holds_unfolded(runner.model)
         if not self._active:
             runner.logger.info('ReparameterizeHook is idle: the model holds no unfolded MobileOne')
@@ -58,8 +66,16 @@ class ReparameterizeHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Refuse a config whose folded form cannot be written before training starts."""
         if self._active:
-            deploy_config(runner.cfg, self.fuse_conv_bn)
+            deployed_config(runner.cfg, self.fuse_conv_bn)
             self._best = _best_checkpoints(runner)
+            # The first validation gives a best checkpoint, whose fold is checked right after it.
+            self._verified = any(isinstance(hook, CheckpointHook) and bool(hook.save_best)
+                                 for hook in runner.hooks)
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        """Keep an image for the check, in case that nothing is validated."""
+        if self._active and self._batch is None:
+            self._batch = first_of_batch(data_batch)
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Recover from a validation that ended in an exception."""
@@ -76,7 +92,8 @@ class ReparameterizeHook(Hook):
     def before_val_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Let the folded copy stand in for the model."""
         if self._active and self._trained is None:
-            self._fold(runner, data_batch)
+            with _off_the_clock(runner):
+                self._fold(runner, data_batch)
 
     def before_test_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Let the folded copy stand in for the model."""
@@ -93,12 +110,14 @@ class ReparameterizeHook(Hook):
     def after_val(self, runner: Runner) -> None:
         """Fold what CheckpointHook has saved as the best."""
         if self._active:
-            _on_main_process(self._write_best, runner)
+            with _off_the_clock(runner):
+                _on_main_process(self._write_best, runner)
 
     def after_train(self, runner: Runner) -> None:
         """Fold the last checkpoint."""
         if self._active:
             _on_main_process(self._write_last, runner)
+            self._verified = False
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Keep the folded copy out of a checkpoint that is saved in the middle of validation."""
@@ -107,9 +126,12 @@ class ReparameterizeHook(Hook):
 
     def _fold(self, runner: Runner, data_batch: Any) -> None:
         model = unwrap_model(runner.model)
+        _on_main_process(check_finite, model.state_dict(), 'the model')
         folded = reparameterize(model, fuse_conv_bn=self.fuse_conv_bn)
-        self._batch = data_batch
-        _on_main_process(self._verify, runner, model, folded)
+        self._batch = first_of_batch(data_batch)
+        if not self._verified:
+            _on_main_process(self._verify, runner, model, folded)
+            self._verified = True
         self._trained, runner.model = runner.model, folded
 
     def _restore(self, runner: Runner) -> None:
@@ -133,7 +155,7 @@ class ReparameterizeHook(Hook):
 
     def _write_last(self, runner: Runner) -> None:
         checkpoint = runner.message_hub.runtime_info.get('last_ckpt')
-        if checkpoint is None:
+        if checkpoint is None or _is_elsewhere(runner, checkpoint):
             runner.logger.warning('CheckpointHook saved nothing, so there is nothing to deploy')
         else:
             self._write(runner, checkpoint)
@@ -146,14 +168,30 @@ class ReparameterizeHook(Hook):
         files = write_deployed(
             copy.deepcopy(unwrap_model(runner.model)), runner.cfg, checkpoint,
             _deployed(checkpoint), fuse_conv_bn=self.fuse_conv_bn,
-            verify=None if self._batch is None else partial(self._verify, runner))
+            verify=partial(self._verify, runner))
         runner.logger.info(f'Deployed {files}')
 
 
+@contextmanager
+def _off_the_clock(runner: Runner) -> Iterator[None]:
+    """Keep what folding takes out of the time that is logged for the next iteration."""
+    start = time.time()
+    yield
+    for hook in runner.hooks:
+        if isinstance(hook, IterTimerHook) and hasattr(hook, 't'):
+            hook.t += time.time() - start
+
+
 def _best_checkpoints(runner: Runner) -> Dict[str, str]:
-    """The best checkpoint of each metric, as CheckpointHook tracks them."""
+    """The run's best checkpoint of each metric, as CheckpointHook tracks them."""
     return {key: path for key, path in runner.message_hub.runtime_info.items()
-            if key.startswith('best_ckpt') and path}
+            if key.startswith('best_ckpt') and path and not _is_elsewhere(runner, path)}
+
+
+def _is_elsewhere(runner: Runner, checkpoint: str) -> bool:
+    """Whether it lies in another directory, which a resumed message hub may name."""
+    own = {os.path.realpath(path) for path in run_directories(runner.work_dir, runner.cfg)}
+    return '://' not in checkpoint and os.path.realpath(os.path.dirname(checkpoint)) not in own
 
 
 def _deployed(checkpoint: str) -> Path:

@@ -1,73 +1,82 @@
-"""Stop cleanly on Ctrl-C and SIGTERM."""
+"""Stop cleanly on Ctrl-C, SIGTERM and SIGHUP."""
 
 import signal
 import time
 from typing import Any, Optional
 
-import torch
-from mmengine.device import get_device
-from mmengine.dist import all_reduce, get_world_size
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
+from ..resuming.interrupted import largest, save_interrupted
 from ..resuming.workers import shield_workers
-from .atomic_checkpoint_hook import BACKEND
 
-FILENAME = 'interrupted.pth'
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = [getattr(signal, name) for name in ('SIGINT', 'SIGTERM', 'SIGHUP')
+           if hasattr(signal, name)]  # Windows has no SIGHUP
 
 
 @HOOKS.register_module()
 class StopSignalHook(Hook):
-    """On SIGINT or SIGTERM finish the iteration, save ``interrupted.pth`` and exit.
+    """On SIGINT, SIGTERM or SIGHUP finish the iteration, save ``interrupted.pth`` and exit.
 
     ``--resume`` goes on with the next iteration. A signal more than a second later ends the process
-    at once. In a validation nothing is saved, since the checkpoint of the epoch's end is there
-    already. Data loaders' workers ignore both signals.
-
-    Args:
-        sync_interval: With several processes, how often, in iterations, they agree on stopping.
+    at once. A validation is left at once and repeated on ``--resume``: what was trained before it
+    is saved already, for a validation without a checkpoint of its own as ``interrupted.pth``. With
+    several processes they agree after each iteration. SIGHUP stays ignored under ``nohup``. Data
+    loaders' workers ignore all three.
     """
 
     priority = 'LOWEST'  # behind the hooks whose state is saved
 
-    def __init__(self, sync_interval: int = 10) -> None:
-        self.sync_interval = sync_interval
+    def __init__(self) -> None:
         self._signal: Optional[int] = None
         self._since = 0.0
         self._previous: dict = {}
+        self._training = False
+        self._saved = 0  # the iteration of the last checkpoint
 
     def before_train(self, runner: Runner) -> None:
         """Listen, in the main process alone."""
+        self._training, self._saved = True, runner.iter
         for loop in (runner.train_loop, runner.val_loop):
             if loop is not None:
                 shield_workers(loop.dataloader)
         try:
             for number in SIGNALS:
-                self._previous[number] = signal.signal(number, self._remember)
+                ignored = signal.getsignal(number) == signal.SIG_IGN
+                if number in (signal.SIGINT, signal.SIGTERM) or not ignored:  # as nohup does
+                    self._previous[number] = signal.signal(number, self._remember)
         except ValueError:  # not the main thread: somebody else must listen
             runner.logger.debug('StopSignalHook is idle: training is not in the main thread')
 
     def after_train(self, runner: Runner) -> None:
         """Stop listening."""
         self._restore()
+        self._training = False
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None,
                          outputs: Optional[dict] = None) -> None:
         """Save and leave, unless gradients are still being accumulated."""
-        if not self._all_stop(runner.iter) or not runner.optim_wrapper.should_update():
-            return
-        runner.save_checkpoint(
-            runner.work_dir, FILENAME, by_epoch=False,
-            meta=dict(epoch=runner.epoch, iter=runner.iter + 1),
-            backend_args=dict(backend=BACKEND))
-        self._leave(runner, f'iteration {runner.iter + 1} is done and saved')
+        self._signal = largest(self._signal or 0) or None
+        if self._signal is not None and runner.optim_wrapper.should_update():
+            save_interrupted(runner, runner.iter + 1)
+            self._leave(runner, f'iteration {runner.iter + 1} is done and saved')
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Note which iteration is saved, if in a checkpoint that can be resumed."""
+        if 'optimizer' in checkpoint:
+            self._saved = checkpoint['meta']['iter']
+
+    def before_val(self, runner: Runner) -> None:
+        """Save what no checkpoint holds, while the model is the trained one: hooks exchange it."""
+        # mmengine saves, and calls before_save_checkpoint, in the first process only
+        if self._training and largest(self._saved) != runner.iter:
+            save_interrupted(runner, runner.iter)
 
     def after_val_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None,
                        outputs: Any = None) -> None:
         """Leave."""
-        if self._signal is not None:
+        if self._training and self._signal is not None:
             self._leave(runner, 'the validation was not finished and will be repeated')
 
     def _remember(self, number: int, frame: Any) -> None:
@@ -82,16 +91,6 @@ class StopSignalHook(Hook):
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         self._previous = {}
-
-    def _all_stop(self, iteration: int) -> bool:
-        if get_world_size() == 1:
-            return self._signal is not None
-        if iteration % self.sync_interval:
-            return False
-        stop = torch.tensor(self._signal or 0, device=get_device())
-        all_reduce(stop, 'max')
-        self._signal = int(stop) or None
-        return self._signal is not None
 
     def _leave(self, runner: Runner, what: str) -> None:
         self._restore()

@@ -1,12 +1,14 @@
 """An epoch-based loop that can be resumed in the middle of an epoch."""
 
-from typing import Any, Iterable
+from typing import Any, Iterable, Iterator, Optional
 
 from mmengine.registry import LOOPS
 from mmengine.runner import EpochBasedTrainLoop
 from torch import nn
 from torch.utils.data import DataLoader
 
+from .interrupted import INTERRUPTED, largest, save_interrupted
+from .seeded_dataset import DatasetError
 from .workers import end_workers
 
 # What the checkpoints keep, through mmengine's message hub.
@@ -27,8 +29,8 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
     def run(self) -> nn.Module:
         """Launch training."""
         try:
+            self._check_position()  # before hooks that count from it, such as IterTimerHook
             self.runner.call_hook('before_train')
-            self._check_position()
             if self._iter:
                 self._validate_if_due()
             while self._epoch < self._max_epochs and not self.stop_training:
@@ -46,7 +48,7 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
         self.runner.call_hook('before_train_epoch')
         self.runner.model.train()
         done = self._iter - self._epoch * len(self.dataloader)
-        for idx, data_batch in enumerate(self._batches(done), start=done):
+        for idx, data_batch in enumerate(self._checked(self._batches(done)), start=done):
             self.run_iter(idx, data_batch)
         self.runner.call_hook('after_train_epoch')
         self._epoch += 1
@@ -65,6 +67,29 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
             worker_init_fn=loader.worker_init_fn,
             multiprocessing_context=loader.multiprocessing_context)
 
+    def _checked(self, batches: Iterable[Any]) -> Iterator[Any]:
+        """Batches. If one cannot be loaded, in any process, save what was trained before."""
+        iterator, error = iter(batches), None
+        while True:
+            batch = None
+            try:
+                batch = next(iterator)
+            except StopIteration:
+                return
+            except DatasetError as caught:
+                error = caught
+            if largest(error is not None):
+                raise self._saved(error) from error
+            yield batch
+
+    def _saved(self, error: Optional[DatasetError]) -> DatasetError:
+        message = str(error or 'another process could not load a sample')
+        if self._iter > self._start:
+            save_interrupted(self.runner, self._iter)
+            message += (f'. The {self._iter} iterations before are saved in {INTERRUPTED}: mend or '
+                        'remove the file, and go on with --resume')
+        return DatasetError(message)
+
     def _check_position(self) -> None:
         hub, length = self.runner.message_hub, len(self.dataloader)
         before = hub.runtime_info.get(_ITERS_KEY, length)
@@ -73,8 +98,10 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
         if before != length or not start <= self._iter <= start + length:
             self.runner.logger.warning(
                 f'an epoch has {length} iterations, but had {before} in the checkpoint (another '
-                f'batch size, data set or number of GPUs?): epoch {self._epoch + 1} starts anew')
+                f'batch size, data set or number of GPUs?): epoch {self._epoch + 1} starts anew; '
+                'schedules by iteration keep the length that they had')
             self._iter: int = start
+        self._start = self._iter
 
     def _validate_if_due(self) -> None:
         hub, epoch = self.runner.message_hub, self._epoch

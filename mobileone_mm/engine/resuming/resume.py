@@ -1,53 +1,25 @@
-"""Find the checkpoint to resume, and turn a config into one that can be resumed exactly."""
-
-import logging
-import re
-import zipfile
-from pathlib import Path
-from typing import Optional, Union
+"""Turn a config into one that can be resumed exactly."""
 
 from mmengine.config import Config, ConfigDict
-from mmengine.logging import print_log
 
-__all__ = ['find_checkpoint', 'is_whole', 'make_resumable']
-
-_RESUMABLE = re.compile(r'(epoch_\d+|iter_\d+|interrupted)\.pth')
-
-
-def is_whole(path: Union[str, Path]) -> bool:
-    """Whether a checkpoint file is complete: every record's checksum is verified."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return archive.testzip() is None
-    except Exception:  # a damaged directory makes zipfile raise nearly anything
-        return False
-
-
-def find_checkpoint(work_dir: Union[str, Path]) -> Optional[Path]:
-    """The newest whole checkpoint of a run, skipping broken ones with a warning.
-
-    Unlike mmengine's ``last_checkpoint`` file, this never names a file that is absent or truncated.
-    """
-    paths = [p for p in Path(work_dir).glob('*.pth') if _RESUMABLE.fullmatch(p.name)]
-    for path in sorted(paths, key=lambda p: (p.stat().st_mtime_ns, p.name), reverse=True):
-        if is_whole(path):
-            return path
-        print_log(f'{path} is truncated or damaged: trying the checkpoint before it',
-                  logger='current', level=logging.WARNING)
-    return None
+__all__ = ['make_resumable']
 
 
 def make_resumable(cfg: Config) -> None:
     """Let an epoch-based training run be stopped at any moment and resumed to the iteration.
 
-    Replaces mmengine's loop, CheckpointHook and the training data set by those of
+    Replaces mmengine's Runner, loop, CheckpointHook and the training data set by those of
     :mod:`mobileone_mm`, which behave the same otherwise, and adds hooks. An iteration-based
-    run gets the safe checkpoints only; mmengine resumes it by itself. Does nothing twice.
+    run gets the careful Runner and the safe checkpoints only. Does nothing twice.
 
     Args:
-        cfg: The config of the run, changed in place.
+        cfg: The config of the run, changed in place. Build it with ``RUNNERS.build(cfg)``:
+            ``Runner.from_cfg`` ignores ``runner_type``.
     """
-    checkpoint = cfg.get('default_hooks', {}).get('checkpoint')
+    cfg.setdefault('runner_type', 'ResumableRunner')
+    cfg.setdefault('default_hooks', ConfigDict())
+    checkpoint = cfg.default_hooks.setdefault(  # mmengine's default
+        'checkpoint', ConfigDict(type='CheckpointHook', interval=1))
     if checkpoint and checkpoint.get('type') == 'CheckpointHook':
         checkpoint.type = 'AtomicCheckpointHook'
     loop = cfg.get('train_cfg') or {}
@@ -64,5 +36,5 @@ def make_resumable(cfg: Config) -> None:
     needed = ['IterationSeedHook', 'StopSignalHook']
     if cfg.get('launcher', 'none') != 'none':
         # The processes' running statistics differ; without it the validated model is not the saved.
-        needed.append('SyncBuffersHook')
+        needed.append('SyncStatisticsHook')
     cfg.custom_hooks = list(hooks) + [dict(type=name) for name in needed if name not in present]

@@ -13,7 +13,13 @@ __all__ = ['DatasetError', 'SeededDataset', 'seed_everything', 'seeded_datasets'
 
 
 class DatasetError(RuntimeError):
-    """A sample could not be made; the message names its file."""
+    """A sample could not be made; the message, of one line, names its file."""
+
+    START = 'cannot load sample'
+
+    def __init__(self, message: str) -> None:
+        # DataLoader wraps what a worker raises in the worker's traceback: the message is its end.
+        super().__init__(message[max(message.rfind(self.START), 0):].rstrip())
 
 
 @DATASETS.register_module()
@@ -50,8 +56,9 @@ class SeededDataset(RepeatDataset):
             try:
                 return super().__getitem__(idx)
             except Exception as error:
-                raise DatasetError(f'cannot load sample {idx} ({self._describe(idx)}): '
-                                   f'{type(error).__name__}: {error}') from error
+                reason = ' '.join(f'{type(error).__name__}: {error}'.split())
+                raise DatasetError(f'{DatasetError.START} {idx} ({self._describe(idx)}): '
+                                   f'{reason}') from error
 
     def _describe(self, idx: int) -> str:
         info = self.get_data_info(idx)

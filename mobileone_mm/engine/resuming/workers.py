@@ -21,10 +21,10 @@ def end_workers(loader: DataLoader) -> None:
 
 
 def shield_workers(loader: DataLoader) -> None:
-    """Keep SIGINT and SIGTERM from ending the workers that a loader will start.
+    """Keep SIGINT, SIGTERM and SIGHUP from ending the workers that a loader will start.
 
-    Ctrl-C, ``timeout`` and cluster schedulers signal the whole process group. Workers that died of
-    it would end the main process with an error before it could save a checkpoint.
+    Ctrl-C, ``timeout``, a closed terminal and cluster schedulers signal the whole process group.
+    Workers that died of it would end the main process with an error before it could save.
 
     Args:
         loader: Changed in place; it must not have been iterated yet.
@@ -32,12 +32,12 @@ def shield_workers(loader: DataLoader) -> None:
     if not isinstance(loader.worker_init_fn, partial) or loader.worker_init_fn.func is not _start:
         loader.worker_init_fn = partial(_start, loader.worker_init_fn)
         if hasattr(signal, 'sigwaitinfo'):  # not on macOS and Windows
-            loader._get_iterator = partial(_with_sigterm_blocked, loader._get_iterator)
+            vars(loader)['_get_iterator'] = partial(_with_signals_blocked, loader._get_iterator)
 
 
-def _with_sigterm_blocked(make: Callable) -> Any:
+def _with_signals_blocked(make: Callable) -> Any:
     """Workers begin as the main process is: they must not die before they call :func:`_start`."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGHUP})
     try:
         return make()
     finally:
@@ -46,6 +46,8 @@ def _with_sigterm_blocked(make: Callable) -> Any:
 
 def _start(then: Optional[Callable[[int], None]], worker_id: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, 'SIGHUP'):
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     if hasattr(signal, 'sigwaitinfo'):
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # if it is not yet
         threading.Thread(target=_obey_parent, args=(os.getppid(), ), daemon=True).start()

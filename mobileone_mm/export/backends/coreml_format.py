@@ -11,20 +11,25 @@ import warnings
 from contextlib import contextmanager, redirect_stderr
 from io import StringIO
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Sequence, Tuple, Union
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Sequence, Tuple, Union, cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import ExportError
-from ..graphs.models import RawDetectorGraph, SegmentorGraph, decode_deltas
+from ..graphs.adaptive_pool import pool_by_matrices
+from ..graphs.models import Normalize, RawDetectorGraph, SegmentorGraph, decode_deltas
 from ..interface import Interface
 from ..job import ExportJob
 from ..outside_the_graph.decode_settings import detector_settings
 from ..outside_the_graph.ssd_decode import select
 from .coreml_nms import OUTPUTS, RAW_OUTPUTS, with_suppression
+
+if TYPE_CHECKING:
+    from mmdet.models.detectors import SingleStageDetector
+    from mmseg.models import EncoderDecoder
 
 INPUT = 'image'
 PREVIEW = 'com.apple.coreml.model.preview.'  # Xcode's keys
@@ -38,7 +43,9 @@ class CoreMLDetector(RawDetectorGraph):
         image: (1, 3, H, W), for its size.
     """
 
-    def __init__(self, detector: nn.Module, image: Tensor) -> None:
+    anchors: Tensor
+
+    def __init__(self, detector: 'SingleStageDetector', image: Tensor) -> None:
         super().__init__(detector, decode=False)
         self.output_names = RAW_OUTPUTS
         self.register_buffer('anchors', self.priors(image))
@@ -72,7 +79,7 @@ class CoreMLSegmentor(SegmentorGraph):
         ExportError: The head has one channel, or as in :class:`SegmentorGraph`.
     """
 
-    def __init__(self, segmentor: nn.Module) -> None:
+    def __init__(self, segmentor: 'EncoderDecoder') -> None:
         super().__init__(segmentor, argmax=False)
         if segmentor.decode_head.out_channels == 1:
             raise ExportError('a decode head with one output channel is not exported to Core ML')
@@ -83,6 +90,9 @@ class CoreMLSegmentor(SegmentorGraph):
         logits = F.interpolate(super().forward(image), size=image.shape[-2:], mode='bilinear',
                                align_corners=self.model.decode_head.align_corners)
         return logits.argmax(1)[0].int()
+
+
+CoreMLGraph = Union[CoreMLDetector, CoreMLSegmentor]
 
 
 def export(job: ExportJob) -> Path:
@@ -96,7 +106,8 @@ def export(job: ExportJob) -> Path:
         model = with_suppression(model, job.model.test_cfg, job.classes)
     _describe(model, job)
     model.save(str(job.out))
-    outputs, decode = graph.output_names, {}
+    outputs: Tuple[str, ...] = graph.output_names
+    decode: Dict[str, Any] = {}
     if job.task == 'detection':
         outputs, decode = OUTPUTS, detector_settings(job.model, graph.prepare(job.image))
     Interface.of(job, outputs, **decode).write(job.out)
@@ -118,16 +129,18 @@ def postprocess(outputs: Sequence[np.ndarray], interface: Interface, size: Tuple
     return select(scores, boxes, interface.decode)
 
 
-def build_graph(job: ExportJob) -> Tuple[nn.Module, bool]:
+def build_graph(job: ExportJob) -> Tuple[CoreMLGraph, bool]:
     """The graph to convert, and whether it takes RGB: Core ML brings either order by itself."""
     image = job.single_image()
-    graph = (CoreMLDetector(job.model, image) if job.task == 'detection'
-             else CoreMLSegmentor(job.model))
-    rgb, graph.normalize.swap = graph.normalize.swap, False
+    pool_by_matrices(job.model, fixed=True)
+    graph: CoreMLGraph = (CoreMLDetector(job.model, image) if job.task == 'detection'
+                          else CoreMLSegmentor(job.model))
+    normalize = cast(Normalize, graph.normalize)
+    rgb, normalize.swap = normalize.swap, False
     return graph.eval(), rgb
 
 
-def convert(graph: nn.Module, image: Tensor, rgb: bool, half: bool = False) -> Any:
+def convert(graph: CoreMLGraph, image: Tensor, rgb: bool, half: bool = False) -> Any:
     """Trace a graph and convert it to an ML program with an image input."""
     with quiet_coremltools():
         import coremltools as ct

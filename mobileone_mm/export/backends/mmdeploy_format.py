@@ -5,27 +5,33 @@ read it. For TensorRT this ends with the checked .onnx, from which mmdeploy's ``
 builds the engine where TensorRT is; not run here.
 """
 
+import contextlib
 import logging
 from pathlib import Path
-from typing import Sequence
-from unittest import mock
+from typing import Iterator, Sequence
 
 from mmengine.config import Config
 
 from ...utils.configs import config_directory
+from ..graphs.models import check_whole
 from ..interface import Interface
 from ..job import ExportJob
 
 
 def export(job: ExportJob) -> Path:
-    """Write ``job.out``, an .onnx file, the deploy config beside it, and its interface."""
+    """Write ``job.out``, an .onnx file, the deploy config beside it, and its interface.
+
+    Raises:
+        ExportError: The segmentor cuts windows: mmdeploy would write one that does not.
+    """
+    if job.task == 'segmentation':
+        check_whole(job.model)
     import onnx
     from mmdeploy.apis import torch2onnx
     from mmdeploy.utils import get_root_logger
     get_root_logger(log_level=logging.ERROR)
-    deploy_cfg = deploy_config(job)
-    # mmdeploy asks for a GPU before it traces for TensorRT, though it traces on the CPU.
-    with mock.patch('mmdeploy.apis.utils.utils.check_backend_device'):
+    deploy_cfg = mmdeploy_config(job)
+    with _any_device():
         torch2onnx([job.source] * len(job.image), str(job.out.parent), job.out.name, deploy_cfg,
                    _model_config(job), str(job.weights), 'cpu')
     outputs = deploy_cfg.onnx_config.output_names
@@ -36,6 +42,18 @@ def export(job: ExportJob) -> Path:
     deploy_cfg.dump(job.out.with_suffix('.deploy.py'))
     Interface.of(job, outputs, normalized=True).write(job.out)
     return job.out
+
+
+@contextlib.contextmanager
+def _any_device() -> Iterator[None]:
+    """Meanwhile mmdeploy asks for no GPU before it traces for TensorRT: it traces on the CPU."""
+    from mmdeploy.apis.utils import utils
+    check = utils.check_backend_device
+    utils.check_backend_device = lambda *args, **kwargs: None
+    try:
+        yield
+    finally:
+        utils.check_backend_device = check
 
 
 def _to_half(job: ExportJob) -> None:
@@ -56,7 +74,7 @@ def _to_half(job: ExportJob) -> None:
     onnx.save(half.model, str(job.out))
 
 
-def deploy_config(job: ExportJob) -> Config:
+def mmdeploy_config(job: ExportJob) -> Config:
     """The deploy config of configs/deploy for a job.
 
     Raises:

@@ -37,8 +37,9 @@ def export(job: ExportJob) -> Path:
     """
     decode: Dict[str, Any] = preprocessing(job.model.data_preprocessor)
     image = Normalize(job.model.data_preprocessor)(job.single_image())
+    graph: Union[RawDetectorGraph, SegmentorGraph]
     if job.task == 'detection':
-        graph: nn.Module = RawDetectorGraph(job.model, decode=False, normalize=False)
+        graph = RawDetectorGraph(job.model, decode=False, normalize=False)
         decode.update(detector_settings(job.model, image))
     else:
         graph = SegmentorGraph(job.model, argmax=False, normalize=False)

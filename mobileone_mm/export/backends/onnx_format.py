@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Dict, Sequence, Union
 
+from ..graphs.adaptive_pool import pool_by_matrices
 from ..graphs.models import DetectorGraph, SegmentorGraph
 from ..graphs.trace import export_onnx
 from ..interface import Interface
@@ -14,6 +15,7 @@ INPUT = 'image'
 def build_graph(job: ExportJob, half: bool,
                 pick: str = 'argmax') -> Union[DetectorGraph, SegmentorGraph]:
     """The end-to-end graph of a job's model; ``pick`` as in :class:`SegmentorGraph`."""
+    pool_by_matrices(job.model)
     if job.task == 'detection':
         return DetectorGraph(job.model, half=half)
     return SegmentorGraph(job.model, half=half, pick=pick)

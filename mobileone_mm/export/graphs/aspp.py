@@ -1,23 +1,35 @@
 """The ASPP head of DeepLabV3 with its image pooling taken out of the bottleneck."""
 
-from typing import Sequence
+from typing import TYPE_CHECKING, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ['pooling_apart']
+if TYPE_CHECKING:
+    from mmseg.models import ASPPHead
+
+__all__ = ['computes_as_aspp', 'pooling_apart']
 
 
-def pooling_apart(head: nn.Module, inputs: Sequence[Tensor]) -> Tensor:
-    """What mmseg's ``ASPPHead`` makes of its inputs, up to rounding; the bottleneck saves a fifth.
+def computes_as_aspp(head: nn.Module) -> bool:
+    """Whether a head is mmseg's ``ASPPHead`` or one that inherits what it computes."""
+    from mmseg.models import ASPPHead
+    methods = ('forward', '_forward_feature', '_transform_inputs', 'cls_seg')
+    return isinstance(head, ASPPHead) and all(
+        getattr(type(head), name) is getattr(ASPPHead, name) for name in methods)
 
-    The pooled branch is one vector an image, of which the 3x3 bottleneck sees a constant map. So
-    its share of the bottleneck has nine values, as the padding is reached above, below, left,
-    right, at a corner or not at all: those of a map of 3x3 cells. They are spread and added.
+
+def pooling_apart(head: 'ASPPHead', inputs: Sequence[Tensor]) -> Tensor:
+    """What an ``ASPPHead`` makes of its inputs, up to rounding; the bottleneck saves a fifth.
+
+    The pooled branch is one vector an image, of which the bottleneck sees a constant map. Through
+    the 1x1 projection of ``DeepLabV3Head`` that adds one vector everywhere. Through the 3x3
+    bottleneck of mmseg's ``ASPPHead`` it adds nine values, as the padding is reached above, below,
+    left, right, at a corner or not at all: those of a map of 3x3 cells. They are spread and added.
 
     Args:
-        head: An ``ASPPHead`` in eval mode, its norms folded or not.
+        head: An ``ASPPHead`` or ``DeepLabV3Head`` in eval mode, its norms folded or not.
         inputs: The backbone's maps, as ``head`` takes them.
 
     Returns:
@@ -29,9 +41,12 @@ def pooling_apart(head: nn.Module, inputs: Sequence[Tensor]) -> Tensor:
     conv = head.bottleneck.conv
     pooled = head.image_pool(x)
     ours, others = conv.weight.split([pooled.shape[1], conv.in_channels - pooled.shape[1]], 1)
-    nine = F.conv2d(pooled.expand(-1, -1, 3, 3), ours, padding=1)
-    y = F.conv2d(torch.cat(head.aspp_modules(x), 1), others, conv.bias, padding=1)
-    y = y + _spread(_spread(nine, 2, y.shape[2]), 3, y.shape[3])
+    y = F.conv2d(torch.cat(head.aspp_modules(x), 1), others, conv.bias, padding=conv.padding)
+    if conv.kernel_size == (1, 1):
+        y = y + F.conv2d(pooled, ours)
+    else:
+        nine = F.conv2d(pooled.expand(-1, -1, 3, 3), ours, padding=1)
+        y = y + _spread(_spread(nine, 2, y.shape[2]), 3, y.shape[3])
     if head.bottleneck.with_norm:
         y = head.bottleneck.norm(y)
     return head.cls_seg(head.bottleneck.activate(y))

@@ -7,16 +7,22 @@ by the caller. Swapping channels and normalizing are part of the graph, as the m
 data preprocessor does them, unless ``normalize=False``.
 """
 
-from typing import Any, List, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, List, Optional, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
+from mmengine.model import BaseModel, ImgDataPreprocessor
 from torch import Tensor, nn
 
-from ..errors import ExportError
-from .aspp import pooling_apart
+from ..errors import ExportError, UnknownHeadError
+from .aspp import computes_as_aspp, pooling_apart
 from .nms import batched_nms
 from .upsampled_argmax import upsampled_argmax
+
+if TYPE_CHECKING:
+    from mmdet.models import SSDHead
+    from mmdet.models.detectors import SingleStageDetector
+    from mmseg.models import EncoderDecoder
 
 
 class Normalize(nn.Module):
@@ -26,7 +32,10 @@ class Normalize(nn.Module):
         preprocessor: mmdet's or mmseg's data preprocessor.
     """
 
-    def __init__(self, preprocessor: nn.Module) -> None:
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, preprocessor: ImgDataPreprocessor) -> None:
         super().__init__()
         self.swap = bool(getattr(preprocessor, '_channel_conversion', False)
                          or getattr(preprocessor, 'channel_conversion', False))
@@ -52,7 +61,9 @@ class ExportGraph(nn.Module):
             network stay float32.
     """
 
-    def __init__(self, model: nn.Module, normalize: bool = True, half: bool = False) -> None:
+    model: BaseModel
+
+    def __init__(self, model: BaseModel, normalize: bool = True, half: bool = False) -> None:
         super().__init__()
         self.normalize = Normalize(model.data_preprocessor) if normalize else nn.Identity()
         self.model = (model.half() if half else model).eval()
@@ -79,7 +90,7 @@ class RawDetectorGraph(ExportGraph):
 
     output_names: Tuple[str, ...] = ('scores', 'boxes')
 
-    def __init__(self, detector: nn.Module, decode: bool = True, normalize: bool = True,
+    def __init__(self, detector: 'SingleStageDetector', decode: bool = True, normalize: bool = True,
                  half: bool = False) -> None:
         check_head(detector)
         super().__init__(detector, normalize, half)
@@ -131,7 +142,8 @@ class DetectorGraph(RawDetectorGraph):
 
     output_names = ('boxes', 'scores', 'labels')
 
-    def __init__(self, detector: nn.Module, normalize: bool = True, half: bool = False) -> None:
+    def __init__(self, detector: 'SingleStageDetector', normalize: bool = True,
+                 half: bool = False) -> None:
         super().__init__(detector, True, normalize, half)
         self.test_cfg = detector.test_cfg
         kind = self.test_cfg.nms.get('type', 'nms')
@@ -180,21 +192,17 @@ class SegmentorGraph(ExportGraph):
         ExportError: The segmentor does not predict whole images by one decode head.
     """
 
-    def __init__(self, segmentor: nn.Module, argmax: bool = True, normalize: bool = True,
+    def __init__(self, segmentor: 'EncoderDecoder', argmax: bool = True, normalize: bool = True,
                  half: bool = False, pick: str = 'argmax') -> None:
-        mode = segmentor.test_cfg.get('mode', 'whole')
-        if mode != 'whole':
-            raise ExportError(f'test_cfg.mode is {mode!r}: a graph predicts whole images; deploy '
-                              'with test_cfg.mode=whole and cut windows outside')
+        check_whole(segmentor)
         if isinstance(segmentor.decode_head, nn.ModuleList):
             raise ExportError('cascades of decode heads are not supported: the graph is backbone, '
                               'neck and one decode head')
         super().__init__(segmentor, normalize, half)
         self.argmax, self.pick = argmax, pick
         self.output_names = ('labels', ) if argmax else ('logits', )
-        from mmseg.models import ASPPHead
         # Converters of raw logits, ncnn's and Core ML's, do not know what it takes.
-        self.pooling_apart = argmax and type(segmentor.decode_head) is ASPPHead
+        self.pooling_apart = argmax and computes_as_aspp(segmentor.decode_head)
 
     def forward(self, image: Tensor) -> Tensor:
         """Labels, or logits.
@@ -218,25 +226,36 @@ class SegmentorGraph(ExportGraph):
         return (logits.sigmoid() > head.threshold).squeeze(1).long()
 
 
-def check_head(detector: nn.Module) -> None:
+def check_whole(segmentor: 'EncoderDecoder') -> None:
+    """Refuse segmentors that cut their images into windows.
+
+    Raises:
+        ExportError: ``test_cfg.mode`` is not 'whole'.
+    """
+    mode = segmentor.test_cfg.get('mode', 'whole')
+    if mode != 'whole':
+        raise ExportError(f'test_cfg.mode is {mode!r}: a graph predicts whole images; deploy with '
+                          '--cfg-options model.test_cfg.mode=whole and cut windows outside')
+
+
+def check_head(detector: 'SingleStageDetector') -> None:
     """Refuse detectors whose decoding these graphs do not know.
 
     Raises:
-        ExportError: The head is not an SSD head with softmax scores and a delta coder.
+        UnknownHeadError: The head is not an SSD head with softmax scores and a delta coder.
     """
     head = getattr(detector, 'bbox_head', None)
     coder = type(getattr(head, 'bbox_coder', None)).__name__
     known = (coder == 'DeltaXYWHBBoxCoder' and hasattr(head, 'prior_generator')
              and not getattr(head, 'use_sigmoid_cls', True))
     if not known:
-        raise ExportError(
+        raise UnknownHeadError(
             f'the head {type(head).__name__} is not an SSD head (anchors, DeltaXYWHBBoxCoder, '
-            'softmax), the only one that is exported here; mmdeploy knows more: --backend '
-            'onnxruntime')
+            'softmax), the only one that is exported here')
 
 
-def level_predictions(head: nn.Module, class_maps: Sequence[Tensor], delta_maps: Sequence[Tensor],
-                      size: Optional[Tuple[int, int]]) -> List[Tuple[Tensor, Tensor]]:
+def level_predictions(head: 'SSDHead', class_maps: Sequence[Tensor], delta_maps: Sequence[Tensor],
+                      size: Optional[Sequence[int]]) -> List[Tuple[Tensor, Tensor]]:
     """What the maps of an SSD head say of each anchor, level by level.
 
     Args:
@@ -260,8 +279,7 @@ def level_predictions(head: nn.Module, class_maps: Sequence[Tensor], delta_maps:
     return levels
 
 
-def decode_deltas(anchors: Tensor, deltas: Tensor, coder: Any,
-                  size: Tuple[int, int]) -> Tensor:
+def decode_deltas(anchors: Tensor, deltas: Tensor, coder: Any, size: Sequence[int]) -> Tensor:
     """What mmdet's ``DeltaXYWHBBoxCoder.decode`` computes, without writing into slices.
 
     Args:
@@ -305,9 +323,10 @@ def _best_pairs(scores: Tensor, boxes: Tensor, limit: int) -> Tuple[Tensor, Tens
 
 def at_most(limit: int, values: Tensor) -> int:
     """The smaller of ``limit`` and the length of dimension 1, which tracing keeps open."""
-    length = values.shape[1]
-    if torch.jit.is_tracing():
-        return torch.minimum(torch.as_tensor(length), torch.tensor(limit))
+    length: Any = values.shape[1]
+    if torch.jit.is_tracing():  # which makes sizes tensors
+        length = torch.minimum(torch.as_tensor(length), torch.tensor(limit))
+        return length
     return min(limit, length)
 
 

@@ -7,7 +7,7 @@ classes as the last axis, the runtimes need neither a strided search over C plan
 nor a reordering of them, which took a fifth of DeepLabV3's time on ADE20K in ONNX Runtime.
 """
 
-from typing import Tuple
+from typing import Sequence
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ PICKS = ('argmax', 'topk')
 """Operators that find the best class: ONNX Runtime's faster one, and OpenVINO's."""
 
 
-def upsampled_argmax(logits: Tensor, size: Tuple[int, int], align_corners: bool = False,
+def upsampled_argmax(logits: Tensor, size: Sequence[int], align_corners: bool = False,
                      pick: str = 'argmax') -> Tensor:
     """``F.interpolate(logits, size, mode='bilinear').argmax(1)``, up to rounding.
 

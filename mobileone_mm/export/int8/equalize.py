@@ -63,7 +63,8 @@ def _balance(layer: nn.Conv2d, following: nn.Conv2d) -> None:
     scale = (own / other).sqrt()
     scale[~(scale.isfinite() & (scale > 0))] = 1  # a dead channel
     layer.weight.div_(_along(scale, 0))
-    layer.bias.div_(scale)
+    if layer.bias is not None:
+        layer.bias.div_(scale)
     following.weight.mul_(_along(scale, 0 if depthwise else 1))
 
 

@@ -3,7 +3,7 @@
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import List, Optional, Union
+from typing import List, Optional, Sequence, Union
 
 import torch
 
@@ -11,7 +11,7 @@ from ...backbones.mobileone import MobileOne
 from ...utils.libraries import TASKS
 from ..backends import onnx_format
 from ..errors import ExportError
-from ..formats import FORMATS, require
+from ..formats import FORMATS, check_options, require
 from ..interface import Interface
 from ..job import ExportJob
 from ..pipeline import folded_form, load_trained, partial_directory
@@ -57,7 +57,7 @@ class Quantized:
 def quantize_model(config: Union[str, Path], checkpoint: Union[str, Path], backend: str,
                    out: Union[str, Path], images: int = 64, equalize: bool = True,
                    keep_ends: bool = True, per_channel: bool = True, reduce_range: bool = False,
-                   cfg_options: Optional[dict] = None) -> Quantized:
+                   dynamic: Sequence[str] = (), cfg_options: Optional[dict] = None) -> Quantized:
     """Fold a trained model, export it to ONNX and quantize its convolutions to 8 bits.
 
     Args:
@@ -70,6 +70,7 @@ def quantize_model(config: Union[str, Path], checkpoint: Union[str, Path], backe
         keep_ends: Leave the first layer and those that make the predictions in float32.
         per_channel: ONNX: a scale for each output channel; OpenVINO always has one.
         reduce_range: ONNX: weights of 7 bits, for x86 without VNNI; NNCF decides by itself.
+        dynamic: Axes to keep open: 'batch', 'size'; the latter also where images differ in size.
         cfg_options: Changes of the config.
 
     Raises:
@@ -78,7 +79,7 @@ def quantize_model(config: Union[str, Path], checkpoint: Union[str, Path], backe
     """
     if backend not in BACKENDS:
         raise ExportError(f'int8 is made for {" and ".join(BACKENDS)}, not for {backend!r}')
-    require(FORMATS[backend])
+    require(check_options(backend, dynamic))
     cfg, model = load_trained(config, checkpoint, cfg_options)
     calibration = CalibrationImages(cfg, images)
     sizes = {image.shape for image in calibration}
@@ -92,7 +93,7 @@ def quantize_model(config: Union[str, Path], checkpoint: Union[str, Path], backe
         source = onnx_format.export(ExportJob(
             'onnx', TASKS[cfg.default_scope], folded, deployed, weights,
             image=torch.from_numpy(next(iter(calibration))), out=folder / 'float32.onnx',
-            dynamic=['size'] if len(sizes) > 1 else [],
+            dynamic=sorted({*dynamic, *(['size'] if len(sizes) > 1 else [])}),
             classes=list(calibration.dataset.metainfo.get('classes', ()))))
         keep = first_and_last(source) if keep_ends else []
         target = folder / f'{name}{FORMATS[backend].suffix}'
@@ -111,4 +112,5 @@ def quantize_model(config: Union[str, Path], checkpoint: Union[str, Path], backe
             path.unlink()
         shutil.rmtree(folder / 'folded')
         size = sum(path.stat().st_size for path in folder.iterdir() if path.suffix != '.json')
+        deployed.dump(folder / f'{name}.py')
     return Quantized(out / target.name, size, float_bytes, layers, quantized, len(equalized))

@@ -1,14 +1,19 @@
 """What is left to the caller of a raw network, as numbers for the .json beside it."""
 
-from typing import Any, Dict
+from typing import TYPE_CHECKING, Any, Dict
 
 import torch
-from torch import Tensor, nn
+from mmengine.model import ImgDataPreprocessor
+from torch import Tensor
 
 from ..graphs.models import Normalize
 
+if TYPE_CHECKING:
+    from mmdet.models.detectors import SingleStageDetector
+    from mmseg.models import EncoderDecoder
 
-def preprocessing(preprocessor: nn.Module) -> Dict[str, Any]:
+
+def preprocessing(preprocessor: ImgDataPreprocessor) -> Dict[str, Any]:
     """What an app does with an image: channel order, mean and standard deviation per channel."""
     normalize = Normalize(preprocessor)
     return dict(
@@ -17,7 +22,7 @@ def preprocessing(preprocessor: nn.Module) -> Dict[str, Any]:
         std=normalize.std.flatten().tolist() if normalize.enabled else [1.] * 3)
 
 
-def detector_settings(model: nn.Module, image: Tensor) -> Dict[str, Any]:
+def detector_settings(model: 'SingleStageDetector', image: Tensor) -> Dict[str, Any]:
     """What :mod:`.ssd_decode` wants to know of a detector, for an image (1, 3, H, W)."""
     test_cfg, head = model.test_cfg, model.bbox_head
     with torch.no_grad():
@@ -34,7 +39,7 @@ def detector_settings(model: nn.Module, image: Tensor) -> Dict[str, Any]:
         iou_threshold=test_cfg.nms.iou_threshold, max_boxes=test_cfg.max_per_img)
 
 
-def segmentor_settings(model: nn.Module) -> Dict[str, Any]:
+def segmentor_settings(model: 'EncoderDecoder') -> Dict[str, Any]:
     """What :mod:`.label_map` wants to know of a segmentor."""
     head = model.decode_head
     labels: Dict[str, Any] = dict(align_corners=bool(head.align_corners))

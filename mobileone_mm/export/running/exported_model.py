@@ -17,6 +17,7 @@ from ..errors import ExportError
 from ..formats import FORMATS
 from ..graphs.models import Normalize
 from ..interface import Interface
+from .prediction_maps import prediction_maps
 from .runtimes import Runtime, load_runtime
 
 Detections = Tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -82,11 +83,22 @@ class ExportedModel(BaseModel):
         for axis, kind in enumerate(('batch', 'channels', 'size', 'size')):
             fixed = kind not in self.interface.dynamic
             if fixed and image.shape[axis] != self.interface.shape[axis]:
+                advice = (f'--dynamic {kind}' if kind in FORMATS[self.interface.backend].dynamic
+                          else 'a picture of that size, which this backend fixes')
                 raise ExportError(
                     f'the input is {tuple(image.shape)}, but the file was exported for '
-                    f'{tuple(self.interface.shape)}: export again with --dynamic {kind}')
+                    f'{tuple(self.interface.shape)}: export again with {advice}')
         with torch.no_grad():
             return self.runtime(self.normalize(image).numpy())
+
+    def prediction_maps(self, image: Tensor) -> List[np.ndarray]:
+        """Its last convolutions' outputs, see :func:`.prediction_maps.prediction_maps`.
+
+        Args:
+            image: (1, 3, H, W), as :meth:`run` takes it.
+        """
+        with torch.no_grad():
+            return prediction_maps(self.runtime, self.normalize(self._batch_of(image)).numpy())
 
     def test_step(self, data: dict) -> List[Any]:
         """The data samples of a batch, with the predictions added.
@@ -105,10 +117,13 @@ class ExportedModel(BaseModel):
         """See :meth:`run`."""
         return self.run(inputs)
 
+    def _batch_of(self, image: Tensor) -> Tensor:
+        """As many copies of an image (1, 3, H, W) as a fixed batch takes."""
+        fixed = 'batch' not in self.interface.dynamic
+        return image.expand(self.interface.shape[0], -1, -1, -1) if fixed else image
+
     def _predict(self, image: Tensor, sample: Any) -> Any:
-        if 'batch' not in self.interface.dynamic:
-            image = image.expand(self.interface.shape[0], -1, -1, -1)
-        outputs = self.run(image)
+        outputs = self.run(self._batch_of(image))
         result = self.postprocess(outputs, self.interface, tuple(image.shape[-2:]))
         if self.interface.task == 'detection':
             boxes, scores, labels = result

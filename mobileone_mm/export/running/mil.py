@@ -40,7 +40,7 @@ def operations(program: Any) -> List[Any]:
     return [op for op in program.functions['main'].operations if op.op_type != 'const']
 
 
-def run_program(program: Any, image: Tensor) -> Dict[str, Tensor]:
+def run_program(program: Any, image: Tensor, names: Sequence[str] = ()) -> Dict[str, Tensor]:
     """Compute a program.
 
     Each result is computed in float32 and rounded to the type that the program gives it.
@@ -48,9 +48,10 @@ def run_program(program: Any, image: Tensor) -> Dict[str, Tensor]:
     Args:
         program: Of :func:`read_network`, with one input.
         image: (1, 3, H, W), 0 to 255, in the package's channel order.
+        names: Of the tensors to return; by default the outputs.
 
     Returns:
-        Each output by its name.
+        Each tensor by its name.
 
     Raises:
         ExportError: The program has an operator that is not in :data:`OPERATORS`.
@@ -64,7 +65,7 @@ def run_program(program: Any, image: Tensor) -> Dict[str, Tensor]:
             inputs = {name: _resolve(var, values) for name, var in op.inputs.items()}
             output = op.outputs[0]
             values[output.name] = _round(OPERATORS[op.op_type](**inputs), output.dtype)
-    return {output.name: values[output.name] for output in main.outputs}
+    return {name: values[name] for name in names or [output.name for output in main.outputs]}
 
 
 def _resolve(var: Any, values: Dict[str, Tensor]) -> Value:
@@ -128,6 +129,8 @@ OPERATORS: Dict[str, Callable[..., Tensor]] = dict(
     concat=lambda values, axis, interleave: torch.cat(values, int(axis)),
     conv=_conv,
     exp=lambda x: x.exp(),
+    matmul=lambda x, y, transpose_x, transpose_y: torch.matmul(
+        x.transpose(-1, -2) if transpose_x else x, y.transpose(-1, -2) if transpose_y else y),
     mul=lambda x, y: x * y,
     reduce_argmax=lambda x, axis, keep_dims: x.argmax(int(axis), bool(keep_dims)),
     reduce_mean=lambda x, axes, keep_dims: x.mean(_ints(axes), bool(keep_dims)),

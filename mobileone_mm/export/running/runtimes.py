@@ -1,7 +1,7 @@
 """One way to run an exported file, whatever runs it: NumPy arrays in, NumPy arrays out."""
 
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Union
+from typing import Any, Callable, Dict, List, Optional, Sequence, Union
 
 import numpy as np
 import torch
@@ -24,18 +24,24 @@ class Runtime:
         """The outputs, in the order of ``output_names``."""
         raise NotImplementedError
 
+    def __deepcopy__(self, memo: dict) -> 'Runtime':
+        """Itself: hooks copy the models they are given, and a loaded graph never changes."""
+        return self
+
 
 class OnnxRuntime(Runtime):
-    """ONNX Runtime on the CPU."""
+    """ONNX Runtime on the CPU, of a file or of its content."""
 
-    def __init__(self, path: Path, threads: Optional[int] = None) -> None:
+    def __init__(self, path: Union[Path, bytes], threads: Optional[int] = None) -> None:
         import onnxruntime
+        self.path: Any = path
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         if threads:
             options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         self.session = onnxruntime.InferenceSession(
-            str(path), options, providers=['CPUExecutionProvider'])
+            path if isinstance(path, bytes) else str(path), options,
+            providers=['CPUExecutionProvider'])
         self.input_names = [i.name for i in self.session.get_inputs()]
         self.output_names = [o.name for o in self.session.get_outputs()]
 
@@ -45,17 +51,23 @@ class OnnxRuntime(Runtime):
 
 
 class OpenVINO(Runtime):
-    """OpenVINO on the CPU, computing in float32 whatever the CPU would prefer."""
+    """OpenVINO on the CPU, computing in float32 whatever the CPU would prefer.
 
-    def __init__(self, path: Path, threads: Optional[int] = None) -> None:
+    Of a file or of an ``openvino.Model``.
+    """
+
+    def __init__(self, path: Any, threads: Optional[int] = None) -> None:
         import openvino
+        self.path = path
         config: Dict[str, Any] = dict(PERFORMANCE_HINT='LATENCY', INFERENCE_PRECISION_HINT='f32')
         if threads:
             config.update(INFERENCE_NUM_THREADS=threads, NUM_STREAMS=1)
-        self.compiled = openvino.Core().compile_model(str(path), 'CPU', config)
+        model = str(path) if isinstance(path, Path) else path
+        self.compiled = openvino.Core().compile_model(model, 'CPU', config)
         self.request = self.compiled.create_infer_request()
-        self.input_names = [i.get_any_name() for i in self.compiled.inputs]
-        self.output_names = [o.get_any_name() for o in self.compiled.outputs]
+        self.input_names, self.output_names = (
+            [port.get_any_name() if port.get_names() else '' for port in ports]
+            for ports in (self.compiled.inputs, self.compiled.outputs))
 
     def __call__(self, *arrays: np.ndarray) -> List[np.ndarray]:
         """See :class:`Runtime`."""
@@ -71,6 +83,7 @@ class Ncnn(Runtime):
 
     def __init__(self, path: Path, threads: Optional[int] = None) -> None:
         import ncnn
+        self.path = path
         self.ncnn, self.net = ncnn, ncnn.Net()
         options = self.net.opt
         options.use_vulkan_compute = False
@@ -85,14 +98,16 @@ class Ncnn(Runtime):
 
     def __call__(self, *arrays: np.ndarray) -> List[np.ndarray]:
         """See :class:`Runtime`."""
-        return [np.stack(outputs) for outputs in zip(*map(self._run, arrays[0]))]
+        return [np.stack(outputs) for outputs in zip(
+            *(self.extract(image, self.output_names) for image in arrays[0]))]
 
-    def _run(self, image: np.ndarray) -> List[np.ndarray]:
+    def extract(self, image: np.ndarray, names: Sequence[str]) -> List[np.ndarray]:
+        """What an image (3, H, W) gives as outputs, or within the network, by names."""
         outputs = []
         with self.net.create_extractor() as extractor:
             extractor.input(self.input_names[0],
                             self.ncnn.Mat(np.ascontiguousarray(image, np.float32)))
-            for name in self.output_names:
+            for name in names:
                 status, output = extractor.extract(name)
                 if status:
                     raise ExportError(f'ncnn cannot compute its output {name}')
@@ -111,6 +126,7 @@ class MilProgram(Runtime):
         from . import mil
         self.run_program = mil.run_program
         spec, self.program = mil.read_network(path)
+        self.operations = mil.operations(self.program)
         image = spec.description.input[0]
         self.rgb = mil.takes_rgb(image)
         self.input_names = [image.name]
@@ -118,16 +134,18 @@ class MilProgram(Runtime):
 
     def __call__(self, *arrays: np.ndarray) -> List[np.ndarray]:
         """See :class:`Runtime`."""
-        images = torch.from_numpy(arrays[0])
-        images = images.flip(1) if self.rgb else images
-        per_image = [self.run_program(self.program, image[None]) for image in images]
-        return [np.stack([outputs[name].numpy() for outputs in per_image])
-                for name in self.output_names]
+        per_image = [self.extract(image[None], self.output_names) for image in arrays[0]]
+        return [np.stack(outputs) for outputs in zip(*per_image)]
+
+    def extract(self, image: np.ndarray, names: Sequence[str]) -> List[np.ndarray]:
+        """What an image (1, 3, H, W) gives as outputs, or within the network, by names."""
+        tensor = torch.from_numpy(image)
+        values = self.run_program(self.program, tensor.flip(1) if self.rgb else tensor, names)
+        return [values[name].numpy() for name in names]
 
 
 RUNTIMES: Dict[str, Callable[..., Runtime]] = dict(
     onnxruntime=OnnxRuntime, openvino=OpenVINO, ncnn=Ncnn, mil=MilProgram)
-SUFFIXES = {'.onnx': 'onnxruntime', '.xml': 'openvino', '.param': 'ncnn', '.mlpackage': 'mil'}
 
 
 def load_runtime(backend: str,

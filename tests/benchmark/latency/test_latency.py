@@ -167,7 +167,7 @@ def test_detectors_scores_are_spread():
 SETTINGS = dict(nets=('tiny*', ), backends=('torch', ), size=32, rounds=4, turn_ms=0, roofline=())
 
 
-def test_an_interruption_loses_nothing_and_the_report_stands_alone(tmp_path, tiny_networks):
+def test_an_interruption_loses_nothing(tmp_path, tiny_networks):
     settings = study.Settings(**SETTINGS)
 
     def stop(done: int, total: int, text: str) -> None:
@@ -191,13 +191,11 @@ def test_an_interruption_loses_nothing_and_the_report_stands_alone(tmp_path, tin
     assert study.Results.read(tmp_path) == results
 
     files = build_report(tmp_path)
-    html = (tmp_path / 'latency.html').read_text()
-    assert html.count('<img') == html.count('src="data:image/svg+xml;base64,') > 0
-    for row in results.rows:
-        assert row.label in html and row.label in (tmp_path / 'latency.md').read_text()
-    for path in files:
-        assert path.stat().st_size > 0
-    assert {path.suffix for path in files} == {'.md', '.html', '.png', '.svg'}
+    page = (tmp_path / 'latency.md').read_text()
+    assert all(row.label in page for row in results.rows)
+    assert all(f'(./{path.name})' in page for path in files if path.suffix == '.png')
+    assert all(path.stat().st_size > 0 for path in files)
+    assert {path.suffix for path in files} == {'.md', '.png'}
 
 
 @pytest.mark.parametrize(('change', 'message'), [

@@ -19,6 +19,8 @@ from mobileone_mm.benchmark.training.train_step import (
     peak_memory,
     saved_bytes,
 )
+from mobileone_mm.branches import choose
+from mobileone_mm.branches.plain import folded_conv
 
 
 class Exp(nn.Module):
@@ -79,6 +81,22 @@ def test_rows_and_tables(monkeypatch):
 def test_an_unknown_net_is_an_error():
     with pytest.raises(ValueError):
         measure('s1', ['plain', 'fast'], rounds=1)
+
+
+@pytest.mark.parametrize('arch, most', [('s0', .60), ('s1', .83)])
+@pytest.mark.parametrize('passes', ['compiled', 'torch'])
+def test_what_auto_keeps_for_the_backward_pass(arch, most, passes, monkeypatch):
+    """The bytes that README and docs/fast-training.md state, at their image and batch size."""
+    if passes == 'compiled':
+        pytest.importorskip('numba')
+    else:
+        monkeypatch.setattr(choose, 'usable', lambda x: False)
+        monkeypatch.setattr(folded_conv, 'usable', lambda x: False)
+    x = torch.randn(8, 3, 224, 224)
+    plain, auto, textbook = (saved_bytes(build(arch, net), x)
+                             for net in ('plain', 'auto', 'textbook'))
+    assert auto / plain < most
+    assert textbook / plain > 1.2  # so that a lost engine would be noticed
 
 
 @pytest.mark.skipif(not sys.platform.startswith('linux'), reason='reads /proc')

@@ -6,7 +6,6 @@ import torch.nn.functional as F
 
 from mobileone_mm.branches.maths import lags
 from mobileone_mm.branches.maths import moments as mo
-from mobileone_mm.branches.maths.tap_fold import tap_moments
 
 SHAPES = [mo.ConvShape(3, 1, 1, 1), mo.ConvShape(3, 2, 1, 1), mo.ConvShape(3, 1, 2, 2),
           mo.ConvShape(5, 3, 2, 1), mo.ConvShape(1, 2, 0, 1), mo.ConvShape(3, 1, 0, 1)]
@@ -59,20 +58,20 @@ def test_lag_input_grad(size):
     assert torch.allclose(found, expected, rtol=1e-12, atol=1e-12)
 
 
-def test_tap_moments():
+def test_nearly_centered_moments():
     x = torch.randn(3, 4, 5, 6, dtype=torch.float64)
     for offset in (1, 1e3):
-        _check_tap_moments(x + offset, shifted=offset > 1)
-        _check_tap_moments((x + offset).to(memory_format=torch.channels_last), offset > 1)
+        _check_nearly_centered(x + offset, shifted=offset > 1)
+        _check_nearly_centered((x + offset).to(memory_format=torch.channels_last), offset > 1)
 
 
-def _check_tap_moments(x, shifted):
+def _check_nearly_centered(x, shifted):
     near = mo.nearly_centred(x)
     assert (near.shift is not None) is shifted
-    mean, var = tap_moments(near.sums[None], near.squares[None], x.numel() // 4)
-    total = mean[0] + near.shift if shifted else mean[0]
-    assert torch.allclose(total, x.mean((0, 2, 3)), rtol=1e-14)
-    assert torch.allclose(var[0], x.var((0, 2, 3), unbiased=False), rtol=1e-11)
+    mean, cov, _ = mo.Moments.of_sums(near.sums[:, None], near.squares[:, None, None],
+                                      x.numel() // 4, near.shift[:, None] if shifted else None)
+    assert torch.allclose(mean[:, 0], x.mean((0, 2, 3)), rtol=1e-14)
+    assert torch.allclose(cov[:, 0, 0], x.var((0, 2, 3), unbiased=False), rtol=1e-11)
 
 
 @pytest.mark.parametrize('offset', [0, 10, 100, 1000])

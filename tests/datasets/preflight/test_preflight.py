@@ -1,13 +1,16 @@
 """Bad data are told before training, by the name of the file."""
 
 import json
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import torch
+from coco_samples import sample, write_sample
 from mmengine.config import Config
 
-from mobileone_mm.datasets.preflight import check_data
+from mobileone_mm.datasets.preflight import check_classes, check_data
 from mobileone_mm.engine import DatasetError, SeededDataset
 from mobileone_mm.utils.libraries import PreflightError, check_library
 
@@ -48,7 +51,6 @@ def test_absent_data_say_where_they_come_from(tmp_path):
 @pytest.mark.parametrize('change, expected', [
     (dict(num_classes=80), 'model.bbox_head.num_classes=80, but'),
     (dict(categories=('cat', 'cow')), 'dog not found'),
-    (dict(categories=('dog', 'cat')), 'another order'),
 ])
 def test_classes_that_differ_name_the_annotation_file(tmp_path, change, expected):
     message = _message(_coco(tmp_path, **change))
@@ -70,13 +72,11 @@ def test_damaged_data_name_the_file(tmp_path, damage, expected):
     assert expected in message and str(tmp_path) in message
 
 
-def test_no_annotations_matter_where_empty_images_are_left_out(tmp_path):
+def test_training_needs_boxes(tmp_path):
     cfg = _coco(tmp_path)
     path = tmp_path / 'ann.json'
     path.write_text(json.dumps(dict(json.loads(path.read_text()), annotations=[])))
-    check_data(cfg)
-    cfg.train_dataloader.dataset.dataset.filter_cfg = dict(filter_empty_gt=True)
-    assert f'{path}: holds no annotations' in _message(cfg)
+    assert f'{path}: holds no boxes to train on' in _message(cfg)
 
 
 def test_an_unreadable_image_names_the_file_in_training(tmp_path):
@@ -95,3 +95,86 @@ def test_an_unreadable_image_names_the_file_in_training(tmp_path):
 def test_an_unknown_scope():
     with pytest.raises(PreflightError, match="'mmpose'"):
         check_library('mmpose')
+
+
+def _perfect_map(cfg):
+    """What mmdet's metric makes of predictions equal to the truth, labels by the config's names."""
+    from mmdet.datasets import CocoDataset
+    from mmdet.evaluation import CocoMetric
+    classes = cfg.train_dataloader.dataset.dataset.metainfo.classes
+    truth = sample()
+    names = {category['id']: category['name'] for category in truth['categories']}
+    options = {key: value for key, value in cfg.val_dataloader.dataset.items() if key != 'type'}
+    dataset = CocoDataset(**options, pipeline=[], test_mode=True)
+    metric = CocoMetric(ann_file=cfg.val_evaluator.ann_file)
+    metric.dataset_meta = dataset.metainfo
+    for index in range(len(dataset)):
+        info = dataset.get_data_info(index)
+        number = int(Path(info['img_path']).stem)
+        found = [a for a in truth['annotations'] if a['image_id'] == number]
+        corners = torch.tensor([[x, y, x + w, y + h] for x, y, w, h in (a['bbox'] for a in found)])
+        metric.process({}, [dict(
+            img_id=info['img_id'], ori_shape=(48, 64), pred_instances=dict(
+                bboxes=corners.float(), scores=torch.ones(len(found)),
+                labels=torch.tensor([classes.index(names[a['category_id']]) for a in found])))])
+    return metric.evaluate(len(dataset))['coco/bbox_mAP']
+
+
+def _sample_config(tmp_path, change):
+    paths = [write_sample(tmp_path, how, f'{name}.json')
+             for name, how in (('train', None), ('val', change))]
+    train, val = (dict(type='CocoDataset', ann_file=str(path), metainfo=dict(
+        classes=('box', 'disc')), data_prefix=dict(img=str(tmp_path / 'img'))) for path in paths)
+    return Config(dict(
+        default_scope='mmdet', work_dir=str(tmp_path / 'work'), val_dataloader=dict(dataset=val),
+        train_dataloader=dict(dataset=dict(type='RepeatDataset', times=3, dataset=train)),
+        val_evaluator=dict(type='CocoMetric', ann_file=str(paths[1]))))
+
+
+def _reverse(content):
+    content['categories'] = [dict(id=1, name='disc'), dict(id=2, name='box')]
+    for annotation in content['annotations']:
+        annotation['category_id'] = 3 - annotation['category_id']
+
+
+def _from_zero(content):
+    for annotation in content['annotations']:
+        annotation['id'] -= 1
+
+
+def _words(content):
+    for image in content['images']:
+        image['id'] = f'{image["id"]}'
+
+
+@pytest.mark.parametrize('change, before', [
+    (None, 1.), (_reverse, 0.), (_from_zero, .9), (_words, None)])
+def test_the_metric_is_right_after_the_check(tmp_path, change, before):
+    """With perfect predictions it is 1; as mmdet reads the file itself, it is not."""
+    cfg = _sample_config(tmp_path, change)
+    if before is not None:
+        assert _perfect_map(cfg) <= before
+    found = check_data(cfg)
+    assert _perfect_map(cfg) == 1
+    assert bool(found.notes) is (change is not None) and found.train_samples == 6
+    if change is not None:
+        copy = tmp_path / 'work/annotations/val.val.json'
+        assert cfg.val_dataloader.dataset.ann_file == cfg.val_evaluator.ann_file == str(copy)
+        assert not (tmp_path / 'work/annotations/train.train.json').exists()
+
+
+def test_files_without_annotations_are_for_format_only(tmp_path):
+    cfg = _sample_config(tmp_path, lambda content: content.pop('annotations'))
+    assert 'needs the lists' in _message(cfg)
+    cfg.val_evaluator.update(format_only=True, outfile_prefix='results')
+    check_data(cfg)
+
+
+def test_classes_of_all_loaders_and_of_the_checkpoint_agree(tmp_path):
+    cfg = _sample_config(tmp_path, None)
+    check_classes(cfg, 'val', ['box', 'disc'], 'my.pth')
+    check_classes(cfg, 'val', None, 'my.pth')
+    with pytest.raises(PreflightError, match=r'my.pth was trained with the classes \(disc, box\)'):
+        check_classes(cfg, 'val', ('disc', 'box'), 'my.pth')
+    cfg.val_dataloader.dataset.metainfo.classes = ('disc', 'box')
+    assert 'val_dataloader has the classes (disc, box), training has (box, disc)' in _message(cfg)

@@ -1,5 +1,6 @@
 """Tiny archives of the published structure: unpacked, converted, counted, resumed."""
 
+import errno
 import hashlib
 import io
 import runpy
@@ -197,6 +198,59 @@ def test_damaged_member_is_not_kept(tmp_path, zipped):
     with pytest.raises(ArchiveError, match='CRC'):
         prepare('a', tmp_path, spec=zipped)
     assert not list(tmp_path.rglob('2.jpg'))
+
+
+def edit_zip(path, offset, value):
+    """Change two bytes of each member's entry, in its local header and in the directory."""
+    data = bytearray(path.read_bytes())
+    for start, at in ((b'PK\x03\x04', offset), (b'PK\x01\x02', offset + 2)):
+        found = data.find(start)
+        while found >= 0:
+            data[found + at:found + at + 2] = value.to_bytes(2, 'little')
+            found = data.find(start, found + 4)
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize('offset, value, message', [
+    (6, 1, 'a.zip is encrypted'), (8, 99, 'a.zip cannot be unpacked here'),
+    (8, 12, 'a.zip is damaged')])
+def test_encrypted_members_and_unknown_methods(tmp_path, zipped, offset, value, message):
+    """12 is bzip2, of which the members have none."""
+    write_zip(tmp_path / 'a.zip', ['top/images/1.jpg', 'top/images/2.jpg'])
+    edit_zip(tmp_path / 'a.zip', offset, value)
+    with pytest.raises(ArchiveError, match=message):
+        prepare('a', tmp_path, spec=zipped)
+    assert not list(tmp_path.rglob('*.jpg'))
+
+
+def test_gzip_that_is_none(tmp_path, zipped):
+    write_tar(tmp_path / 'a.tgz', {'top/images/1.jpg': bytes(50_000)}, 'w:gz')
+    data = bytearray((tmp_path / 'a.tgz').read_bytes())
+    data[12:40] = bytes(28)
+    (tmp_path / 'a.tgz').write_bytes(data)
+    with pytest.raises(ArchiveError, match='a.tgz is damaged or incomplete'):
+        prepare('a', tmp_path, spec=DatasetSpec((replace(zipped.archives[0], name='a.tgz'), )))
+
+
+def test_overlong_names_and_names_that_are_folders(tmp_path, zipped):
+    write_zip(tmp_path / 'a.zip', [f'top/images/{"x" * 300}.jpg'])
+    with pytest.raises(ArchiveError, match='too long a name'):
+        prepare('a', tmp_path, spec=zipped)
+    write_zip(tmp_path / 'a.zip', ['top/images', 'top/images/1.jpg'])
+    with pytest.raises(ArchiveError, match='could not be unpacked'):
+        prepare('a', tmp_path, spec=zipped)
+
+
+def test_a_full_disk_is_said(tmp_path, zipped, monkeypatch):
+    from mobileone_mm.datasets.prepare import archives
+    write_zip(tmp_path / 'a.zip', ['top/images/1.jpg', 'top/images/2.jpg'])
+
+    def full(source, target):
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    monkeypatch.setattr(archives.shutil, 'copyfileobj', full)
+    with pytest.raises(ArchiveError, match='No space left on device'):
+        prepare('a', tmp_path, spec=zipped)
 
 
 def test_links_are_not_unpacked(tmp_path):

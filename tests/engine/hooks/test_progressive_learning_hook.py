@@ -8,8 +8,7 @@ from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
-from mmengine.registry import DATASETS, HOOKS, MODELS, TRANSFORMS
-from mmengine.runner import Runner
+from mmengine.registry import DATASETS, HOOKS, MODELS, RUNNERS, TRANSFORMS
 from torch import nn
 
 from mobileone_mm.commands.bn_statistics import TrainingBatches
@@ -98,7 +97,7 @@ def _run(cfg, stop_at=None, resume=False):
     cfg.experiment_name = f'{cfg.work_dir}-{stop_at}-{resume}'
     if resume:
         cfg.update(resume=True, load_from=str(find_checkpoint(cfg.work_dir)))
-    runner, seen = Runner.from_cfg(cfg), {}
+    runner, seen = RUNNERS.build(cfg), {}
     runner.register_hook(_Recorder(seen, stop_at))
     try:
         runner.train()

@@ -4,12 +4,14 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import folding_faults
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.hooks import EMAHook, Hook
+from mmengine.hooks import EMAHook, Hook, IterTimerHook
 from mmengine.model import BaseTTAModel
 from mmengine.runner import Runner
 from paths import ROOT
@@ -18,6 +20,7 @@ from toy_classifier import toy_config
 from mobileone_mm.engine.hooks import ReparameterizeHook, reparameterize_hook
 from mobileone_mm.folding.reparameterize import holds_unfolded, reparameterize
 from mobileone_mm.folding.verify import FoldingError
+from mobileone_mm.utils.checkpoint_files import NonFiniteWeightsError, read_checkpoint
 
 
 def build(work_dir, hooks=(), **kwargs):
@@ -32,7 +35,7 @@ def find(runner, kind):
 
 
 def weights(path):
-    return torch.load(path, map_location='cpu')['state_dict']
+    return read_checkpoint(path)['state_dict']
 
 
 def score_of(deployed, work_dir):
@@ -160,6 +163,91 @@ def test_a_wrong_fold_stops_the_run_and_is_named(tmp_path, monkeypatch, randomiz
     assert holds_unfolded(runner.model)  # the copy never stood in for the model
 
 
+@pytest.mark.parametrize('fault', folding_faults.FAULTS, ids=lambda fault: fault.__name__)
+def test_a_fault_in_each_folding_function_stops_the_run(tmp_path, monkeypatch, randomize, fault):
+    runner = randomized(build(tmp_path), randomize)
+    assert runner.model.backbone.stage1[0].branch_engine == 'auto'
+    fault(monkeypatch)
+    with pytest.raises(FoldingError, match=r'^backbone\.stage\d.* is the first'):
+        runner.val()
+
+
+class PlantLate(Hook):
+    """Folding goes wrong in the last epoch."""
+
+    def __init__(self, monkeypatch):
+        self.monkeypatch = monkeypatch
+
+    def before_train_epoch(self, runner):
+        if runner.epoch == 1:
+            folding_faults.halve_the_kernel(self.monkeypatch)
+
+
+def test_every_written_file_is_checked_and_no_other_copy(tmp_path, monkeypatch):
+    checked = []
+    intact = reparameterize_hook.verify_on_batch
+    monkeypatch.setattr(reparameterize_hook, 'verify_on_batch', lambda *args: (
+        checked.append(tuple(args[2]['inputs'].shape)), intact(*args))[1])
+    build(tmp_path / 'sound', max_epochs=4).train()
+    deployed = log(tmp_path / 'sound').count('Deployed')
+    assert checked == [(1, 3, 32, 32)] * deployed and deployed >= 2
+    with pytest.raises(FoldingError, match='is the first module'):
+        build(tmp_path / 'late', hooks=[PlantLate(monkeypatch)]).train()
+    assert not (tmp_path / 'late/epoch_2_deploy.pth').exists()
+
+
+def test_where_no_best_is_kept_the_first_copy_is_checked(tmp_path, monkeypatch):
+    folding_faults.halve_the_kernel(monkeypatch)
+    cfg = toy_config(tmp_path)
+    cfg['default_hooks'] = {}
+    runner = Runner.from_cfg(Config(cfg))
+    with pytest.raises(FoldingError):
+        runner.train()
+    assert runner.epoch == 1
+
+
+def test_without_validation_a_training_image_serves(tmp_path, monkeypatch):
+    cfg = toy_config(tmp_path, max_epochs=1)
+    cfg.update(val_dataloader=None, val_cfg=None, val_evaluator=None)
+    cfg['train_cfg'].pop('val_interval')
+    cfg['default_hooks'] = {}
+    Runner.from_cfg(Config(cfg)).train()
+    assert 'differ by at most' in log(tmp_path) and (tmp_path / 'epoch_1_deploy.pth').exists()
+    folding_faults.zero_the_bias(monkeypatch)
+    cfg['work_dir'] = str(tmp_path / 'faulty')
+    with pytest.raises(FoldingError):
+        Runner.from_cfg(Config(cfg)).train()
+
+
+def test_folding_is_not_logged_as_the_loaders_time(tmp_path, monkeypatch):
+    intact = reparameterize_hook.verify_on_batch
+    monkeypatch.setattr(reparameterize_hook, 'verify_on_batch', lambda *args: (
+        time.sleep(2), intact(*args))[1])
+    runner = build(tmp_path)
+    assert find(runner, IterTimerHook)
+    runner.test()
+    times = runner.message_hub.get_scalar('test/data_time').data[0]
+    assert len(times) == 3 and max(times) < 1
+
+
+class Diverge(Hook):
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        runner.model.fc.bias.data[1] = float('nan')
+
+
+@pytest.mark.parametrize('validate', [True, False])
+def test_a_diverged_run_is_called_that(tmp_path, validate):
+    cfg = toy_config(tmp_path)
+    if not validate:
+        cfg['train_cfg']['val_interval'] = 100
+    runner = Runner.from_cfg(Config(cfg))
+    runner.register_hook(Diverge())
+    with pytest.raises(NonFiniteWeightsError, match='the weights are NaN, backbone.stage0'):
+        runner.train()
+    assert not list(tmp_path.glob('*_deploy.*'))
+
+
 class Fail(Hook):
 
     def after_val_iter(self, runner, batch_idx, data_batch=None, outputs=None):
@@ -275,6 +363,7 @@ def test_a_run_without_a_config_is_refused_before_training(tmp_path):
 
 WORKER = """
 import sys
+import time
 from pathlib import Path
 import torch
 from mmengine.config import Config

@@ -8,7 +8,7 @@ import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.optim import CosineAnnealingLR, LinearLR, OptimWrapper
-from mmengine.registry import HOOKS
+from mmengine.registry import HOOKS, RUNNERS
 from mmengine.runner import Runner
 from torch import nn
 from toy_classifier import toy_config
@@ -60,7 +60,7 @@ def _run(work_dir, paramwise, stop_at=None, resume=False, hook=True, **changes):
     make_resumable(cfg)
     if resume:
         cfg.update(resume=True, load_from=str(find_checkpoint(work_dir)))
-    runner, seen = Runner.from_cfg(cfg), {}
+    runner, seen = RUNNERS.build(cfg), {}
     runner.register_hook(_Groups(seen, stop_at))
     try:
         runner.train()

@@ -10,8 +10,7 @@ from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
-from mmengine.registry import DATASETS, HOOKS, MODELS, TRANSFORMS
-from mmengine.runner import Runner
+from mmengine.registry import DATASETS, HOOKS, MODELS, RUNNERS, TRANSFORMS
 from torch import nn
 
 import mobileone_mm  # noqa: F401
@@ -56,13 +55,13 @@ class _Recorder(Hook):
             os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _run(work_dir, workers, stop_at=None, resume=None):
+def _run(work_dir, workers, stop_at=None, resume=None, batch_size=2, hooks=()):
     cfg = Config(dict(
         model=dict(type='_Regressor'),
         work_dir=str(work_dir),
-        experiment_name=f'{work_dir.name}-{stop_at}-{resume is None}',
+        experiment_name=f'{work_dir.name}-{stop_at}-{resume is None}-{batch_size}',
         train_dataloader=dict(
-            batch_size=2, num_workers=workers, persistent_workers=workers > 0,
+            batch_size=batch_size, num_workers=workers, persistent_workers=workers > 0,
             sampler=dict(type='DefaultSampler', shuffle=True),
             dataset=dict(type='_Numbers', pipeline=[dict(type='_AddNoise')])),
         train_cfg=dict(by_epoch=True, max_epochs=3),
@@ -76,8 +75,9 @@ def _run(work_dir, workers, stop_at=None, resume=None):
         cfg.update(resume=True, load_from=str(resume))
     make_resumable(cfg)
     losses = {}
-    runner = Runner.from_cfg(cfg)
-    runner.register_hook(_Recorder(losses, stop_at))
+    runner = RUNNERS.build(cfg)
+    for hook in (_Recorder(losses, stop_at), *hooks):
+        runner.register_hook(hook)
     try:
         runner.train()
     except SystemExit as stop:
@@ -154,7 +154,17 @@ def test_make_resumable_does_nothing_twice():
     once = cfg.to_dict()
     make_resumable(cfg)
     assert cfg.to_dict() == once
-    assert 'SyncBuffersHook' not in str(once)
+    assert 'SyncStatisticsHook' not in str(once)
+
+
+def test_a_config_without_checkpoint_hook_gets_mmengines_default():
+    cfg = Config(dict(train_dataloader=dict(dataset=dict(type='_Numbers')),
+                      train_cfg=dict(by_epoch=True, max_epochs=1)))
+    make_resumable(cfg)
+    assert cfg.default_hooks.checkpoint == dict(type='AtomicCheckpointHook', interval=1)
+    without = Config(dict(cfg, default_hooks=dict(checkpoint=None)))
+    make_resumable(without)
+    assert without.default_hooks.checkpoint is None
 
 
 def test_several_processes_share_their_statistics():
@@ -162,4 +172,22 @@ def test_several_processes_share_their_statistics():
         launcher='pytorch', train_dataloader=dict(dataset=dict(type='_Numbers')),
         train_cfg=dict(by_epoch=True, max_epochs=1)))
     make_resumable(cfg)
-    assert [hook['type'] for hook in cfg.custom_hooks].count('SyncBuffersHook') == 1
+    assert [hook['type'] for hook in cfg.custom_hooks].count('SyncStatisticsHook') == 1
+
+
+@pytest.mark.parametrize('batch_size', [5, 1])
+def test_another_batch_size_begins_the_epoch_anew_and_can_tell_the_time_left(tmp_path, batch_size):
+    _run(tmp_path, 0, stop_at=6)
+    times = []
+
+    class Watch(Hook):
+        priority = 'LOWEST'
+
+        def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+            times.append(runner.message_hub.get_info('eta'))
+
+    losses, _ = _run(tmp_path, 0, resume=find_checkpoint(tmp_path), batch_size=batch_size,
+                     hooks=[Watch()])
+    length = 10 // batch_size
+    assert list(losses) == list(range(length, 3 * length))  # the first of three epochs is done
+    assert len(times) == 2 * length and min(times) >= 0 and max(times) < 3600

@@ -27,14 +27,15 @@ def _is_saving(work_dir, process, existing):
             and set(work_dir.glob('epoch_*.pth')) - existing)
 
 
-def test_stop_sent_twice_to_the_whole_group_saves_the_iteration(tmp_path):
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGHUP])
+def test_stop_sent_twice_to_the_whole_group_saves_the_iteration(tmp_path, number):
     config, work_dir = write_config(tmp_path, num_train=64), tmp_path / 'run'
     process = fork(config, work_dir)
     _wait(lambda: len(losses(work_dir)) >= 2, process)
-    os.kill(process.pid, signal.SIGTERM)  # as coreutils' timeout: the process, then its group
-    os.killpg(process.pid, signal.SIGTERM)
+    os.kill(process.pid, number)  # as coreutils' timeout: the process, then its group
+    os.killpg(process.pid, number)
     process.join(60)
-    assert process.exitcode == 128 + signal.SIGTERM
+    assert process.exitcode == 128 + number
     assert [path.name for path in work_dir.glob('*.pth')] == ['interrupted.pth']
     assert find_checkpoint(work_dir) == work_dir / 'interrupted.pth'
 

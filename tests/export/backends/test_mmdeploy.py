@@ -48,7 +48,7 @@ def test_mmdeploys_calls_fold_export_and_run(trained, tmp_path, task, kind):
                              'cpu')[0]
     truth = expected(trained, task)
     if task == 'detection':
-        values, count = compare_boxes(truth.pred_instances, result.pred_instances, .03)
+        values, count, _ = compare_boxes(truth.pred_instances, result.pred_instances, .03, FLOAT32)
         assert values['boxes'] >= FLOAT32.iou and values['scores'] <= FLOAT32.score
         assert values['labels'] == 0 and count > 20
     else:
@@ -82,7 +82,7 @@ def test_the_tools_options_reach_mmdeploy(trained, tmp_path, options):
     with torch.no_grad():
         truth = model.test_step(samples(trained / IMAGE))[0].pred_instances
     found = exported.test_step(samples(trained / IMAGE))[0].pred_instances
-    values, count = compare_boxes(truth, found, .03)
+    values, count, _ = compare_boxes(truth, found, .03, FLOAT32)
     assert values['boxes'] >= FLOAT32.iou and values['labels'] == 0 and count > 20
 
 

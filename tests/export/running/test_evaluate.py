@@ -4,6 +4,7 @@ Random models find nothing in real data, and equal zeros would prove nothing: th
 part of what the PyTorch model itself predicts.
 """
 
+import copy
 import json
 import re
 
@@ -19,7 +20,11 @@ for _name in ('mmdet', 'mmseg', 'onnx', 'onnxruntime'):
 from mobileone_mm.commands.train_test import test as evaluate  # noqa: E402
 from mobileone_mm.export import ExportError  # noqa: E402
 from mobileone_mm.export.pipeline import Samples, export_model, load_trained  # noqa: E402
+from mobileone_mm.export.running.exported_model import ExportedModel  # noqa: E402
 from mobileone_mm.utils.libraries import PreflightError  # noqa: E402
+
+# As in all recipes: it copies the model that is tested, which no loaded file can stand.
+EMA = dict(type='EMAHook', ema_type='ExponentialMovingAverage', momentum=.2, update_buffers=True)
 
 
 def _predict(config, checkpoint, pictures):
@@ -39,6 +44,7 @@ def detection(tmp_path_factory):
                                        data_prefix=dict(img='pictures/'))
     cfg.test_evaluator.ann_file = f'{folder}/annotations.json'
     cfg.val_dataloader = cfg.test_dataloader  # calibrates
+    cfg.custom_hooks = [EMA]
     checkpoint = export_models.save(export_models.model(cfg), folder / 'model.pth')
     config = folder / 'config.py'
     cfg.dump(config)
@@ -68,6 +74,7 @@ def segmentation(tmp_path_factory):
     cfg.test_dataloader.update(num_workers=0, persistent_workers=False)
     cfg.test_dataloader.dataset.update(data_root=str(folder), img_suffix='.png')
     cfg.val_dataloader = cfg.test_dataloader
+    cfg.custom_hooks = [EMA]
     checkpoint = export_models.save(export_models.model(cfg), folder / 'model.pth')
     cfg.dump(folder / 'config.py')
     pictures = export_models.write_pictures(folder / 'img_dir' / 'val')
@@ -109,6 +116,12 @@ def test_metrics_equal_pytorchs_to_three_decimals(request, tmp_path, task, backe
     assert found.keys() == truth.keys()
 
 
+def test_other_hooks_may_copy_it_too(detection, tmp_path):
+    path = _export(detection, 'onnx', tmp_path)
+    exported = ExportedModel.load(path, None)
+    assert copy.deepcopy(exported).runtime is exported.runtime
+
+
 def test_what_does_not_fit_is_refused(detection, segmentation, tmp_path):
     path = _export(detection, 'onnx', tmp_path / 'out')
     with pytest.raises(ExportError, match='is for detection, the config for segmentation'):
@@ -132,7 +145,7 @@ def test_8_bits_by_the_tool(request, run_tool, tmp_path, capsys, task, backend):
     path = tmp_path / f'config_{backend}_int8.{dict(onnx="onnx", openvino="xml")[backend]}'
     assert json.loads(path.with_suffix('.json').read_text())['backend'] == backend
     assert {found.suffix for found in tmp_path.glob('config_*')} == {
-        '.json', path.suffix, *(['.bin'] if backend == 'openvino' else [])}
+        '.json', '.py', path.suffix, *(['.bin'] if backend == 'openvino' else [])}
     size, float_size = re.search(r': ([\d,]+) bytes \(float32: ([\d,]+)\)', printed).groups()
     assert int(size.replace(',', '')) < .45 * int(float_size.replace(',', ''))
     metric, scale = dict(detection=('coco/bbox_mAP', 1), segmentation=('mIoU', 100))[task]

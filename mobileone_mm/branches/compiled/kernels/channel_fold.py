@@ -12,10 +12,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ...maths import norm_algebra
 from .jit import jit
 
 __all__ = ['Branches', 'Grads', 'State', 'fold', 'fold_backward', 'normalise',
            'normalise_backward']
+
+_moment_grads = jit(norm_algebra.moment_grads)
+_mean_terms = jit(norm_algebra.mean_terms)
 
 
 class Branches(NamedTuple):
@@ -84,11 +88,10 @@ def normalise_backward(b: int, c: int, dot: float, grad_bias: float, branches: B
     ``dot`` is ``sum_o g_o (W p_o - mean)``.
     """
     scale, inv, shift = state.scale[b, c], state.inv[b, c], state.shift[b, c]
-    d_scale = dot + grad_bias * shift
-    grad_gamma[b, c] = d_scale * inv
-    d_var = -.5 * d_scale * scale * inv * inv * branches.batch[b]
-    per_mean = -scale * grad_bias * branches.batch[b] + 2 * d_var * shift
-    return d_var, per_mean, scale * grad_bias + per_mean
+    grad_gamma[b, c], d_var, d_mean = _moment_grads(dot + grad_bias * shift, grad_bias, scale, inv)
+    d_var, d_mean = d_var * branches.batch[b], d_mean * branches.batch[b]
+    per_mean, along_mean = _mean_terms(d_var, d_mean, scale, grad_bias, shift, 1.)
+    return d_var, per_mean, along_mean
 
 
 @jit

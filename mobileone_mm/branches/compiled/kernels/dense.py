@@ -4,12 +4,14 @@ Each kernel handles the output channels ``lo`` to ``hi``. Shapes: b branches wit
 products ``W S`` (b, C, K), mean (K,); the identity, if there is one, comes last in the norms.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
 from .channel_fold import Branches, Grads, State, normalise, normalise_backward
 from .jit import jit
 
-__all__ = ['backward', 'forward']
+__all__ = ['InputTerms', 'backward', 'forward']
 
 
 @jit
@@ -41,11 +43,22 @@ def forward(branches: Branches, mean: np.ndarray, cov: np.ndarray, state: State,
         state.bias[c] = bias
 
 
+class InputTerms(NamedTuple):
+    """What the input gets: ``dp_o = kernel g_o + Q (p_o - mean) + l``.
+
+    ``Q = sum_b scaled_b^T W_b + diag(diagonal[0])``, scaled (b, C, K); ``l = sum_b W_b^T linear_b +
+    diagonal[1]``, linear (b, C); ``diagonal`` (2, C), of the identity, in float64.
+    """
+
+    scaled: np.ndarray
+    linear: np.ndarray
+    diagonal: np.ndarray
+
+
 @jit
 def backward(branches: Branches, mean: np.ndarray, state: State, grad_kernel: np.ndarray,
-             count: int, grads: Grads, scaled: np.ndarray, linear: np.ndarray,
-             diagonal: np.ndarray, lo: int, hi: int) -> None:
-    """Gradients of the branches and the terms of ``dp_o = kernel g_o + Q (p_o - mean) + l``.
+             count: int, grads: Grads, terms: InputTerms, lo: int, hi: int) -> None:
+    """Gradients of the branches and of the input.
 
     Args:
         branches: As in the forward.
@@ -54,13 +67,12 @@ def backward(branches: Branches, mean: np.ndarray, state: State, grad_kernel: np
         grad_kernel: ``sum_o g_o (p_o - mean)``, (C, K).
         count: Positions.
         grads: Written, but for ``beta``, which is read.
-        scaled: Written: ``Q = sum_b scaled_b^T W_b + diag(diagonal[0])``, (b, C, K).
-        linear: Written: ``l = sum_b W_b^T linear_b + diagonal[1]``, (b, C).
-        diagonal: Written by the identity: (2, C) in float64.
+        terms: Written; the diagonal by the identity only.
         lo: First channel.
         hi: Channel after the last.
     """
     own = branches.weight.shape[0]
+    scaled, linear, diagonal = terms.scaled, terms.linear, terms.diagonal
     for c in range(lo, hi):
         grad, bias = grad_kernel[c], grads.beta[c]
         for b in range(len(branches.eps)):

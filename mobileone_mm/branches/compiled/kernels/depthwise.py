@@ -9,13 +9,15 @@ output o reads.
 
 import numpy as np
 
-from ...maths.moments import MAX_OFFSET_SQUARED
+from ...maths import norm_algebra
 from .channel_fold import Branches, Grads, State, fold, fold_backward
 from .jit import add_scaled, correlate9, dots3, exact_total, jit, total
 from .lags import add_lag_grad, add_lags, lag_kernels, lag_moments
-from .planes import Layout, gather, read_masked, scatter, write_rows
+from .planes import Layout, Maps, gather, read_masked, scatter, write_rows
 
 __all__ = ['backward', 'forward']
+
+_is_small = jit(norm_algebra.is_small)
 
 
 @jit
@@ -82,12 +84,6 @@ def _patch_moments(q: np.ndarray, flat: np.ndarray, x: np.ndarray, c: int, lay: 
 
 
 @jit
-def _is_small(mean: float, var: float) -> bool:
-    """Up to this square of mean over deviation, raw sums of squares lose less than a digit."""
-    return mean * mean <= MAX_OFFSET_SQUARED * var
-
-
-@jit
 def forward(x: np.ndarray, branches: Branches, state: State, relu: bool, out: np.ndarray,
             lay: Layout, lo: int, hi: int) -> None:
     """Fill state and out."""
@@ -112,23 +108,23 @@ def forward(x: np.ndarray, branches: Branches, state: State, relu: bool, out: np
 
 
 @jit
-def backward(x: np.ndarray, grad: np.ndarray, out: np.ndarray, relu: bool, branches: Branches,
-             kernels: int, state: State, grads: Grads, needs_x: bool, gx: np.ndarray, lay: Layout,
-             lo: int, hi: int) -> None:
+def backward(maps: Maps, branches: Branches, kernels: int, state: State, grads: Grads,
+             needs_x: bool, gx: np.ndarray, lay: Layout, lo: int, hi: int) -> None:
     """Gradients of the branches and, if needed, of x.
 
     Only the first ``kernels`` branches read more than the centre.
     """
+    x = maps.x
     q = np.zeros(lay.size, x.dtype)
     # Zeros before and after let the gradient be read at outputs that are not there.
     around = np.zeros(lay.mask.size + 2 * lay.lead, x.dtype)
     g = around[lay.lead:lay.lead + lay.mask.size]
-    dots, flat = np.empty(9), np.empty(lay.mask.size, x.dtype)
+    dots = np.empty(9)
     lines = np.zeros((5, lay.images * (max(lay.rows, lay.columns) + 4) + 4), x.dtype)
     terms, matrix = np.empty((2, len(branches.eps))), np.empty((2, 9, 9))
     for c in range(lo, hi):
         origin = state.origin[c]
-        sums = _patch_dots(x, grad, out, relu, c, origin, q, g, dots, lay)
+        sums = _patch_dots(maps, c, origin, q, g, dots, lay)
         for t in range(9):
             dots[t] -= (state.mean[c, t] - origin) * sums
         count = x.shape[0] * lay.rows * lay.columns
@@ -136,38 +132,35 @@ def backward(x: np.ndarray, grad: np.ndarray, out: np.ndarray, relu: bool, branc
         if not needs_x:
             continue
         if kernels == 1:
-            _branch_input_grad(x, grad, out, relu, c, q, around, branches, state, terms[0],
-                               terms[1], gx, lay)
+            _branch_input_grad(maps, c, q, around, branches, state, terms, gx, lay)
             continue
         quadratic, linear = matrix[0], matrix[1, 0]
         _of_patches(c, branches, kernels, state, terms[0], terms[1], quadratic, linear)
         if lay.by_lags and origin == 0:
-            _lag_input_grad(x, grad, out, relu, c, q, around, state.kernel[c], quadratic, linear,
-                            flat, lines, gx, lay)
+            _lag_input_grad(maps, c, q, around, state, quadratic, linear, lines, gx, lay)
         else:
-            _patch_input_grad(x, grad, out, relu, c, q, g, state.kernel[c], quadratic, linear,
-                              origin, gx, lay)
+            _patch_input_grad(maps, c, q, g, state, quadratic, linear, gx, lay)
 
 
 @jit
-def _load(q: np.ndarray, g: np.ndarray, x: np.ndarray, grad: np.ndarray, out: np.ndarray,
-          relu: bool, c: int, first: int, images: int, origin: float, lay: Layout) -> None:
+def _load(q: np.ndarray, g: np.ndarray, maps: Maps, c: int, first: int, images: int,
+          origin: float, lay: Layout) -> None:
     """Inputs less ``origin`` into q, the gradient before the ReLU into g."""
-    gather(q, x, c, first, images, lay, origin)
-    read_masked(g, grad, out, c, first, images, relu, lay)
+    gather(q, maps.x, c, first, images, lay, origin)
+    read_masked(g, maps, c, first, images, lay)
 
 
 @jit
-def _patch_dots(x: np.ndarray, grad: np.ndarray, out: np.ndarray, relu: bool, c: int,
-                origin: float, q: np.ndarray, g: np.ndarray, dots: np.ndarray,
-                lay: Layout) -> float:
+def _patch_dots(maps: Maps, c: int, origin: float, q: np.ndarray, g: np.ndarray,
+                dots: np.ndarray, lay: Layout) -> float:
     """``sum_o g_o (p_o - origin)``, (9,), and the sum of g, which is returned."""
+    batch = maps.x.shape[0]
     dots[:] = 0
     sums = 0.
     _pad(q, -origin)
-    for first in range(0, x.shape[0], lay.images):
-        images = min(lay.images, x.shape[0] - first)
-        _load(q, g, x, grad, out, relu, c, first, images, origin, lay)
+    for first in range(0, batch, lay.images):
+        images = min(lay.images, batch - first)
+        _load(q, g, maps, c, first, images, origin, lay)
         n = images * lay.period
         sums += exact_total(g[:n])
         for t in range(0, 9, 3):
@@ -201,11 +194,13 @@ def _of_patches(c: int, branches: Branches, kernels: int, state: State, quadrati
 
 
 @jit
-def _branch_input_grad(x: np.ndarray, grad: np.ndarray, out: np.ndarray, relu: bool, c: int,
-                       q: np.ndarray, around: np.ndarray, branches: Branches, state: State,
-                       quadratic: np.ndarray, linear: np.ndarray, gx: np.ndarray,
-                       lay: Layout) -> None:
-    """The gradient of a single branch's output y, then of x from that and from the centre."""
+def _branch_input_grad(maps: Maps, c: int, q: np.ndarray, around: np.ndarray, branches: Branches,
+                       state: State, terms: np.ndarray, gx: np.ndarray, lay: Layout) -> None:
+    """The gradient of a single branch's output y, then of x from that and from the centre.
+
+    ``terms`` (2, b): quadratic and linear, as by :func:`.channel_fold.fold_backward`.
+    """
+    x, quadratic, linear = maps.x, terms[0], terms[1]
     of, w, origin = x.dtype.type, branches.weight[0, c], state.origin[c]
     g = around[lay.lead:lay.lead + lay.mask.size]
     offset = 0.
@@ -225,7 +220,7 @@ def _branch_input_grad(x: np.ndarray, grad: np.ndarray, out: np.ndarray, relu: b
     for first in range(0, x.shape[0], lay.images):
         images = min(lay.images, x.shape[0] - first)
         if images < x.shape[0]:  # not there any more
-            _load(q, g, x, grad, out, relu, c, first, images, origin, lay)
+            _load(q, g, maps, c, first, images, origin, lay)
         n = images * lay.period
         y, gy, centre = flat[:n], g[:n], q[lay.at[4]:lay.at[4] + n]
         correlate9(y, q, lay.at, w, of(offset))
@@ -246,37 +241,39 @@ def _branch_input_grad(x: np.ndarray, grad: np.ndarray, out: np.ndarray, relu: b
 
 
 @jit
-def _lag_input_grad(x: np.ndarray, grad: np.ndarray, out: np.ndarray, relu: bool, c: int,
-                    q: np.ndarray, around: np.ndarray, kernel: np.ndarray, quadratic: np.ndarray,
-                    linear: np.ndarray, flat: np.ndarray, lines: np.ndarray, gx: np.ndarray,
+def _lag_input_grad(maps: Maps, c: int, q: np.ndarray, around: np.ndarray, state: State,
+                    quadratic: np.ndarray, linear: np.ndarray, lines: np.ndarray, gx: np.ndarray,
                     lay: Layout) -> None:
     """``dp_o = kernel g_o + quadratic p_o + linear`` into channel c of gx, by lags.
 
-    ``flat`` and ``lines`` are room to work in.
+    ``lines`` is room to work in.
     """
+    x, kernel = maps.x, state.kernel[c]
+    flat = np.empty(lay.mask.size, x.dtype)
     kernels, offsets = np.empty((9, 5), x.dtype), np.empty(5, x.dtype)
     lag_kernels(quadratic, linear, kernels, offsets)
     back = lay.lead + lay.at[4] - lay.at
     for first in range(0, x.shape[0], lay.images):
         images = min(lay.images, x.shape[0] - first)
         if images < x.shape[0]:  # not there any more
-            _load(q, around[lay.lead:], x, grad, out, relu, c, first, images, x.dtype.type(0), lay)
+            _load(q, around[lay.lead:], maps, c, first, images, x.dtype.type(0), lay)
         correlate9(flat[:images * lay.period], around, back, kernel, offsets[0])
         add_lag_grad(flat, q, images, kernels, offsets, quadratic, linear, lines, lay)
         write_rows(gx, flat, c, first, images, False, lay)
 
 
 @jit
-def _patch_input_grad(x: np.ndarray, grad: np.ndarray, out: np.ndarray, relu: bool, c: int,
-                      q: np.ndarray, g: np.ndarray, kernel: np.ndarray, quadratic: np.ndarray,
-                      linear: np.ndarray, origin: float, gx: np.ndarray, lay: Layout) -> None:
+def _patch_input_grad(maps: Maps, c: int, q: np.ndarray, g: np.ndarray, state: State,
+                      quadratic: np.ndarray, linear: np.ndarray, gx: np.ndarray,
+                      lay: Layout) -> None:
     """``dp_o = kernel g_o + quadratic (p_o - origin) + linear`` into channel c of gx."""
+    x, kernel, origin = maps.x, state.kernel[c], state.origin[c]
     q_rows, offsets = quadratic.astype(x.dtype), linear.astype(x.dtype)
     gq, flat = np.empty(lay.size, x.dtype), np.empty(lay.mask.size, x.dtype)
     for first in range(0, x.shape[0], lay.images):
         images = min(lay.images, x.shape[0] - first)
         if images < x.shape[0]:  # not there any more
-            _load(q, g, x, grad, out, relu, c, first, images, origin, lay)
+            _load(q, g, maps, c, first, images, origin, lay)
         n = images * lay.period
         gq[:] = 0
         for t in range(9):

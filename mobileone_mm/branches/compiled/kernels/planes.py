@@ -14,7 +14,7 @@ import numpy as np
 from ...maths.moments import ConvShape
 from .jit import jit, mask_grad
 
-__all__ = ['Layout', 'gather', 'layout', 'read_masked', 'scatter', 'write_rows']
+__all__ = ['Layout', 'Maps', 'gather', 'layout', 'read_masked', 'scatter', 'write_rows']
 
 # Planes that are handled together should fit the cache, a few times over.
 GROUP_ELEMENTS = 1 << 15
@@ -40,6 +40,19 @@ class Layout(NamedTuple):
     lead: int
     size: int
     by_lags: bool
+
+
+class Maps(NamedTuple):
+    """What a backward pass reads: x (B, C, H, W); grad and out (B, C, H_out, W_out), or flat.
+
+    ``relu``: whether out, as the ReLU left it, says where grad is cut off; without one out is not
+    read.
+    """
+
+    x: np.ndarray
+    grad: np.ndarray
+    out: np.ndarray
+    relu: bool
 
 
 @lru_cache(maxsize=64)
@@ -133,11 +146,12 @@ def write_rows(y: np.ndarray, flat: np.ndarray, c: int, first: int, images: int,
 
 
 @jit
-def read_masked(flat: np.ndarray, grad: np.ndarray, y: np.ndarray, c: int, first: int, images: int,
-                relu: bool, lay: Layout) -> None:
-    """Lay ``grad``, zero where ``relu`` cut y off, out along o; the rest of flat is kept."""
+def read_masked(flat: np.ndarray, maps: Maps, c: int, first: int, images: int,
+                lay: Layout) -> None:
+    """Lay the gradient before the ReLU out along o; the rest of flat is kept."""
     for image in range(images):
-        plane, cut, start = grad[first + image, c], y[first + image, c], image * lay.period
+        plane, cut = maps.grad[first + image, c], maps.out[first + image, c]
+        start = image * lay.period
         for row in range(plane.shape[0]):
-            mask_grad(flat[start:start + plane.shape[1]], plane[row], cut[row], relu)
+            mask_grad(flat[start:start + plane.shape[1]], plane[row], cut[row], maps.relu)
             start += lay.width

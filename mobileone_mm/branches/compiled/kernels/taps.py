@@ -11,6 +11,7 @@ import numpy as np
 
 from .channel_fold import Branches, Grads, State, fold, fold_backward
 from .jit import exact_total, jit, mask_grad, total
+from .planes import Maps
 
 __all__ = ['backward', 'channel_moments', 'forward', 'masked_grad', 'moments']
 
@@ -78,10 +79,10 @@ def masked_grad(grad: np.ndarray, out: np.ndarray, relu: bool, g: np.ndarray, to
 
 
 @jit
-def backward(y: np.ndarray, x: np.ndarray, grad: np.ndarray, out: np.ndarray, relu: bool,
-             branches: Branches, state: State, grads: Grads, gy: np.ndarray, gx: np.ndarray,
-             lo: int, hi: int) -> None:
+def backward(y: np.ndarray, maps: Maps, branches: Branches, state: State, grads: Grads,
+             gy: np.ndarray, gx: np.ndarray, lo: int, hi: int) -> None:
     """Gradients of the branches, of y, and of x beside that through y."""
+    x = maps.x
     of, count = x.dtype.type, x.shape[0] * x.shape[2]
     terms = np.empty((2, len(branches.eps)))
     dots, quadratic, linear = np.empty(2), np.empty(2), np.empty(2)
@@ -90,7 +91,7 @@ def backward(y: np.ndarray, x: np.ndarray, grad: np.ndarray, out: np.ndarray, re
         sums = dots[0] = dots[1] = 0.
         for b in range(x.shape[0]):
             g, u, v = gx[b, c], y[b, c], x[b, c]
-            mask_grad(g, grad[b, c], out[b, c], relu)
+            mask_grad(g, maps.grad[b, c], maps.out[b, c], maps.relu)
             s = du = dv = of(0)
             for i in range(g.size):
                 s += g[i]

@@ -1,0 +1,25 @@
+"""The parts of a Markdown page."""
+
+from typing import Sequence
+
+__all__ = ['code', 'heading', 'table']
+
+
+def heading(text: str, level: int = 2) -> str:
+    """A section's title; level 1 is the page's."""
+    return f'{"#" * level} {text}'
+
+
+def code(text: str) -> str:
+    """Commands."""
+    return f'```bash\n{text}\n```'
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """All columns but the first are aligned to the right."""
+    lines = [_row(header), '|--|' + '--:|' * (len(header) - 1)]
+    return '\n'.join(lines + [_row(row) for row in rows])
+
+
+def _row(cells: Sequence[str]) -> str:
+    return '| ' + ' | '.join(str(cell).replace('|', '\\|') for cell in cells) + ' |'

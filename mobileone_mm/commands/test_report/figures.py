@@ -1,0 +1,69 @@
+"""Confusion matrices and curves as PNG files."""
+
+from pathlib import Path
+from typing import Dict, Sequence, Union
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from ...utils.fileio import atomic_path
+
+__all__ = ['draw_confusion', 'draw_curves']
+
+MANY = 40  # classes whose cells still hold a number
+
+
+def draw_confusion(counts: np.ndarray, rows: Sequence[str], columns: Sequence[str],
+                   path: Union[str, Path]) -> None:
+    """Draw a confusion matrix, each row in percent of its sum.
+
+    Args:
+        counts: (R, C); what is in a row was taken for the class of each column.
+        rows: Names of the true classes.
+        columns: Names of the predicted classes.
+        path: The file to write.
+    """
+    shares = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    side = max(4., min(30., 1.5 + .45 * len(columns)))
+    figure = Figure(figsize=(side + 1, side), layout='constrained')
+    FigureCanvasAgg(figure)
+    axis = figure.subplots()
+    axis.imshow(shares, cmap='Blues', vmin=0, vmax=100)
+    axis.set_xticks(range(len(columns)), columns, rotation=90, parse_math=False)
+    axis.set_yticks(range(len(rows)), rows, parse_math=False)
+    axis.set(xlabel='predicted', ylabel='true', title='% of a row')
+    if len(columns) <= MANY:
+        for row, column in np.argwhere(counts > 0):
+            share = shares[row, column]
+            axis.text(column, row, f'{share:.0f}', ha='center', va='center', fontsize=8,
+                      color='white' if share > 50 else 'black')
+    _save(figure, path)
+
+
+def draw_curves(recalls: np.ndarray, precisions: Dict[str, np.ndarray],
+                path: Union[str, Path]) -> None:
+    """Draw precision over recall.
+
+    Args:
+        recalls: (R, ).
+        precisions: Name of the curve -> (R, ); the last is drawn thick.
+        path: The file to write.
+    """
+    figure = Figure(figsize=(8, 6), layout='constrained')
+    FigureCanvasAgg(figure)
+    axis = figure.subplots()
+    for i, precision in enumerate(precisions.values()):
+        last = i == len(precisions) - 1
+        axis.plot(recalls, precision, color='black' if last else None, lw=3 if last else 1)
+    legend = axis.legend(list(precisions), fontsize=7, ncols=1 + len(precisions) // 30)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+    axis.set(xlabel='recall', ylabel='precision', xlim=(0, 1), ylim=(0, 1.02))
+    axis.grid(alpha=.3)
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: Union[str, Path]) -> None:
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format='png', dpi=90)

@@ -1,0 +1,147 @@
+"""Read a COCO annotation file strictly, and give each field the one meaning it can have."""
+
+import gc
+import json
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Optional
+
+import numpy as np
+
+from ...utils.fileio import atomic_path
+from ...utils.libraries import PreflightError
+from .fields import boxes_of, repair_annotations, repair_categories, repair_images
+from .image_sizes import repair_sizes
+
+__all__ = ['CocoFile', 'read_coco']
+
+LISTS = ('images', 'annotations', 'categories')
+
+
+@dataclass
+class CocoFile:
+    """The content of an annotation file, with every field that pycocotools and mmdet rely on.
+
+    Attributes:
+        path: Where it was read from. That file is never changed.
+        content: Images, annotations and categories as in COCO's files, after all repairs.
+        repairs: What was changed, in words; empty where the file is good as it is.
+        notes: What is odd without being wrong.
+    """
+
+    path: Path
+    content: Dict[str, Any]
+    repairs: List[str] = field(default_factory=list)
+    notes: List[str] = field(default_factory=list)
+
+    def write(self, target: Path) -> str:
+        """Write the repaired content to a new file.
+
+        Returns:
+            A line that says so.
+
+        Raises:
+            PreflightError: ``target`` is the file that was read.
+        """
+        if target.resolve() == self.path.resolve():
+            raise PreflightError(f'{target}: the repaired annotations would overwrite the original:'
+                                 ' choose another folder')
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(target) as path:
+            path.write_text(json.dumps(self.content), encoding='utf-8')
+        return f'{self.path}: {"; ".join(self.repairs)}: repaired in the copy {target}, in use now'
+
+
+def read_coco(path: Path, images: Optional[Path] = None, evaluated: bool = False,
+              labelled: bool = True, ignore_exif: bool = False) -> CocoFile:
+    """Read an annotation file, check all of it, and repair what can have one meaning only.
+
+    Args:
+        path: COCO annotations.
+        images: Folder to which its ``file_name`` fields are relative; None leaves images unchecked.
+        evaluated: A metric is computed on it: boxes that no detection can match are left out.
+        labelled: It must have annotations. Those of test sets need not.
+        ignore_exif: The images are loaded as stored, whatever orientation their EXIF data say.
+
+    Raises:
+        PreflightError: The file, or an image of it, is missing or damaged, or what it says can mean
+            several things. The message names the file, and the first entry concerned.
+    """
+    with _no_garbage_collection():  # half of the time, for there is none in a file's content
+        file = CocoFile(path, {})
+        try:
+            file.content = _read_lists(file, labelled)
+            file.repairs += repair_categories(file.content)
+            file.repairs += repair_images(file.content)
+            file.repairs += repair_annotations(file.content)
+            if images is not None:
+                sizes = repair_sizes(file.content, images, ignore_exif)
+                file.repairs += sizes.repairs
+                file.notes += sizes.notes
+            _check_sizes(file.content)
+            file.repairs += _remove_boxes(file.content, evaluated)
+        except (ValueError, OverflowError, RecursionError) as error:  # the last two: absurd numbers
+            raise PreflightError(f'{path}: {error}') from error  # and nesting
+    return file
+
+
+def _read_lists(file: CocoFile, labelled: bool) -> Dict[str, Any]:
+    data = file.path.read_bytes()
+    encoding = json.detect_encoding(data)
+    try:
+        content = json.loads(data)
+    except ValueError as error:  # also of the decoding
+        raise ValueError(f'not a whole JSON file ({error}): copy or download it again') from error
+    if encoding != 'utf-8':
+        file.repairs.append(f'its encoding is {encoding}, pycocotools reads UTF-8 without a mark')
+    needed = [key for key in LISTS if labelled or key != 'annotations']
+    if not isinstance(content, dict) or any(not isinstance(content.get(k), list) for k in needed):
+        raise ValueError(f'not a COCO annotation file: it needs the lists {", ".join(needed)}')
+    if not content['images']:
+        raise ValueError('lists no images')
+    for key in LISTS:
+        for item in content.setdefault(key, []):
+            if type(item) is not dict:
+                raise ValueError(f'the list {key} holds {item!r}: expected objects')
+    return content
+
+
+def _check_sizes(content: Dict[str, Any]) -> None:
+    for image in content['images']:
+        if not (isinstance(image.get('width'), int) and isinstance(image.get('height'), int)):
+            raise ValueError(f'{image["file_name"]} has no valid width and height, nor a file '
+                             'to take them from')
+
+
+def _remove_boxes(content: Dict[str, Any], evaluated: bool) -> List[str]:
+    """Those that break training, and those that count as missed whatever a model predicts."""
+    annotations = content['annotations']
+    boxes = boxes_of(annotations)
+    finite = np.isfinite(boxes).all(axis=1)
+    wrong = {'not finite': ~finite}
+    if evaluated:
+        sizes = {image['id']: (image['width'], image['height']) for image in content['images']}
+        size = np.array([sizes[a['image_id']] for a in annotations], float).reshape(-1, 2)
+        ends = boxes[:, :2] + boxes[:, 2:]
+        empty = finite & (boxes[:, 2:] <= 0).any(axis=1)
+        outside = (ends <= 0).any(axis=1) | (boxes[:, :2] >= size).any(axis=1)
+        wrong.update({'without width or height': empty,
+                      'outside their image': finite & ~empty & outside})
+    found = [f'{mask.sum():,} boxes {what} (left out)' for what, mask in wrong.items()
+             if mask.any()]
+    if found:
+        good = ~np.logical_or.reduce(list(wrong.values()))
+        content['annotations'] = [a for a, keep in zip(annotations, good) if keep]
+    return found
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

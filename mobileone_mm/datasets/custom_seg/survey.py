@@ -1,0 +1,140 @@
+"""A look at every mask: sizes, formats, and which values occur how often."""
+
+import os
+import sys
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
+from mmengine.utils import ProgressBar
+
+from .masks import Mask, MaskError, displayed_size, image_size, read_mask
+from .pairing import Pair
+
+__all__ = ['Look', 'Survey', 'parallel', 'survey']
+
+MANY = 256  # values of a mask that are told one from another; more are a smear
+ASPECT = .02  # by which the aspect ratios of an image and its mask may differ
+
+
+class Look(NamedTuple):
+    """One mask, looked at.
+
+    Attributes:
+        pair: The image and the mask.
+        kind: Of its values: ``'gray'``, ``'index'`` or ``'color'``.
+        mode: Pillow's name of the pixel format.
+        lossy: Whether it was compressed with losses.
+        values: How often each value occurs: the most frequent :data:`MANY`.
+        others: Pixels of other values.
+        palette: Color of each index.
+        fit: What its size needs: ``''``, ``'resize'`` or ``'rotate'``.
+        image_size: Width and height of the image as it is displayed.
+        problem: What is wrong with the file; empty where nothing is.
+    """
+
+    pair: Pair
+    kind: str = 'gray'
+    mode: str = ''
+    lossy: bool = False
+    values: Dict[int, int] = {}
+    others: int = 0
+    palette: Dict[int, int] = {}
+    fit: str = ''
+    image_size: Tuple[int, int] = (0, 0)
+    problem: str = ''
+
+
+@dataclass
+class Survey:
+    """All masks of a set together.
+
+    Attributes:
+        looks: One for each pair that has a mask.
+        values: Kind -> value -> number of pixels.
+        seen_in: Kind -> value -> a mask that holds it.
+        smeared: Kinds with pixels of too many values to be listed.
+    """
+
+    looks: List[Look] = field(default_factory=list)
+    values: Dict[str, Counter] = field(default_factory=dict)
+    seen_in: Dict[str, Dict[int, str]] = field(default_factory=dict)
+    smeared: Dict[str, str] = field(default_factory=dict)
+
+    def add(self, look: Look) -> None:
+        """Count a mask in."""
+        self.looks.append(look)
+        if look.problem:
+            return
+        counts = self.values.setdefault(look.kind, Counter())
+        places = self.seen_in.setdefault(look.kind, {})
+        for value, count in look.values.items():
+            counts[value] += count
+            places.setdefault(value, str(look.pair.mask))
+        if look.others or look.lossy:
+            self.smeared.setdefault(look.kind, str(look.pair.mask))
+
+    @property
+    def problems(self) -> List[str]:
+        """What is wrong with single files."""
+        return [look.problem for look in self.looks if look.problem]
+
+
+def survey(pairs: Sequence[Pair], progress: bool = True) -> Survey:
+    """Look at every mask of the pairs.
+
+    Args:
+        pairs: Images and masks; those without a mask are passed over.
+        progress: Whether to show a bar.
+    """
+    found = Survey()
+    masked = [pair for pair in pairs if pair.mask is not None]
+    for look in parallel(look_at, masked, progress):
+        found.add(look)
+    return found
+
+
+def parallel(function: Callable, items: Sequence, progress: bool = True) -> Iterator:
+    """Results of a function, in order; decoding leaves Python's lock to other threads."""
+    bar: Optional[ProgressBar] = None
+    if progress and items:
+        bar = ProgressBar(len(items), file=sys.stderr)
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        for result in pool.map(function, items):
+            if bar is not None:
+                bar.update()
+            yield result
+    if bar is not None:
+        print(file=sys.stderr)
+
+
+def look_at(pair: Pair) -> Look:
+    """Look at one mask; what is wrong with it is told, not raised."""
+    try:
+        mask = read_mask(pair.mask)  # type: ignore[arg-type]
+        fit, displayed = _fit(pair, mask)
+    except MaskError as error:
+        return Look(pair, problem=str(error))
+    values, counts = np.unique(mask.values, return_counts=True)
+    if values[0] < 0:
+        return Look(pair, problem=f'{pair.mask}: holds the label {values[0]}: expected 0 or more')
+    order = np.argsort(-counts, kind='stable')[:MANY]
+    return Look(pair, mask.kind, mask.mode, mask.lossy,
+                dict(zip(values[order].tolist(), counts[order].tolist())),
+                int(counts.sum() - counts[order].sum()), mask.palette, fit, displayed)
+
+
+def _fit(pair: Pair, mask: Mask) -> Tuple[str, Tuple[int, int]]:
+    stored, orientation = image_size(pair.image)
+    displayed = displayed_size(stored, orientation)
+    if mask.size == displayed:
+        return '', displayed
+    if mask.size == stored:
+        return 'rotate', displayed
+    (width, height), (w, h) = displayed, mask.size
+    if abs(w * height / (h * width) - 1) <= ASPECT:
+        return 'resize', displayed
+    raise MaskError(f'{pair.mask}: {w}x{h} pixels, but its image {pair.image.name} has '
+                    f'{width}x{height}, another aspect ratio: it is not the mask of this image')

@@ -1,0 +1,79 @@
+"""What the console gets of a run's log: warnings, and what comes once the work has begun.
+
+mmengine logs the environment, the config, the hooks and every parameter's settings before the first
+iteration, more than a thousand lines. They are in the log file.
+"""
+
+import logging
+from contextlib import contextmanager
+from typing import Any, Callable, Iterator
+
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+from mmengine.logging import MMLogger
+from mmengine.runner import Runner
+
+__all__ = ['quiet_start']
+
+
+class _Quiet(logging.Filter):
+    """Lets only warnings pass until it is opened."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_open = False
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the console gets a record."""
+        return self.is_open or record.levelno >= logging.WARNING
+
+
+class _OpeningHook(Hook):
+    """Opens the console when training or testing begins."""
+
+    priority = 'LOWEST'
+
+    def __init__(self, quiet: _Quiet) -> None:
+        self._quiet = quiet
+
+    def before_train(self, runner: Runner) -> None:
+        self._quiet.is_open = True
+
+    def before_test(self, runner: Runner) -> None:
+        self._quiet.is_open = True
+
+
+@contextmanager
+def quiet_start(verbose: bool = False) -> Iterator[Callable[[Any], Any]]:
+    """Build a runner within this block, and pass it to the function that the block gets.
+
+    Args:
+        verbose: Change nothing.
+
+    Yields:
+        A function that returns the runner, whose console is then opened by itself.
+    """
+    quiet, build = _Quiet(), Runner.build_logger
+
+    def build_logger(self: Runner, *args: Any, **kwargs: Any) -> MMLogger:
+        logger = build(self, *args, **kwargs)
+        for handler in logger.handlers:
+            if not isinstance(handler, logging.FileHandler):
+                handler.addFilter(quiet)
+            elif is_main_process():
+                print(f'log: {handler.baseFilename}')
+        return logger
+
+    def hand_over(runner: Any) -> Any:
+        if isinstance(runner, Runner):
+            runner.register_hook(_OpeningHook(quiet))
+        return runner
+
+    if verbose:
+        yield lambda runner: runner
+        return
+    Runner.build_logger = build_logger
+    try:
+        yield hand_over
+    finally:
+        Runner.build_logger = build

@@ -1,0 +1,54 @@
+"""Whether ``load_from`` names a checkpoint that a run can start from."""
+
+import re
+from typing import Any, Mapping
+
+from torch import nn
+
+from ..utils.checkpoint_files import (
+    CheckpointError,
+    check_finite,
+    is_folded,
+    read_checkpoint,
+    shorten,
+    unwrap,
+)
+
+__all__ = ['check_load_from']
+
+
+def check_load_from(model: nn.Module, checkpoint: str) -> None:
+    """Check that a checkpoint holds the model's backbone, under the names that mmengine loads.
+
+    mmengine loads what fits and warns of the rest, key by key: of a file of another kind it loads
+    nothing, and training starts at random weights. Heads may differ, as for other classes.
+
+    Args:
+        model: The model to train, without wrappers.
+        checkpoint: A path or URL.
+
+    Raises:
+        CheckpointError: The file is unreadable, its weights are NaN, or a weight of the backbone
+            (of the model, if it has none) is missing or of another shape.
+        FileNotFoundError: There is no such file.
+    """
+    content = read_checkpoint(checkpoint)
+    weights = unwrap(content, checkpoint)
+    check_finite(weights, checkpoint)
+    loaded: Any = content.get('state_dict', content)  # as mmengine looks for them
+    names = {re.sub(r'^module\.', '', key): value for key, value in loaded.items()} \
+        if isinstance(loaded, Mapping) else {}
+    own = {key: value for key, value in model.state_dict().items()
+           if not key.endswith('num_batches_tracked')}
+    wanted = {key: value for key, value in own.items() if key.startswith('backbone.')} or own
+    absent = [key for key, value in wanted.items()
+              if getattr(names.get(key), 'shape', None) != value.shape]
+    if not absent:
+        return
+    advice = ('it is folded, and the model is not' if is_folded(weights)
+              and not is_folded(own) else
+              'load_from takes a checkpoint of a whole detector, segmentor or classifier; weights '
+              'of a backbone alone go to --cfg-options model.backbone.init_cfg.checkpoint=FILE')
+    raise CheckpointError(f'load_from={checkpoint}: {len(absent)} of {len(wanted)} weights of the '
+                          f'backbone are missing or of another shape, first {absent[0]}; the '
+                          f'keys of the file: {shorten(weights)}. {advice}')

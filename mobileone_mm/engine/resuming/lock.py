@@ -1,0 +1,72 @@
+"""One training in a directory at a time."""
+
+import errno
+import os
+import socket
+import time
+import warnings
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import IO, Iterator, Union
+
+from ...utils.libraries import PreflightError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore
+
+__all__ = ['lock_directories']
+
+NAME = '.training.lock'
+
+
+@contextmanager
+def lock_directories(*directories: Union[str, Path]) -> Iterator[None]:
+    """Keep other trainings out of directories, which are made where they do not exist.
+
+    The lock is the operating system's (``fcntl.lockf``) on the file ``.training.lock``. It goes
+    with its process, however that ends, so a file that is left over locks nothing. On NFS it also
+    holds between hosts. Some network file systems have no such locks: there nothing is locked, with
+    a warning; nor is it on Windows.
+
+    Raises:
+        PreflightError: Another process trains in one of them; the message names it.
+    """
+    with ExitStack() as stack:
+        for directory in directories:
+            stack.enter_context(_lock(Path(directory)))
+        yield
+
+
+@contextmanager
+def _lock(directory: Path) -> Iterator[None]:
+    if fcntl is None:
+        yield
+        return
+    directory.mkdir(parents=True, exist_ok=True)
+    with open(directory / NAME, 'a+', encoding='utf-8') as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                raise PreflightError(
+                    f'{directory} is in use by another training, {_owner(file)}: wait for its end, '
+                    'stop it, or choose another --work-dir') from None
+            warnings.warn(f'{directory} cannot be locked ({error}): see to it that no other '
+                          'training runs there')
+        else:
+            _sign(file)
+        yield
+
+
+def _sign(file: IO[str]) -> None:
+    file.truncate(0)
+    file.write(f'process {os.getpid()} on {socket.gethostname()}, since '
+               f'{time.strftime("%Y-%m-%d %H:%M:%S")}')
+    file.flush()
+
+
+def _owner(file: IO[str]) -> str:
+    file.seek(0)
+    return file.read(200) or 'which has just begun'

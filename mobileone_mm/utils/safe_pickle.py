@@ -1,0 +1,288 @@
+"""Unpickling that runs nothing: weights, plain values, and stand-ins for the few classes met.
+
+torch's own ``weights_only`` refuses what training checkpoints hold beside weights: mmengine's
+logged scalars, which are NumPy arrays, and the ``argparse.Namespace`` of timm and cvnets. To allow
+``numpy.ndarray`` itself would be a mistake: called with the type ``object`` over raw bytes it makes
+wild pointers. The names are therefore bound to classes of this file, which check what they are
+given, and only while :func:`load` runs.
+"""
+
+import argparse
+import codecs
+import pickle
+import re
+import types
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Sequence, Tuple
+
+import numpy as np
+import torch
+from mmengine.logging.history_buffer import HistoryBuffer
+from mmengine.utils import digit_version
+from mmengine.utils.dl_utils import TORCH_VERSION
+
+__all__ = ['RefusedObjectError', 'is_torchscript', 'load', 'load_torchscript']
+
+# From here on torch's own weights_only takes exceptions, under names of their own.
+KNOWS_EXCEPTIONS = digit_version(TORCH_VERSION) >= digit_version('2.6.0')
+NUMERIC = re.compile(r'[<>=|]?(b1|[iuf][1248])')
+STATISTICS = ('min', 'max', 'mean', 'current')
+
+
+class RefusedObjectError(pickle.UnpicklingError):
+    """A pickle names something besides weights and plain values."""
+
+
+def load(path: Path, weights_only: bool = True) -> Any:
+    """What ``torch.load`` gives on the CPU, without running what is pickled.
+
+    Args:
+        path: A file that ``torch.save`` wrote.
+        weights_only: ``False`` runs whatever the file says.
+
+    Raises:
+        RefusedObjectError: The file holds other objects; the message names the first.
+    """
+    if not weights_only:
+        return torch.load(path, map_location='cpu', weights_only=False)
+    try:
+        if KNOWS_EXCEPTIONS and _protocol(path) <= 2:
+            with torch.serialization.safe_globals([(v, k) for k, v in _stand_ins().items()]):
+                content = torch.load(path, map_location='cpu', weights_only=True)
+        else:  # torch's reads protocol 2 only
+            content = torch.load(path, map_location='cpu', weights_only=False,
+                                 pickle_module=_MODULE)
+    except pickle.UnpicklingError as error:
+        refused = _refused_name(str(error))
+        if refused is None:
+            raise
+        raise RefusedObjectError(refused) from error
+    return _without_stand_ins(content)
+
+
+def load_torchscript(path: Path) -> Dict[str, torch.Tensor]:
+    """The state dict of a TorchScript archive; its code is neither compiled nor run."""
+    # torch.load would hand the archive to torch.jit.load.
+    module = torch.serialization._load(_archive(path), 'cpu', _MODULE)
+    tensors: Dict[str, torch.Tensor] = {}
+    _collect(module, '', tensors)
+    return tensors
+
+
+def _collect(module: Any, prefix: str, tensors: Dict[str, torch.Tensor]) -> None:
+    for name, value in getattr(module, 'attributes', {}).items():
+        if isinstance(value, torch.Tensor):
+            tensors[f'{prefix}{name}'] = value.detach()
+        elif isinstance(value, _ScriptModule):
+            _collect(value, f'{prefix}{name}.', tensors)
+
+
+def _refused_name(message: str) -> Optional[str]:
+    """What an unpickler, torch's of any release or ours, would not load; None for other errors."""
+    found = re.search(r'(?i)unsupported (?:global|class):?(?: global)? ([\w.]+)', message)
+    if found:
+        return found[1]
+    for start in ('Can only build', 'Can only create', 'Trying to call reduce'):
+        if start in message:
+            return 'an object'
+    return None
+
+
+def is_torchscript(path: Path) -> bool:
+    """Whether ``torch.load`` would take a file for a TorchScript archive."""
+    archive = _archive(path)
+    return archive is not None and 'constants.pkl' in archive.get_all_records()
+
+
+def _archive(path: Path) -> Any:
+    """The zip archive, as torch sees it: Python's zipfile may see others; None for other files."""
+    with open(path, 'rb') as file:
+        is_zip = file.read(4) == b'PK\3\4'
+    return torch._C.PyTorchFileReader(str(path)) if is_zip else None
+
+
+def _protocol(path: Path) -> int:
+    """The pickle protocol of a file of ``torch.save``; 0 where it is not told."""
+    archive = _archive(path)
+    if archive is not None:
+        start = archive.get_record('data.pkl')[:2]
+    else:
+        with open(path, 'rb') as file:
+            start = file.read(2)
+    return start[1] if len(start) == 2 and start[:1] == pickle.PROTO else 0
+
+
+class _DType:
+    """Stands for ``numpy.dtype``: the name of a numeric type, and nothing else."""
+
+    def __init__(self, code: str, align: bool = False, copy: bool = True) -> None:
+        if not isinstance(code, str) or not NUMERIC.fullmatch(code):
+            raise RefusedObjectError(f'Unsupported class numpy.dtype({code!r})')
+        self.code = code.lstrip('<>=|')
+        self.order = '<'
+
+    def __setstate__(self, state: Sequence[Any]) -> None:
+        self.order = {'>': '>'}.get(state[1], '<')
+
+    def read(self, data: Any) -> np.ndarray:
+        """The numbers in bytes, a copy."""
+        return np.frombuffer(data, self.order + self.code).astype(self.code)
+
+
+class _Array:
+    """Stands for ``numpy.ndarray``."""
+
+    value = np.zeros(0)
+
+    def __setstate__(self, state: Tuple[Any, ...]) -> None:
+        _, shape, dtype, is_fortran, data = state
+        if not isinstance(dtype, _DType) or not isinstance(data, (bytes, bytearray)):
+            raise RefusedObjectError('Unsupported class numpy.ndarray')
+        self.value = dtype.read(data).reshape(shape, order='F' if is_fortran else 'C')
+
+
+def _new_array(kind: Any, shape: Any, code: Any) -> _Array:
+    return _Array()
+
+
+def _scalar(dtype: _DType, data: bytes) -> Any:
+    return dtype.read(data)[0]
+
+
+class _History(HistoryBuffer):
+    """Stands for mmengine's HistoryBuffer, and becomes one."""
+
+    def __setstate__(self, state: Dict[str, Any]) -> None:
+        logged, counts = (_value(state[name]) for name in ('_log_history', '_count_history'))
+        HistoryBuffer.__init__(self, logged, counts, int(state['max_length']))
+        self.__class__ = HistoryBuffer
+
+
+def _history_method(owner: Any, name: str) -> str:
+    """All of ``getattr`` that a HistoryBuffer's pickle needs; its statistics are set anew."""
+    if owner is not _History or name not in STATISTICS:
+        raise RefusedObjectError('Unsupported global builtins.getattr')
+    return name
+
+
+class _ScriptModule:
+    """Stands for a module of a TorchScript archive."""
+
+    attributes: Dict[str, Any] = {}
+
+    def __setstate__(self, state: Any) -> None:
+        self.attributes = state if isinstance(state, dict) else {}
+
+
+def _script_list(*args: Any) -> None:
+    return None
+
+
+def _stand_ins() -> Dict[str, Any]:
+    """A name in a pickle -> what it stands for."""
+    names = {
+        'mmengine.logging.history_buffer.HistoryBuffer': _History,
+        'builtins.getattr': _history_method,
+        'argparse.Namespace': argparse.Namespace,
+        '_codecs.encode': codecs.encode,
+        'numpy.ndarray': _Array,
+        'numpy.dtype': _DType,
+    }
+    for core in ('core', '_core'):  # of NumPy 1 and 2
+        names[f'numpy.{core}.multiarray._reconstruct'] = _new_array
+        names[f'numpy.{core}.multiarray.scalar'] = _scalar
+    return names
+
+
+def _value(item: Any) -> Any:
+    return item.value if isinstance(item, _Array) else item
+
+
+def _without_stand_ins(content: Any) -> Any:
+    """Arrays in place of their stand-ins, in nested plain containers."""
+    done: set = set()
+    pending: List[Any] = [content]
+    while pending:
+        node = pending.pop()
+        if id(node) in done:
+            continue
+        done.add(id(node))
+        if isinstance(node, argparse.Namespace):
+            node = vars(node)
+        if isinstance(node, dict):
+            for key, value in node.items():
+                node[key] = _value(value)
+            pending += node.values()
+        elif isinstance(node, list):
+            node[:] = map(_value, node)
+            pending += node
+        elif isinstance(node, tuple):
+            pending += node
+    return _value(content)
+
+
+_PythonUnpickler: Any = pickle._Unpickler  # the one in C does not let its steps be changed
+
+
+class _Unpickler(_PythonUnpickler):
+    """Finds what torch's weights_only finds, and the stand-ins; of any protocol.
+
+    Pickles can call and set attributes of whatever they have found. Here they call only what may
+    be called and fill only objects that are made for it, as torch's own does.
+    """
+
+    dispatch = dict(_PythonUnpickler.dispatch)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        from torch._weights_only_unpickler import _get_allowed_globals
+        super().__init__(*args, **kwargs)
+        self._allowed: Dict[str, Any] = {**_get_allowed_globals(), **_stand_ins()}
+
+    def find_class(self, module: str, name: str) -> Any:
+        """What a name stands for."""
+        if module.startswith('__torch__'):
+            return _ScriptModule
+        if module == 'torch.jit._pickle':  # how TorchScript writes typed lists
+            return _script_list
+        module = 'builtins' if module == '__builtin__' else module  # as pickle 2 has it
+        found = self._allowed.get(f'{module}.{name}')
+        if found is None:
+            # Protocol 4 names methods by their path.
+            owner, _, method = name.rpartition('.')
+            if self._allowed.get(f'{module}.{owner}') is _History and method in STATISTICS:
+                return method
+            raise RefusedObjectError(f'Unsupported global {module}.{name}')
+        return found
+
+    def load_build(self) -> None:
+        """Fill an object."""
+        target = self.stack[-2]
+        kinds = (OrderedDict, torch.Tensor, argparse.Namespace, _History, _Array, _DType,
+                 _ScriptModule)
+        if not isinstance(target, kinds):
+            raise RefusedObjectError(f'Unsupported class {type(target).__name__}')
+        super().load_build()
+
+    def load_reduce(self) -> None:
+        """Call what is allowed."""
+        function = self.stack[-2]
+        if function is not _script_list and not any(
+                function is known for known in self._allowed.values()):
+            raise RefusedObjectError(f'Unsupported class {type(function).__name__}')
+        super().load_reduce()
+
+    def load_instance(self) -> None:
+        """Python 2's ways to call, which no writer of today uses."""
+        raise RefusedObjectError('Unsupported class instance')
+
+    dispatch[pickle.BUILD[0]] = load_build
+    dispatch[pickle.REDUCE[0]] = load_reduce
+    dispatch[pickle.INST[0]] = dispatch[pickle.OBJ[0]] = load_instance
+
+
+def _load(file: Any, *args: Any, **kwargs: Any) -> Any:
+    return _Unpickler(file, *args, **kwargs).load()
+
+
+_MODULE: Any = types.SimpleNamespace(__name__='restricted', Unpickler=_Unpickler, load=_load)

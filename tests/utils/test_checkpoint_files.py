@@ -1,0 +1,201 @@
+"""The one reader of checkpoints: what it loads, what it refuses, and what it leaves alone."""
+
+import argparse
+import hashlib
+import io
+import pickle
+import subprocess
+import sys
+import tarfile
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pytest
+import torch
+from mmengine.logging import HistoryBuffer
+from mmengine.runner.checkpoint import CheckpointLoader, _load_checkpoint
+from payload import Call, Payload
+
+from mobileone_mm.utils import safe_pickle
+from mobileone_mm.utils.checkpoint_files import CheckpointError, read_checkpoint, unwrap
+from mobileone_mm.utils.downloads import sha256_in_name
+
+
+@pytest.fixture(params=['torch', 'ours', 'old torch'])
+def protocol(request, monkeypatch):
+    """Protocol 2 for torch's unpickler, 4 for ours, which torch before 2.6 needs for both."""
+    monkeypatch.setattr(safe_pickle, 'KNOWS_EXCEPTIONS', request.param != 'old torch'
+                        and safe_pickle.KNOWS_EXCEPTIONS)
+    return 4 if request.param == 'ours' else 2
+
+
+@pytest.fixture
+def server(tmp_path):
+    """A folder that is served over HTTP, and its address."""
+    folder = tmp_path / 'served'
+    folder.mkdir()
+
+    class Handler(SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+    with ThreadingHTTPServer(('127.0.0.1', 0), partial(Handler, directory=str(folder))) as http:
+        threading.Thread(target=http.serve_forever, daemon=True).start()
+        yield folder, f'http://127.0.0.1:{http.server_address[1]}'
+        http.shutdown()
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'cache'))
+
+
+def test_what_mmengine_logs_comes_back(protocol, tmp_path):
+    buffer = HistoryBuffer([1.5, 2., 4.], [1, 1, 2], max_length=7)
+    order = np.arange(6, dtype='>i2').reshape(2, 3).T
+    torch.save(dict(state_dict=dict(a=torch.ones(2)), args=argparse.Namespace(lr=.1),
+                    message_hub=dict(log_scalars=dict(loss=buffer),
+                                     runtime_info=dict(best=np.float64(3.5), order=[order]))),
+               tmp_path / 'x.pth', pickle_protocol=protocol)
+    content = read_checkpoint(tmp_path / 'x.pth')
+    hub = content['message_hub']
+    read = hub['log_scalars']['loss']
+    assert type(read) is HistoryBuffer and read.max_length == 7
+    for array, expected in zip(read.data, buffer.data):
+        assert type(array) is np.ndarray and array.tolist() == expected.tolist()
+    assert read.mean() == buffer.mean() and read.statistics('min') == 1.5
+    read.update(1)  # and goes on
+    assert type(hub['runtime_info']['best']) is np.float64 and hub['runtime_info']['best'] == 3.5
+    assert hub['runtime_info']['order'][0].tolist() == order.tolist()
+    assert content['args'].lr == .1
+    torch.save(content, tmp_path / 'again.pth')  # nothing of ours is left in it
+    assert b'mobileone_mm' not in (tmp_path / 'again.pth').read_bytes()
+
+
+@pytest.mark.parametrize('name, call', [
+    ('mkdir', lambda path: Payload(path)),
+    ('eval', lambda path: Call(eval, f'__import__("os").mkdir({str(path)!r})')),
+    ('getattr', lambda path: Call(getattr, HistoryBuffer, 'update')),
+    ('numpy.dtype', lambda path: Call(np.ndarray, (1, ), np.dtype('O'), 0, b'8 bytes.')),
+    ('numpy.dtype', lambda path: np.array([{}])),
+])
+def test_what_is_no_weight_is_named_and_refused(protocol, name, call, tmp_path):
+    torch.save(dict(state_dict=dict(a=torch.ones(1)), x=call(tmp_path / 'ran')),
+               tmp_path / 'x.pth', pickle_protocol=protocol)
+    with pytest.raises(CheckpointError, match=rf'pickled objects.*\(.*{name}\), which could run'):
+        read_checkpoint(tmp_path / 'x.pth')
+    assert not (tmp_path / 'ran').exists()
+
+
+def test_an_array_over_raw_bytes_would_be_a_wild_pointer(tmp_path):
+    """What allowing numpy.ndarray meant: the check of the test above by the fault itself."""
+    code = ('import numpy as np, sys; '
+            "array = np.ndarray((1, ), np.dtype('O'), b'8 bytes.'); print(array[0])")
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True)
+    assert done.returncode != 0
+
+
+def test_functions_are_not_changed(protocol, tmp_path):
+    """Pickle's BUILD with a state (None, {...}) sets attributes, of functions and classes too."""
+    opcodes = (b'\x80' + bytes([protocol])
+               + b'ctorch._utils\n_rebuild_tensor_v2\nN}X\x07\x00\x00\x00plantedNs\x86b.')
+    function = torch._utils._rebuild_tensor_v2
+    pickle.loads(opcodes)
+    assert hasattr(function, 'planted')  # so it works
+    del function.planted
+    stream = io.BytesIO()
+    for value in (0x1950a86a20f9469cfc6c, 1001, {}):  # the head of torch's format without zip
+        pickle.dump(value, stream, protocol=2)
+    (tmp_path / 'x.pth').write_bytes(stream.getvalue() + opcodes)
+    with pytest.raises(CheckpointError, match='which could run code'):
+        read_checkpoint(tmp_path / 'x.pth')
+    assert not hasattr(function, 'planted')
+
+
+def test_other_loads_of_the_process_stay_strict(tmp_path):
+    torch.save(dict(x=np.zeros(3)), tmp_path / 'x.pth')
+    with pytest.raises(pickle.UnpicklingError):
+        torch.load(tmp_path / 'x.pth', weights_only=True)
+    assert read_checkpoint(tmp_path / 'x.pth')['x'].tolist() == [0, 0, 0]
+    with pytest.raises(pickle.UnpicklingError):  # afterwards too
+        torch.load(tmp_path / 'x.pth', weights_only=True)
+
+
+def test_mmengine_reads_with_it(tmp_path, server):
+    folder, address = server
+    torch.save(dict(state_dict={}, x=Payload(tmp_path / 'ran')), folder / 'x.pth')
+    for name in (str(folder / 'x.pth'), f'{address}/x.pth'):
+        with pytest.raises(CheckpointError, match='which could run code'):
+            _load_checkpoint(name)
+    assert not (tmp_path / 'ran').exists()
+    torch.save(dict(state_dict=dict(a=torch.ones(1))), folder / 'y.pth')
+    assert _load_checkpoint(f'{address}/y.pth', 'cpu')['state_dict']['a'] == 1
+    for name in ('torchvision://resnet18', 'open-mmlab://x', 'mmcls://x', 's3://x/y.pth'):
+        loader = CheckpointLoader._get_checkpoint_loader(name)
+        assert loader.__module__.startswith(('mobileone_mm.', 'mmengine.runner.checkpoint'))
+
+
+def test_schemes_that_are_names_of_urls(tmp_path, server, monkeypatch):
+    folder, address = server
+    torch.save(dict(state_dict={}, x=Payload(tmp_path / 'ran')), folder / 'x.pth')
+    monkeypatch.setattr('mmengine.runner.checkpoint.get_external_models',
+                        lambda: dict(net=f'{address}/x.pth'))
+    with pytest.raises(CheckpointError, match='which could run code'):
+        _load_checkpoint('open-mmlab://net')
+    assert not (tmp_path / 'ran').exists()
+
+
+def test_urls_of_the_same_name_do_not_meet(server):
+    folder, address = server
+    for i in (1, 2):
+        (folder / str(i)).mkdir()
+        torch.save(dict(a=torch.full((1, ), i)), folder / str(i) / 'x.pth')
+    assert [int(read_checkpoint(f'{address}/{i}/x.pth')['a']) for i in (1, 2)] == [1, 2]
+    torch.save(dict(a=torch.zeros(1)), folder / '1' / 'x.pth')
+    assert read_checkpoint(f'{address}/1/x.pth')['a'] == 1  # kept
+    assert read_checkpoint(f'{address}/1/x.pth?v=2')['a'] == 0  # another URL
+
+
+def test_a_hash_is_checked_where_one_is_given(tmp_path, server):
+    folder, address = server
+    torch.save(dict(a=torch.ones(1)), folder / 'x.pth')
+    data = (folder / 'x.pth').read_bytes()
+    digest = hashlib.sha256(data).hexdigest()
+    for sha256 in (digest, digest[:8].upper(), None):
+        assert read_checkpoint(folder / 'x.pth', sha256=sha256)
+    wrong = f'{address}/net_20221110-{"0" * 7}a.pth'
+    (folder / wrong.rsplit('/', 1)[1]).write_bytes(data)
+    for name, sha256 in ((folder / 'x.pth', '0' * 64), (f'{address}/x.pth', '0' * 64),
+                         (folder / wrong.rsplit('/', 1)[1], None), (wrong, None)):
+        with pytest.raises(CheckpointError, match=f'SHA-256 sum is {digest}, expected'):
+            read_checkpoint(name, sha256=sha256)
+    right = f'net-{digest[:8]}.pth'
+    (folder / right).write_bytes(data)
+    assert read_checkpoint(folder / right) and read_checkpoint(f'{address}/{right}')
+    (folder / wrong.rsplit('/', 1)[1]).unlink()  # and the refused download was not kept
+    with pytest.raises(CheckpointError, match='could not read or download'):
+        read_checkpoint(wrong)
+    with pytest.raises(ValueError, match='8 to 64 hexadecimal'):
+        read_checkpoint(folder / 'x.pth', sha256='abc')
+
+
+@pytest.mark.parametrize('name, expected', [
+    ('mobileone-s0_8xb32_in1k_20221110-0bc94952.pth', '0bc94952'),
+    ('https://x.org/a-0bc94952.pth?token=1', '0bc94952'),
+    ('run-20221110.pth', None), ('epoch_1.pth', None), ('best-deadbeef_1.pth', None)])
+def test_hashes_in_names(name, expected):
+    assert sha256_in_name(name) == expected
+
+
+def test_a_tar_archive_is_not_unpacked(tmp_path):
+    with tarfile.open(tmp_path / 'x.pth', 'w') as archive:
+        archive.addfile(tarfile.TarInfo('storages'))
+    with pytest.raises(CheckpointError, match='is a tar archive'):
+        read_checkpoint(tmp_path / 'x.pth')
+
+
+def test_two_names_that_become_one():
+    with pytest.raises(CheckpointError, match='holds a twice, once as module.a'):
+        unwrap({'a': torch.ones(1), 'module.a': torch.ones(1)})

@@ -1,0 +1,152 @@
+"""Run every published recipe for some iterations: does each line of each config work, at what cost?
+
+    python tools/evidence/dry_run.py --out OUT                                    # on a GPU
+    python tools/evidence/dry_run.py --out OUT --batch-size 2 --iterations 2      # on a CPU
+
+tools/train.py trains an epoch of drawn data in the official layout, from random weights, at full
+input size, and validates folded. Changed are the data root, the number of epochs and images and,
+on request, the batch. OUT/dry_run.json keeps every result, so that a stopped run goes on;
+OUT/dry_run.md is a table of time and memory, with an estimate of the hours of the full schedule:
+images times epochs at the measured speed of one device, data loading left out.
+"""
+
+import argparse
+import json
+import math
+import statistics
+import traceback
+from functools import cache
+from pathlib import Path
+from typing import Any, Dict, List
+
+import torch
+from mmengine.config import Config
+from mmengine.device import get_device
+
+from mobileone_mm.commands.train_test import train
+from mobileone_mm.datasets.drawn.shapes import make_shapes
+from mobileone_mm.utils.fileio import atomic_path
+
+CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
+LAYOUTS = dict(coco='coco', voc12aug='voc', voc12coco='voc', ade20k='ade')
+# Training images of the published sets, those without objects left out of COCO's as mmdet does.
+# The images of COCO in voc12coco are not counted here: cvnets did not publish its list.
+IMAGES = dict(coco=117266, voc12aug=10582, ade20k=20210)
+
+
+def recipes(pattern: str) -> List[Path]:
+    """The configs of published data sets."""
+    found = [path for task in ('detection', 'segmentation')
+             for path in sorted((CONFIGS / task).glob(f'{pattern}.py'))]
+    return [path for path in found if path.stem.rsplit('_', 1)[1] in LAYOUTS]
+
+
+@cache
+def draw(root: Path, data: str, num_images: int) -> Path:
+    """Draw a data set in the layout of ``data``; COCO's with its 80 categories."""
+    folder = make_shapes(root, LAYOUTS[data], num_images, 4)
+    if data == 'coco':
+        from mmdet.datasets import CocoDataset
+        names = CocoDataset.METAINFO['classes']
+        for path in folder.glob('annotations/*.json'):
+            content = json.loads(path.read_text())
+            content['categories'] = [dict(id=i, name=name) for i, name in enumerate(names, 1)]
+            with atomic_path(path) as temporary:
+                temporary.write_text(json.dumps(content))
+    if data == 'voc12coco':
+        link_coco(folder, root / 'coco_masks')
+    return folder
+
+
+def link_coco(voc: Path, coco: Path) -> None:
+    """Let VOC's images and label maps stand in for COCO's, in the layout of prepare_data.py."""
+    coco.mkdir(parents=True, exist_ok=True)
+    masks = coco / 'voc_masks'
+    masks.mkdir(exist_ok=True)
+    for link, target in ((coco / 'train2017', voc / 'JPEGImages'),
+                         (masks / 'train2017', voc / 'SegmentationClassAug')):
+        if not link.exists():
+            link.symlink_to(target.resolve(), target_is_directory=True)
+    (masks / 'train2017.txt').write_text((voc / 'ImageSets/Segmentation/aug.txt').read_text())
+
+
+def run(path: Path, args: argparse.Namespace) -> Dict[str, Any]:
+    """Train one config; what came of it."""
+    cfg = Config.fromfile(path)
+    data = path.stem.rsplit('_', 1)[1]
+    batch = args.batch_size or cfg.train_dataloader.batch_size
+    folder = draw(args.out / f'data_{batch}', data, batch * args.iterations)
+    work_dir = args.out / path.stem
+    options = [f'data_root={folder}/', 'train_cfg.max_epochs=1', 'train_cfg.val_interval=1',
+               f'train_dataloader.batch_size={batch}', 'default_hooks.logger.interval=1',
+               'log_processor.window_size=1', 'model.backbone.init_cfg=None']
+    if data == 'voc12coco':
+        options.append(f'train_dataloader.dataset.datasets.2.data_root={folder.parents[1]}/'
+                       'coco_masks')
+    if get_device() == 'cuda':
+        torch.cuda.reset_peak_memory_stats()
+    train([str(path), '--work-dir', str(work_dir), *(['--amp'] if args.amp else []),
+           '--cfg-options', *options])
+    log = max(work_dir.glob('*/vis_data/scalars.json'))
+    rows = [row for row in map(json.loads, log.read_text().splitlines()) if 'loss' in row]
+    seconds = statistics.median(row['time'] - row['data_time'] for row in rows[len(rows) // 3:])
+    return dict(device=torch.cuda.get_device_name() if get_device() == 'cuda' else 'CPU',
+                amp=args.amp, batch=batch, iterations=len(rows), seconds=seconds,
+                memory_mb=max(row['memory'] for row in rows), losses=[r['loss'] for r in rows],
+                validated=any('mIoU' in line or 'bbox_mAP' in line
+                              for line in log.read_text().splitlines()),
+                deployed=any(work_dir.glob('*_deploy.pth')),
+                hours=cfg.train_cfg.max_epochs * IMAGES[data] / batch * seconds / 3600
+                if data in IMAGES else None)
+
+
+def table(results: Dict[str, Dict[str, Any]]) -> str:
+    """A row a config."""
+    columns = ('config', 'device', 'batch', 's an iteration', 'memory, MB', 'hours, estimated',
+               'result')
+    lines = [f'| {" | ".join(columns)} |', '|--' * len(columns) + '|']
+    for name, row in results.items():
+        if 'error' in row:
+            lines.append(f'| {name} | | | | | | failed: {row["error"]} |')
+            continue
+        works = row['validated'] and row['deployed'] and all(map(math.isfinite, row['losses']))
+        cells = (name, row['device'] + (', AMP' if row['amp'] else ''), row['batch'],
+                 f'{row["seconds"]:.3f}', row['memory_mb'],
+                 '' if row['hours'] is None else f'{row["hours"]:.1f}',
+                 'trained, validated, folded' if works else 'incomplete')
+        lines.append(f'| {" | ".join(map(str, cells))} |')
+    return '\n'.join(lines) + '\n'
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--out', type=Path, required=True)
+    parser.add_argument('--configs', default='*', help='a pattern, such as *_s0_*; default: all')
+    parser.add_argument('--batch-size', type=int, help="on the device; by default the config's")
+    parser.add_argument('--iterations', type=int, default=8)
+    parser.add_argument('--amp', action='store_true')
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    record = args.out / 'dry_run.json'
+    results = json.loads(record.read_text()) if record.exists() else {}
+    paths = recipes(args.configs)
+    for number, path in enumerate(paths, 1):
+        if 'error' not in results.get(path.stem, {'error': ''}):
+            continue
+        print(f'== {path.stem} ({number} of {len(paths)})', flush=True)
+        try:
+            results[path.stem] = run(path, args)
+        except Exception as error:  # the others are of interest all the same
+            traceback.print_exc()
+            results[path.stem] = dict(error=f'{type(error).__name__}: {error}'[:300])
+        with atomic_path(record) as temporary:
+            temporary.write_text(json.dumps(results, indent=1))
+        with atomic_path(args.out / 'dry_run.md') as temporary:
+            temporary.write_text(table(results))
+    print(table(results))
+    return int(any('error' in row for row in results.values()))
+
+
+if __name__ == '__main__':
+    raise SystemExit(main())
