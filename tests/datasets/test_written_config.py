@@ -9,9 +9,9 @@ from mobileone_mm.datasets.written_config import fill, literal
 
 NASTY = [
     '"""\nimport builtins; builtins.broken_out = True\n"""', "'''", "it's", 'a"b', '\\', '\\N',
-    '\\u', 'C:\\Users\\new', '{{ fileDirname }}', '{{fileBasename}}', '{{ _base_.model }}', '{{{{ x }}}}',
-    "{{$HOME:'+broken_out()+'}}", '{{"$X:\\"}}', '{0}', '{train}', '%s', 'line\nbreak', '\r',
-    '\u2028', 'naïve 猫', '\udcff', '', ' ', '#', '\x00',
+    '\\u', 'C:\\Users\\new', '{{ fileDirname }}', '{{fileBasename}}', '{{ _base_.model }}',
+    '{{{{ x }}}}', "{{$HOME:'+broken_out()+'}}", '{{"$X:\\"}}', '{0}', '{train}', '%s',
+    'line\nbreak', '\r', '\u2028', 'naïve 猫', '\udcff', '', ' ', '#', '\x00',
 ]
 
 
