@@ -1,6 +1,7 @@
 # make demo    trains, folds and pictures a small detector, from nothing (6 minutes on two cores)
 # make test    runs the tests; both make .venv first, or again when requirements/ has changed
-# Other targets: demo-seg, coverage, test-compiled, test-deploy, test-package, docs, lint, lock, clean.
+# Other targets: demo-seg, coverage, test-compiled, test-triton, test-deploy, test-package, docs, lint,
+# lock, clean.
 # PYTHON=... picks a Python from 3.9 to 3.13, WORKERS=... how many processes, of one thread, share
 # the tests.
 
@@ -11,8 +12,8 @@ PYTEST := -m pytest --numprocesses=$(WORKERS) --dist=worksteal $(PYTEST_ARGS)
 INSTALL := requirements/install.sh
 PINS := requirements/lock.txt $(INSTALL) setup.cfg
 
-.PHONY: demo demo-seg test coverage test-compiled test-deploy test-package env env-compiled env-deploy \
-    env-package docs lint lock clean
+.PHONY: demo demo-seg test coverage test-compiled test-triton test-deploy test-package env env-compiled \
+    env-triton env-deploy env-package docs lint lock clean
 .DEFAULT_GOAL := test
 
 demo: env
@@ -37,6 +38,12 @@ COMPILED_TESTS := $(addprefix tests/,utils detection segmentation commands foldi
 test-compiled: env-compiled
 	OMP_NUM_THREADS=1 .venv-compiled/bin/python $(PYTEST) $(COMPILED_TESTS)
 
+# The Triton kernels: in Triton's interpreter, or on a GPU where there is one, and compiled for others.
+test-triton: env-triton
+	TRITON_INTERPRET=$$(.venv-triton/bin/python -c \
+	    'import torch; print(int(not torch.cuda.is_available()))') \
+	    OMP_NUM_THREADS=1 .venv-triton/bin/python $(PYTEST) tests/branches/triton
+
 # What needs the runtimes that models are exported to.
 test-deploy: env-deploy
 	OMP_NUM_THREADS=1 .venv-deploy/bin/python $(PYTEST) tests/export tests/commands/test_predict.py
@@ -59,6 +66,7 @@ docs: .venv-docs/.installed
 
 env: .venv/.installed
 env-compiled: .venv-compiled/.installed
+env-triton: .venv-triton/.installed
 env-package: .venv-package/.installed
 env-deploy: .venv-deploy/.installed
 
@@ -67,6 +75,14 @@ env-deploy: .venv-deploy/.installed
 
 .venv-compiled/.installed: $(PINS)
 	@$(INSTALL) .venv-compiled compiled
+
+# Triton alone, 700 MB, beside the packages of .venv.
+.venv-triton/.installed: .venv/.installed requirements/triton.txt
+	$(PYTHON) -m venv --clear .venv-triton
+	.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+	    > "$$(.venv-triton/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/venv.pth"
+	.venv-triton/bin/python -m pip install --quiet --no-deps -r requirements/triton.txt
+	@touch $@
 
 .venv-deploy/.installed: $(PINS) requirements/deploy.txt
 	@$(INSTALL) .venv-deploy deploy

@@ -50,8 +50,9 @@ class MobileOne(BaseModule):
         deploy: Build the folded form. Defaults to False.
         branch_engine: How the branches are computed, not what: ``'textbook'`` one by one,
             ``'analytic'`` folded or fused, for less time and memory, ``'auto'``, the default, the
-            faster of both in each block and call. On other devices than CPUs, and in
-            ``torch.compile``, all of them mean ``'textbook'``.
+            faster of both in each block and call. On CUDA ``'analytic'`` takes
+            Triton's kernels, if Triton is installed; elsewhere but on CPUs, and in
+            ``torch.compile`` on these, all of them mean ``'textbook'``.
         init_cfg: Initialization config. ``dict(type='Pretrained', checkpoint=path_or_url)`` reads
             the files of Apple, mmpretrain, timm and cvnets; see
             :func:`mobileone_mm.backbones.pretrained.load_pretrained` for its options.

@@ -16,13 +16,17 @@ from .plain.folded_conv import FoldedConv
 from .plain.fused_branches import FusedBranches
 from .plan import BranchPlan
 from .subsampled_conv import SubsampledPointwiseConv2d
+from .triton import available
+from .triton.choose import is_compiling, triton_forward
 
 __all__ = ['BRANCH_ENGINES', 'analytic_forward', 'check_branch_engine']
 
 BRANCH_ENGINES = ('auto', 'analytic', 'textbook')
-# Where the passes here are known to pay. A GPU would wait for many small operators, and for answers
-# that the host needs.
+# Where torch's passes here are known to pay. A GPU would wait for many small operators, and for
+# answers that the host needs.
 DEVICES = ('cpu', )
+# Whether 'auto' means the Triton kernels on CUDA; 'analytic' does in any case.
+FAST_ON_CUDA = False
 # Beyond this many patch elements a position, the Gram matrix costs more than k = 4 convolutions.
 MAX_TAPS_PER_POSITION = 0.875
 # From so many outputs a map on, moving less data makes up for convolutions slower than torch's.
@@ -30,9 +34,6 @@ LARGE_MAP = (24 * 24, 48 * 48)  # strided convolutions: less is to be gained
 FLOAT_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 PLAIN_CONVS = (nn.Conv2d.forward, SubsampledPointwiseConv2d.forward)
 HOOKS = ('_forward_hooks', '_forward_pre_hooks', '_backward_hooks', '_backward_pre_hooks')
-
-# torch.compiler has it from torch 2.3 on.
-_is_compiling = getattr(torch.compiler, 'is_compiling', None) or torch._utils.is_compiling
 
 
 def check_branch_engine(name: str) -> str:
@@ -62,10 +63,13 @@ def analytic_forward(block: nn.Module, x: Tensor) -> Optional[Tensor]:
 
     Returns:
         The same numbers as from the branches one by one, up to rounding; ``None`` where those are
-        to be used: on other devices than CPUs, while ``torch.compile`` traces, see
-        :func:`_collect` and :func:`_accepts`, and with ``'auto'`` also where they are faster.
+        to be used: see :func:`_collect` and :func:`_accepts`, and with ``'auto'`` also where they
+        are faster. On CUDA and with Triton, see :func:`.triton.choose.triton_forward`; on other
+        devices than CPUs, and while ``torch.compile`` traces for a CPU, always.
     """
-    if x.device.type not in DEVICES or _is_compiling():
+    if _uses_triton(block, x):
+        return _triton_sum(block, x)
+    if x.device.type not in DEVICES or is_compiling():
         return None
     branches = _collect(block)
     if branches is None or not _accepts(branches, x):
@@ -75,9 +79,33 @@ def analytic_forward(block: nn.Module, x: Tensor) -> Optional[Tensor]:
     function = _choose(block, x, branches)
     if function is None:
         return None
-    relu = type(block.activation) is nn.ReLU and isinstance(block.se, nn.Identity)
+    relu = _ends_in_relu(block)
     y = _apply(function, block, branches, x, relu)
     return y if relu else block.activation(block.se(y))
+
+
+def _ends_in_relu(block: nn.Module) -> bool:
+    """Whether a ReLU is all that follows the sum."""
+    return type(block.activation) is nn.ReLU and isinstance(block.se, nn.Identity)
+
+
+def _uses_triton(block: nn.Module, x: Tensor) -> bool:
+    """Whether this block's branches are computed by Triton or else one by one."""
+    return (x.is_cuda and (FAST_ON_CUDA or block.branch_engine == 'analytic') and available())
+
+
+def _triton_sum(block: nn.Module, x: Tensor) -> Optional[Tensor]:
+    """:func:`analytic_forward` by Triton's kernels; ``torch.compile`` traces operators."""
+    branches = _collect(block)
+    if branches is None or not _accepts(branches, x) or sync_groups(branches.norms):
+        return None
+    shape, relu = _shape(block), _ends_in_relu(block)
+    if x.shape[0] * shape.out_size(x.shape[2]) * shape.out_size(x.shape[3]) < 2:
+        return None
+    autocast = autocast_dtype(x.device.type)
+    with torch.autocast(x.device.type, enabled=False):
+        y = triton_forward(block, *branches, x if autocast is None else x.to(autocast), relu)
+    return y if relu or y is None else block.activation(block.se(y))
 
 
 def _collect(block: nn.Module) -> Optional[_Branches]:
@@ -119,14 +147,17 @@ def _accepts(branches: _Branches, x: Tensor) -> bool:
     Not so: what the branches would refuse, so that it is they who raise; tracing by TorchScript,
     ``torch.func`` transforms and forward-mode differentiation.
     """
-    if (torch.jit.is_tracing() or torch._C._functorch.peek_interpreter_stack() is not None
+    # While Dynamo traces, torch.func's stack is not empty.
+    transformed = (not is_compiling()
+                   and torch._C._functorch.peek_interpreter_stack() is not None)
+    if (torch.jit.is_tracing() or transformed
             or torch.autograd.forward_ad._current_level >= 0):
         return False
     conv = branches.convs[0]
     if x.dim() != 4 or x.shape[1] != conv.in_channels or x.dtype not in FLOAT_DTYPES:
         return False
     expected = conv.weight.dtype
-    if x.dtype != expected and autocast_dtype() is None:
+    if x.dtype != expected and autocast_dtype(x.device.type) is None:
         return False
     return all(conv.weight.dtype == expected for conv in branches.convs)
 

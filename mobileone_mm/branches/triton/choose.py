@@ -1,0 +1,123 @@
+"""Which blocks and inputs the Triton kernels take."""
+
+from typing import List, NamedTuple, Optional, Tuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ..maths.moments import ConvShape, patches
+from .block import Fold, multiplies_in_tf32
+
+__all__ = ['is_compiling', 'triton_forward']
+
+# torch.compiler has it from torch 2.3 on.
+is_compiling = getattr(torch.compiler, 'is_compiling', None) or torch._utils.is_compiling
+# How many values an output of a dense convolution may read to be taken as patches: the stem's 27.
+MAX_PATCH = 64
+DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+
+
+def triton_forward(block: nn.Module, convs: List[nn.Conv2d], norms: List[_BatchNorm], x: Tensor,
+                   relu: bool) -> Optional[Tensor]:
+    """The sum of a block's branches, or ``None`` where they are to be computed one by one.
+
+    Taken are depthwise 3x3 blocks; pointwise ones, in full float32 precision with at least two
+    convolutions, since the covariance of the input costs as much as one; and dense ones that read
+    few values, such as the stem, as pointwise blocks of the input's patches. All norms must be
+    affine, in training, with the same eps and momentum, and not synchronised over processes. Their
+    running statistics move as by their own forward.
+
+    Args:
+        block: Not folded.
+        convs: Of the branches, without bias.
+        norms: Of the branches, the identity's last.
+        x: (B, C_in, H, W), in the dtype to compute in.
+        relu: Apply ReLU to the sum.
+    """
+    fold = _fold(block, convs, norms, x, relu)
+    if fold is None:
+        return None
+    if not x.is_contiguous(memory_format=torch.channels_last):
+        x = x.contiguous()
+    weights = [conv.weight for conv in convs]
+    if not fold.depthwise and block.conv_kwargs['kernel_size'] > 1:
+        x, weights = _as_pointwise(block, weights, x)
+    tensors = [*weights, *(norm.weight for norm in norms), *(norm.bias for norm in norms)]
+    if is_compiling():
+        from .ops import branches_op
+        y, stats = branches_op(x, fold, tensors)
+    else:
+        from .function import TritonBranches  # not before: imports Triton
+        y, stats = TritonBranches.apply(x, fold, *tensors)
+    move_running(norms, stats)
+    return y
+
+
+def _as_pointwise(block: nn.Module, weights: List[Tensor],
+                  x: Tensor) -> Tuple[Tensor, List[Tensor]]:
+    """The patches of x as channels, and the weights of the convolutions over them."""
+    cfg = block.conv_kwargs
+    size, padding = cfg['kernel_size'], cfg['kernel_size'] // 2
+    shape = ConvShape(size, cfg['stride'], cfg['padding'], cfg['dilation'])
+    if x.requires_grad or is_compiling():
+        p = F.unfold(x, size, shape.dilation, shape.padding, shape.stride)
+    else:
+        p = patches(x, shape)  # fewer kernels
+    p = p.view(x.shape[0], -1, *(shape.out_size(length) for length in x.shape[2:]))
+    if not x.is_contiguous():
+        p = p.contiguous(memory_format=torch.channels_last)
+    wide = [w if w.shape[2] == size else F.pad(w, [padding] * 4) for w in weights]
+    return p, [w.flatten(1) for w in wide]
+
+
+def _fold(block: nn.Module, convs: List[nn.Conv2d], norms: List[_BatchNorm], x: Tensor,
+          relu: bool) -> Optional[Fold]:
+    """The block's branches as the kernels take them, if they do."""
+    cfg, k = block.conv_kwargs, len(block.rbr_conv)
+    depthwise, size = cfg['groups'] > 1, cfg['kernel_size']
+    scale, skip = block.rbr_scale is not None, block.rbr_skip is not None
+    if x.dtype not in DTYPES or convs[0].weight.dtype not in DTYPES:
+        return None
+    if any(not norm.training or norm.weight is None or norm.momentum is None
+           or _settings(norm) != _settings(norms[0]) for norm in norms):
+        return None
+    eps = norms[0].eps
+    if depthwise:
+        if size != 3:
+            return None
+        return Fold(k, scale, skip, True, cfg['stride'], cfg['dilation'], eps, relu)
+    if size > 1:
+        if skip or cfg['in_channels'] * size**2 > MAX_PATCH:
+            return None
+    elif cfg['stride'] > 1 or (k == 1 and x.dtype == torch.float32 and not multiplies_in_tf32(x)):
+        return None
+    return Fold(len(convs), False, skip, False, 1, 1, eps, relu)
+
+
+class _Settings(NamedTuple):
+    eps: float
+    momentum: float
+    tracked: bool
+    dtype: torch.dtype
+
+
+def _settings(norm: _BatchNorm) -> _Settings:
+    return _Settings(norm.eps, norm.momentum, norm.track_running_stats, norm.weight.dtype)
+
+
+def move_running(norms: List[_BatchNorm], stats: Tensor) -> None:
+    """As each norm's own forward would.
+
+    Args:
+        norms: b, of equal momentum.
+        stats: (2, b, C): means and unbiased variances.
+    """
+    if not norms[0].track_running_stats:
+        return
+    counters = [norm.num_batches_tracked for norm in norms]
+    torch._foreach_add_([counter for counter in counters if counter is not None], 1)
+    running = [norm.running_mean for norm in norms] + [norm.running_var for norm in norms]
+    batch = stats.to(running[0].dtype).flatten(0, 1).unbind()
+    torch._foreach_lerp_(running, batch, norms[0].momentum)

@@ -1,0 +1,56 @@
+"""Launching kernels with little overhead, and how launches are divided."""
+
+from typing import Any, Dict, List, Tuple
+
+from torch import Tensor
+
+__all__ = ['ceil_div', 'launch', 'padded', 'split']
+
+# Programs that keep every multiprocessor of a large GPU (132 on an H100) busy.
+PROGRAMS = 132 * 8
+
+_compiled: Dict[tuple, Tuple[Any, List[Any]]] = {}
+
+
+def launch(kernel: Any, grid: Tuple[int, ...], *args: Any, **constants: Any) -> None:
+    """``kernel[grid](*args, **constants)``, on the current device.
+
+    Triton looks at each argument before it finds the compiled kernel, which takes longer than many
+    a kernel. Here the first call leaves what was found, for all later ones with the same numbers,
+    dtypes and alignments.
+    """
+    key: List[Any] = [id(kernel), *constants.values()]  # hashing a kernel itself takes longer
+    values: List[Any] = []
+    for arg in args:
+        if isinstance(arg, Tensor):
+            pointer = arg.data_ptr()
+            key += (arg.dtype, arg.device.index, pointer % 16)
+            values.append(pointer)
+        else:
+            key.append(arg)
+            values.append(arg)
+    found = _compiled.get(tuple(key))
+    if found is not None:
+        compiled, rest = found
+        compiled[(*grid, 1, 1)[:3]](*values, *rest)
+        return
+    compiled = kernel[grid](*args, **constants)
+    if hasattr(compiled, 'asm'):  # an interpreted kernel returns nothing
+        rest = [constants[name] for name in kernel.arg_names[len(args):]]
+        _compiled[tuple(key)] = compiled, rest
+
+
+def ceil_div(size: int, by: int) -> int:
+    """``size / by``, rounded up."""
+    return -(-size // by)
+
+
+def padded(size: int) -> int:
+    """The next power of two."""
+    return 1 << (size - 1).bit_length()
+
+
+def split(tiles: int, groups: int) -> Tuple[int, int]:
+    """Into how many programs a sum over ``tiles`` is split, ``groups`` at once, and tiles each."""
+    per = ceil_div(tiles, max(1, PROGRAMS // groups))
+    return ceil_div(tiles, per), per

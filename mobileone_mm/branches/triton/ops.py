@@ -1,0 +1,80 @@
+"""The sum of a block's branches as operators that ``torch.compile`` takes whole.
+
+On CUDA they launch the Triton kernels, elsewhere they run the reference. In eager mode
+:class:`.function.TritonBranches` does the same with less overhead. torch 2.4 or newer.
+"""
+
+from typing import Any, Sequence, Tuple
+
+import torch
+from torch import Tensor
+
+from .block import Fold
+from .reference import reference_backward, reference_forward, state_sizes
+
+__all__ = ['branches_op']
+
+
+@torch.library.custom_op('mobileone_mm::branches', mutates_args=())
+def _forward(x: Tensor, params: Tensor, channels: int, convs: int, scale: bool, skip: bool,
+             depthwise: bool, stride: int, dilation: int, eps: float,
+             relu: bool) -> Tuple[Tensor, Tensor, Tensor, Tensor]:
+    fold = Fold(convs, scale, skip, depthwise, stride, dilation, eps, relu)
+    if not x.is_cuda:
+        return reference_forward(x, params, channels, fold)
+    from .function import forward
+    return forward(x, params, channels, fold)
+
+
+@_forward.register_fake
+def _(x: Tensor, params: Tensor, channels: int, *fold: Any) -> Tuple[Tensor, ...]:
+    fold = Fold(*fold)
+    size = [-(-length // fold.stride) for length in x.shape[2:]]
+    layout = torch.contiguous_format if x.is_contiguous() else torch.channels_last
+    y = torch.empty((x.shape[0], channels, *size), dtype=x.dtype, device=x.device,
+                    memory_format=layout)
+    kernel = x.new_empty(0 if fold.depthwise else (channels, x.shape[1]))
+    state = params.new_empty(sum(state_sizes(x.shape[1], channels, fold)))
+    return y, kernel, state, params.new_empty((2, fold.norms, channels))
+
+
+@torch.library.custom_op('mobileone_mm::branches_backward', mutates_args=())
+def _backward(x: Tensor, grad: Tensor, y: Tensor, params: Tensor, kernel: Tensor, state: Tensor,
+              convs: int, scale: bool, skip: bool, depthwise: bool, stride: int, dilation: int,
+              eps: float, relu: bool) -> Tuple[Tensor, Tensor]:
+    fold = Fold(convs, scale, skip, depthwise, stride, dilation, eps, relu)
+    if not x.is_cuda:
+        return reference_backward(x, grad, y, params, kernel, state, fold)
+    from .function import backward
+    dx, grads = backward(x, grad, y, params, kernel, state, fold, True)
+    return dx, grads
+
+
+@_backward.register_fake
+def _(x: Tensor, grad: Tensor, y: Tensor, params: Tensor, *_: Any) -> Tuple[Tensor, Tensor]:
+    return torch.empty_like(x), torch.empty_like(params)
+
+
+def _setup(ctx: Any, inputs: Tuple[Any, ...], output: Tuple[Tensor, ...]) -> None:
+    x, params, _, *fold = inputs
+    y, kernel, state, _ = output
+    ctx.save_for_backward(x, y, params, kernel, state)
+    ctx.fold = fold
+
+
+def _differentiate(ctx: Any, grad: Tensor, *_: Any) -> Tuple[Any, ...]:
+    x, y, params, kernel, state = ctx.saved_tensors
+    dx, grads = torch.ops.mobileone_mm.branches_backward(x, grad, y, params, kernel, state,
+                                                         *ctx.fold)
+    return (dx, grads, *[None] * 9)
+
+
+_forward.register_autograd(_differentiate, setup_context=_setup)
+
+
+def branches_op(x: Tensor, fold: Fold, tensors: Sequence[Tensor]) -> Tuple[Tensor, Tensor]:
+    """As :meth:`.function.TritonBranches.apply`, traceable."""
+    params = torch.cat([t.reshape(-1) for t in tensors]).float()
+    channels = tensors[0].shape[0]
+    y, _, _, stats = torch.ops.mobileone_mm.branches(x, params, channels, *fold)
+    return y, stats.detach()
