@@ -11,6 +11,7 @@ __all__ = ['Fold', 'multiplies_in_tf32']
 def multiplies_in_tf32(x: Tensor) -> bool:
     """Whether torch's convolutions of a float32 map use TF32, by its settings and device."""
     return (x.dtype == torch.float32 and x.is_cuda and torch.backends.cudnn.allow_tf32
+            and torch.cuda.is_available()  # not so for fake tensors elsewhere
             and torch.cuda.get_device_capability(x.device) >= (8, 0))
 
 

@@ -74,8 +74,9 @@ class TritonBranches(Function):
     def backward(ctx: Any, grad: Optional[Tensor], _: None) -> Tuple[Any, ...]:  # noqa: D102
         if grad is None:
             return (None,) * (2 + len(ctx.shapes))
-        x, *others = ctx.saved_tensors
+        x, y, params, kernel, state = ctx.saved_tensors
         with torch.autocast(x.device.type, enabled=False):
-            dx, grads = backward(x, grad, *others, ctx.fold, ctx.needs_input_grad[0])
+            dx, grads = backward(x, grad, y, params, kernel, state, ctx.fold,
+                                 ctx.needs_input_grad[0])
         parts = grads.to(ctx.dtype).split([shape.numel() for shape in ctx.shapes])
         return (dx, None, *(part.view(shape) for part, shape in zip(parts, ctx.shapes)))
