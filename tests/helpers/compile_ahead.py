@@ -105,8 +105,7 @@ def run_pointwise(fold, dtype, layout) -> Callable[[], None]:
 
 def main(capabilities: List[int]) -> None:
     for capability in capabilities:
-        with mock.patch.object(pointwise, 'multiplies_in_tf32',
-                               lambda x: x.dtype == torch.float32 and capability >= 80):  # noqa: B023
+        with mock.patch.object(pointwise, 'has_tensor_cores', lambda x: capability >= 80):  # noqa: B023
             for name, call in block_calls():
                 seen = set()
                 for kernel in compiled(capability, call):

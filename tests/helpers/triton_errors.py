@@ -26,6 +26,7 @@ from engine_utils import randomise, run, set_engine  # noqa: E402
 
 from mobileone_mm.backbones import MobileOneBlock  # noqa: E402
 from mobileone_mm.branches import choose  # noqa: E402
+from mobileone_mm.branches.triton import choose as blocks  # noqa: E402
 
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
 HALVES = (torch.float16, torch.bfloat16)
@@ -90,7 +91,8 @@ def errors(case: Case) -> Dict[str, Dict[str, float]]:
         block = set_engine(case.block().to(DEVICE), name)
         with mock.patch.object(choose, '_uses_triton', lambda *_: True), mock.patch(
                 'torch.empty', poisoned), mock.patch.object(
-                    choose, 'triton_forward', wraps=choose.triton_forward) as called:
+                    choose, 'triton_forward', wraps=choose.triton_forward) as called, (
+                    mock.patch.object(blocks, 'has_tensor_cores', lambda x: True)):
             found = run(block, case.input().to(DEVICE), lambda module, x: forward(module, x, case))
         if (name == 'analytic') != bool(called.call_count):
             raise RuntimeError(f'{case}: not computed by Triton')

@@ -5,14 +5,19 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ['Fold', 'multiplies_in_tf32']
+__all__ = ['Fold', 'has_tensor_cores']
 
 
-def multiplies_in_tf32(x: Tensor) -> bool:
-    """Whether torch's convolutions of a float32 map use TF32, by its settings and device."""
-    return (x.dtype == torch.float32 and x.is_cuda and torch.backends.cudnn.allow_tf32
-            and torch.cuda.is_available()  # not so for fake tensors elsewhere
-            and torch.cuda.get_device_capability(x.device) >= (8, 0))
+def has_tensor_cores(x: Tensor) -> bool:
+    """Whether matrices of a map's values are multiplied by tensor cores.
+
+    In half precision by those of Ampere and newer GPUs, which Triton knows; in float32 only if
+    torch's convolutions may use TF32.
+    """
+    if not x.is_cuda or not torch.cuda.is_available():  # the latter for fake tensors
+        return False
+    allowed = x.dtype != torch.float32 or torch.backends.cudnn.allow_tf32
+    return allowed and torch.cuda.get_device_capability(x.device) >= (8, 0)
 
 
 class Fold(NamedTuple):

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..maths.moments import ConvShape, patches
-from .block import Fold, multiplies_in_tf32
+from .block import Fold, has_tensor_cores
 
 __all__ = ['is_compiling', 'triton_forward']
 
@@ -23,7 +23,7 @@ def triton_forward(block: nn.Module, convs: List[nn.Conv2d], norms: List[_BatchN
                    relu: bool) -> Optional[Tensor]:
     """The sum of a block's branches, or ``None`` where they are to be computed one by one.
 
-    Taken are depthwise 3x3 blocks; pointwise ones, in full float32 precision with at least two
+    Taken are depthwise 3x3 blocks; pointwise ones, without tensor cores with at least two
     convolutions, since the covariance of the input costs as much as one; and dense ones that read
     few values, such as the stem, as pointwise blocks of the input's patches. All norms must be
     affine, in training, with the same eps and momentum, and not synchronised over processes. Their
@@ -91,7 +91,7 @@ def _fold(block: nn.Module, convs: List[nn.Conv2d], norms: List[_BatchNorm], x: 
     if size > 1:
         if skip or cfg['in_channels'] * size**2 > MAX_PATCH:
             return None
-    elif cfg['stride'] > 1 or (k == 1 and x.dtype == torch.float32 and not multiplies_in_tf32(x)):
+    elif cfg['stride'] > 1 or (k == 1 and not has_tensor_cores(x)):
         return None
     return Fold(len(convs), False, skip, False, 1, 1, eps, relu)
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from . import pointwise_kernels as kernels
-from .block import Fold, multiplies_in_tf32
+from .block import Fold, has_tensor_cores
 from .launch import ceil_div, launch, padded, split
 from .reference import state_sizes
 
@@ -18,12 +18,12 @@ PAD = 8  # columns beyond C in a product, of which one is used: keeps rows align
 
 def _precision(x: Tensor) -> str:
     """How float32 is multiplied."""
-    return 'tf32' if multiplies_in_tf32(x) else 'ieee'
+    return 'tf32' if has_tensor_cores(x) and x.dtype == torch.float32 else 'ieee'
 
 
-def _tile(channels: int, precision: str, half: bool) -> int:
-    """Channels of a tile: products in true float32 need the registers."""
-    return min(max(16, padded(channels)), 128 if half or precision != 'ieee' else 64)
+def _tile(channels: int, x: Tensor) -> int:
+    """Channels of a tile; without tensor cores, products need the registers."""
+    return min(max(16, padded(channels)), 128 if has_tensor_cores(x) else 64)
 
 
 class _Positions(NamedTuple):
@@ -66,8 +66,7 @@ def pointwise_forward(x: Tensor, params: Tensor, channels: int,
     """
     size, n, area = x.shape[1], x.numel() // x.shape[1], x.shape[2] * x.shape[3]
     b, k = fold.norms, fold.convs
-    positions, half = _positions(x), x.dtype != torch.float32
-    precision = positions.constants['PRECISION']
+    positions = _positions(x)
     float32 = dict(dtype=torch.float32, device=x.device)
     sizes = state_sizes(size, channels, fold)
     state = torch.empty(sum(sizes), **float32)
@@ -75,7 +74,7 @@ def pointwise_forward(x: Tensor, params: Tensor, channels: int,
 
     launch(kernels.sample_mean, (ceil_div(size, 8),), x, shift, size, area, n,
            NHWC=not x.is_contiguous(), BLOCK=8)
-    side = _tile(size, precision, half)
+    side = _tile(size, x)
     part, rows, splits = _outer(x, x, x, shift, size, side, side, True, False)
     cov = torch.empty((size, size), **float32)
     blocks = ceil_div(size, 16)
@@ -91,7 +90,7 @@ def pointwise_forward(x: Tensor, params: Tensor, channels: int,
     y = torch.empty((x.shape[0], channels, *x.shape[2:]), dtype=x.dtype, device=x.device,
                     memory_format=(torch.contiguous_format if x.is_contiguous()
                                    else torch.channels_last))
-    side = _tile(channels, precision, half)
+    side = _tile(channels, x)
     grid = (positions.chunks * ceil_div(channels, side),)
     launch(kernels.product_bias_relu, grid, x, kernel, bias, y, size, channels, positions.units,
            RELU=fold.relu, **positions.constants, BO=side, BC=32, **_schedule(x, False))
@@ -144,11 +143,10 @@ def pointwise_backward(x: Tensor, grad: Tensor, y: Tensor, params: Tensor, kerne
     size, n = x.shape[1], x.numel() // x.shape[1]
     channels, k = kernel.shape[0], fold.convs
     positions, half = _positions(x), x.dtype != torch.float32
-    precision = positions.constants['PRECISION']
     float32 = dict(dtype=torch.float32, device=x.device)
     shift, rest, scale, inv, products = state.split(state_sizes(size, channels, fold))
 
-    side, other = (_tile(c, precision, half) for c in (channels, size))
+    side, other = (_tile(c, x) for c in (channels, size))
     part, rows, splits = _outer(grad, y, x, shift, channels, side, other, False, fold.relu)
     grads = torch.empty(params.shape, **float32)
     scaled = torch.empty((fold.norms * channels, size + PAD), **float32)
