@@ -50,6 +50,33 @@ def _positions(x: Tensor, longest: int = 64) -> _Positions:
                       images * ceil_div(area, size))
 
 
+def covariance(x: Tensor, shift: Tensor, rest: Tensor) -> Tensor:
+    """Of the input, (C, C), and into ``shift`` and ``rest`` two parts of its mean."""
+    size, n, area = x.shape[1], x.numel() // x.shape[1], x.shape[2] * x.shape[3]
+    launch(kernels.sample_mean, (ceil_div(size, 8),), x, shift, size, area, n,
+           NHWC=not x.is_contiguous(), BLOCK=8)
+    side = _tile(size, x)
+    part, rows = outer_sums(x, x, x, shift, size, True, False)
+    cov = torch.empty((size, size), dtype=torch.float32, device=x.device)
+    blocks = ceil_div(size, 16)
+    launch(kernels.covariance, (blocks, blocks), part, rows, cov, rest, size, n, len(part),
+           TILE=side, BLOCK=16)
+    return cov
+
+
+def multiply(x: Tensor, kernel: Tensor, bias: Tensor, relu: bool) -> Tensor:
+    """The output."""
+    channels, size = kernel.shape
+    positions, side = _positions(x), _tile(channels, x)
+    y = torch.empty((x.shape[0], channels, *x.shape[2:]), dtype=x.dtype, device=x.device,
+                    memory_format=(torch.contiguous_format if x.is_contiguous()
+                                   else torch.channels_last))
+    grid = (positions.chunks * ceil_div(channels, side),)
+    launch(kernels.product_bias_relu, grid, x, kernel, bias, y, size, channels, positions.units,
+           RELU=relu, **positions.constants, BO=side, BC=32, **_schedule(x, False))
+    return y
+
+
 def pointwise_forward(x: Tensor, params: Tensor, channels: int,
                       fold: Fold) -> Tuple[Tensor, Tensor, Tensor, Tensor]:
     """The output, what the backward pass needs, and the norms' batch statistics.
@@ -61,40 +88,23 @@ def pointwise_forward(x: Tensor, params: Tensor, channels: int,
         fold: Of the block.
 
     Returns:
-        y; the folded kernel (O, C) in x's dtype; a state of float32; (2, b, O): means, unbiased
-        variances.
+        y; the folded kernel (O, C) in x's dtype; the state (:func:`.reference.state_sizes`);
+        (2, b, O): means, unbiased variances.
     """
-    size, n, area = x.shape[1], x.numel() // x.shape[1], x.shape[2] * x.shape[3]
-    b, k = fold.norms, fold.convs
-    positions = _positions(x)
+    size, n = x.shape[1], x.numel() // x.shape[1]
     float32 = dict(dtype=torch.float32, device=x.device)
     sizes = state_sizes(size, channels, fold)
     state = torch.empty(sum(sizes), **float32)
     shift, rest, scale, inv, products = state.split(sizes)
-
-    launch(kernels.sample_mean, (ceil_div(size, 8),), x, shift, size, area, n,
-           NHWC=not x.is_contiguous(), BLOCK=8)
-    side = _tile(size, x)
-    part, rows, splits = _outer(x, x, x, shift, size, side, side, True, False)
-    cov = torch.empty((size, size), **float32)
-    blocks = ceil_div(size, 16)
-    launch(kernels.covariance, (blocks, blocks), part, rows, cov, rest, size, n, splits, TILE=side,
-           BLOCK=16)
-    torch.mm(params[:k * channels * size].view(-1, size), cov, out=products.view(-1, size))
+    cov = covariance(x, shift, rest)
+    torch.mm(params[:products.numel()].view(-1, size), cov, out=products.view(-1, size))
     kernel = torch.empty((channels, size), dtype=x.dtype, device=x.device)
     bias = torch.empty(channels, **float32)
-    stats = torch.empty((2, b, channels), **float32)
+    stats = torch.empty((2, fold.norms, channels), **float32)
     launch(kernels.fold_forward, (channels,), params, products, cov, rest, shift, kernel, bias,
            scale, inv, stats, channels, size, n, fold.eps, **_branches(fold),
            BLOCK=min(256, padded(size)))
-    y = torch.empty((x.shape[0], channels, *x.shape[2:]), dtype=x.dtype, device=x.device,
-                    memory_format=(torch.contiguous_format if x.is_contiguous()
-                                   else torch.channels_last))
-    side = _tile(channels, x)
-    grid = (positions.chunks * ceil_div(channels, side),)
-    launch(kernels.product_bias_relu, grid, x, kernel, bias, y, size, channels, positions.units,
-           RELU=fold.relu, **positions.constants, BO=side, BC=32, **_schedule(x, False))
-    return y, kernel, state, stats
+    return multiply(x, kernel, bias, fold.relu), kernel, state, stats
 
 
 def _branches(fold: Fold) -> dict:
@@ -109,10 +119,11 @@ def _schedule(x: Tensor, wide: bool) -> dict:
     return dict(num_warps=8 if wide else 4, num_stages=3 if small else 2)
 
 
-def _outer(a: Tensor, y: Tensor, x: Tensor, shift: Tensor, channels: int, side: int, other: int,
-           gram: bool, relu: bool) -> Tuple[Tensor, Tensor, int]:
-    """Launch ``outer_sums``: partial sums, partial row sums, how many."""
+def outer_sums(a: Tensor, y: Tensor, x: Tensor, shift: Tensor, channels: int, gram: bool,
+               relu: bool) -> Tuple[Tensor, Tensor]:
+    """Partial sums (splits, channels, C) of the kernel of that name, and of its rows."""
     size, positions = x.shape[1], _positions(x, 64 if x.element_size() == 2 else 32)
+    side, other = _tile(channels, x), _tile(size, x)
     tiles = ceil_div(channels, side) * ceil_div(size, other)
     splits, per = split(positions.chunks, 4 * tiles)
     float32 = dict(dtype=torch.float32, device=x.device)
@@ -120,9 +131,30 @@ def _outer(a: Tensor, y: Tensor, x: Tensor, shift: Tensor, channels: int, side: 
     rows = torch.empty((splits, channels), **float32)
     launch(kernels.outer_sums, (tiles, splits), a, y, x, shift, part, rows, channels, size,
            positions.units, positions.chunks, per, GRAM=int(gram),
-           CENTRED=gram or x.dtype == torch.float32, RELU=relu, **positions.constants, BA=side,
-           BC=other, **_schedule(x, side * other >= 128 * 128))
-    return part, rows, splits
+           CENTRED=gram or is_centred(x), RELU=relu, **positions.constants, BA=side, BC=other,
+           **_schedule(x, side * other >= 128 * 128))
+    return part, rows
+
+
+def is_centred(x: Tensor) -> bool:
+    """Whether products in the backward pass take the input less its shift.
+
+    In half precision that would round it once more.
+    """
+    return x.dtype == torch.float32
+
+
+def input_grad(x: Tensor, grad: Tensor, y: Tensor, kernel: Tensor, quad: Tensor, vectors: Tensor,
+               shift: Tensor, relu: bool) -> Tensor:
+    """The gradient of x; ``vectors`` are the scales of the rows of ``quad`` and the linear part."""
+    channels, size = kernel.shape
+    positions, side = _positions(x), _tile(size, x)
+    dx = torch.empty_like(x)
+    grid = (positions.chunks * ceil_div(size, side),)
+    launch(kernels.input_grad, grid, x, grad, y, kernel, quad, vectors[0], vectors[1], shift, dx,
+           size, channels, positions.units, RELU=relu, CENTRED=is_centred(x),
+           **positions.constants, BC=side, BK=32, **_schedule(x, False))
+    return dx
 
 
 def pointwise_backward(x: Tensor, grad: Tensor, y: Tensor, params: Tensor, kernel: Tensor,
@@ -142,30 +174,20 @@ def pointwise_backward(x: Tensor, grad: Tensor, y: Tensor, params: Tensor, kerne
     """
     size, n = x.shape[1], x.numel() // x.shape[1]
     channels, k = kernel.shape[0], fold.convs
-    positions, half = _positions(x), x.dtype != torch.float32
     float32 = dict(dtype=torch.float32, device=x.device)
     shift, rest, scale, inv, products = state.split(state_sizes(size, channels, fold))
-
-    side, other = (_tile(c, x) for c in (channels, size))
-    part, rows, splits = _outer(grad, y, x, shift, channels, side, other, False, fold.relu)
+    part, rows = outer_sums(grad, y, x, shift, channels, False, fold.relu)
     grads = torch.empty(params.shape, **float32)
     scaled = torch.empty((fold.norms * channels, size + PAD), **float32)
+    common = dict(CENTRED=is_centred(x), PAD=PAD, BLOCK=min(256, padded(size)))
     launch(kernels.fold_backward, (channels,), part, rows, params, products, rest, shift, scale,
-           inv, grads, scaled, channels, size, n, splits, **_branches(fold), CENTRED=not half,
-           PAD=PAD, BLOCK=min(256, padded(size)))
+           inv, grads, scaled, channels, size, n, len(part), **_branches(fold), **common)
     if not needs_x:
         return None, grads
     product = torch.empty((size + PAD, size), **float32)
-    torch.mm(scaled[:k * channels].t(), params[:k * channels * size].view(-1, size), out=product)
+    torch.mm(scaled[:k * channels].t(), params[:products.numel()].view(-1, size), out=product)
     quad = torch.empty((size, size), dtype=x.dtype, device=x.device)
     vectors = torch.empty((2, size), **float32)
     launch(kernels.finish_quadratic, (size,), product, scaled, rest, shift, quad, vectors[0],
-           vectors[1], channels, size, K=k, SKIP=int(fold.skip), CENTRED=not half, PAD=PAD,
-           BLOCK=min(256, padded(size)))
-    dx = torch.empty_like(x)
-    side = other
-    grid = (positions.chunks * ceil_div(size, side),)
-    launch(kernels.input_grad, grid, x, grad, y, kernel, quad, vectors[0], vectors[1], shift, dx,
-           size, channels, positions.units, RELU=fold.relu, CENTRED=not half,
-           **positions.constants, BC=side, BK=32, **_schedule(x, False))
-    return dx, grads
+           vectors[1], channels, size, K=k, SKIP=int(fold.skip), **common)
+    return input_grad(x, grad, y, kernel, quad, vectors, shift, fold.relu), grads
