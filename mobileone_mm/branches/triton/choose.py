@@ -72,11 +72,14 @@ def _as_pointwise(block: nn.Module, weights: List[Tensor],
         p = F.unfold(x, size, shape.dilation, shape.padding, shape.stride)
     else:
         p = patches(x, shape)  # fewer kernels
-    p = p.view(x.shape[0], -1, *(shape.out_size(length) for length in x.shape[2:]))
+    # Kernels are compiled for multiples of 16 channels and for others.
+    missing = -weights[0][0].numel() % 16
+    p = F.pad(p.flatten(1, -2), (0, 0, 0, missing))
+    p = p.view(*p.shape[:2], *(shape.out_size(length) for length in x.shape[2:]))
     if not x.is_contiguous():
         p = p.contiguous(memory_format=torch.channels_last)
     wide = [w if w.shape[2] == size else F.pad(w, [padding] * 4) for w in weights]
-    return p, [w.flatten(1) for w in wide]
+    return p, [F.pad(w.flatten(1), (0, missing)) for w in wide]
 
 
 def _fold(block: nn.Module, convs: List[nn.Conv2d], norms: List[_BatchNorm], x: Tensor,

@@ -72,7 +72,8 @@ def _moments(x: Tensor, fold: Fold) -> Tuple[Tensor, Tensor, Tensor, int]:
     shift = torch.empty(size, dtype=torch.float32, device=x.device)
     if not fold.depthwise:
         rest = torch.empty_like(shift)
-        return shift, rest.double(), pointwise.covariance(x, shift, rest), x.numel() // size
+        cov = pointwise.covariance(x, shift, rest)
+        return shift, rest.double(), cov, x.numel() // size
     sums = depthwise.patch_sums(x, shift, fold).sum(0, dtype=torch.float64)
     out_h, out_w = depthwise.out_shape(x, fold.stride)
     count = x.shape[0] * out_h * out_w
