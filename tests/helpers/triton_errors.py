@@ -48,15 +48,18 @@ class Case(NamedTuple):
     size: tuple = (9, 7)
     batch: int = 2
     act: bool = True
+    frozen: bool = False
 
     def block(self) -> MobileOneBlock:
         depthwise = self.kind == 'depthwise'
         torch.manual_seed(0)
-        return randomise(MobileOneBlock(
+        block = randomise(MobileOneBlock(
             self.channels, self.out_channels or self.channels, 1 if self.kind == 'pointwise' else 3,
             stride=self.stride, dilation=self.dilation, num_conv_branches=self.k,
             act_cfg=dict(type='ReLU') if self.act else None,
             groups=self.channels if depthwise else 1))
+        block.rbr_conv[0].bn.train(not self.frozen)
+        return block
 
     def input(self) -> torch.Tensor:
         torch.manual_seed(1)
@@ -71,7 +74,8 @@ class Case(NamedTuple):
         return (f'{self.kind} k{self.k} s{self.stride} d{self.dilation} {self.channels}->'
                 f'{self.out_channels or self.channels} {self.layout} {str(self.dtype)[6:]} '
                 f'{self.batch}x{self.size[0]}x{self.size[1]}'
-                + (f' +{self.offset:g}' if self.offset else '') + ('' if self.act else ' no ReLU'))
+                + (f' +{self.offset:g}' if self.offset else '') + ('' if self.act else ' no ReLU')
+                + (' frozen' if self.frozen else ''))
 
 
 def poisoned(*args, **kwargs) -> torch.Tensor:
@@ -142,6 +146,8 @@ def small_cases() -> Iterator[Case]:
         yield Case('pointwise', 4, layout=layout)
         yield Case('pointwise', 2, channels=5, out_channels=18, layout=layout)
         yield Case('pointwise', 2, layout=layout, offset=1000)
+        yield Case('depthwise', 2, layout=layout, frozen=True, channels=2)
+        yield Case('pointwise', 2, channels=5, out_channels=18, layout=layout, frozen=True)
         yield Case('stem', 1, 2, out_channels=5, layout=layout)
         for dtype in HALVES:
             yield Case('depthwise', 2, 2, layout=layout, dtype=dtype, channels=2)

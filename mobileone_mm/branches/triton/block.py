@@ -1,6 +1,6 @@
 """What the passes of one block need to know beside its tensors."""
 
-from typing import NamedTuple
+from typing import NamedTuple, Tuple
 
 import torch
 from torch import Tensor
@@ -48,7 +48,12 @@ class Fold(NamedTuple):
         """How many branches there are, b."""
         return self.convs + self.scale + self.skip
 
-    def branches(self) -> dict:
-        """The constants of the fold kernels."""
-        return dict(K=self.convs, SCALE=int(self.scale), SKIP=int(self.skip),
-                    BRANCHES=max(2, 1 << (self.norms - 1).bit_length()))
+    @property
+    def branches(self) -> Tuple[int, int, int]:
+        """How many branches of each kind there are, as kernels take them."""
+        return self.convs, int(self.scale), int(self.skip)
+
+    @property
+    def padded(self) -> int:
+        """B for kernels, which know powers of two only; few of them, for each is compiled."""
+        return 8 if self.norms <= 8 else 1 << (self.norms - 1).bit_length()

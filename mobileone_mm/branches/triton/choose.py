@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..maths.moments import ConvShape, patches
+from ..norms import sync_groups, uses_batch
 from .block import Fold, has_tensor_cores
 
 __all__ = ['is_compiling', 'triton_forward']
@@ -26,8 +27,9 @@ def triton_forward(block: nn.Module, convs: List[nn.Conv2d], norms: List[_BatchN
     Taken are depthwise 3x3 blocks; pointwise ones, without tensor cores with at least two
     convolutions, since the covariance of the input costs as much as one; and dense ones that read
     few values, such as the stem, as pointwise blocks of the input's patches. All norms must be
-    affine, in training, with the same eps and momentum, and not synchronised over processes. Their
-    running statistics move as by their own forward.
+    affine, and one of them use the batch. Their running statistics move as by their own forward.
+    Norms that are synchronised, differ in their settings or have no momentum take more and slower
+    steps, which ``torch.compile`` cannot trace.
 
     Args:
         block: Not folded.
@@ -37,7 +39,9 @@ def triton_forward(block: nn.Module, convs: List[nn.Conv2d], norms: List[_BatchN
         relu: Apply ReLU to the sum.
     """
     fold = _fold(block, convs, norms, x, relu)
-    if fold is None:
+    simple = _are_alike(norms)
+    traced = is_compiling() or type(x) not in (Tensor, nn.Parameter)  # fake tensors, for one
+    if fold is None or (traced and not simple) or not any(map(uses_batch, norms)):
         return None
     if not x.is_contiguous(memory_format=torch.channels_last):
         x = x.contiguous()
@@ -45,7 +49,10 @@ def triton_forward(block: nn.Module, convs: List[nn.Conv2d], norms: List[_BatchN
     if not fold.depthwise and block.conv_kwargs['kernel_size'] > 1:
         x, weights = _as_pointwise(block, weights, x)
     tensors = [*weights, *(norm.weight for norm in norms), *(norm.bias for norm in norms)]
-    if is_compiling() or type(x) not in (Tensor, nn.Parameter):  # fake tensors, for one
+    if not simple:
+        from .synced import SyncedBranches
+        return SyncedBranches.apply(x, fold, norms, *tensors)
+    if traced:
         from .ops import branches_op
         y, stats = branches_op(x, fold, tensors)
     else:
@@ -65,11 +72,14 @@ def _as_pointwise(block: nn.Module, weights: List[Tensor],
         p = F.unfold(x, size, shape.dilation, shape.padding, shape.stride)
     else:
         p = patches(x, shape)  # fewer kernels
-    p = p.view(x.shape[0], -1, *(shape.out_size(length) for length in x.shape[2:]))
+    # Kernels are compiled for multiples of 16 channels and for others.
+    missing = -weights[0][0].numel() % 16
+    p = F.pad(p.flatten(1, -2), (0, 0, 0, missing))
+    p = p.view(*p.shape[:2], *(shape.out_size(length) for length in x.shape[2:]))
     if not x.is_contiguous():
         p = p.contiguous(memory_format=torch.channels_last)
     wide = [w if w.shape[2] == size else F.pad(w, [padding] * 4) for w in weights]
-    return p, [w.flatten(1) for w in wide]
+    return p, [F.pad(w.flatten(1), (0, missing)) for w in wide]
 
 
 def _fold(block: nn.Module, convs: List[nn.Conv2d], norms: List[_BatchNorm], x: Tensor,
@@ -80,8 +90,7 @@ def _fold(block: nn.Module, convs: List[nn.Conv2d], norms: List[_BatchNorm], x: 
     scale, skip = block.rbr_scale is not None, block.rbr_skip is not None
     if x.dtype not in DTYPES or convs[0].weight.dtype not in DTYPES:
         return None
-    if any(not norm.training or norm.weight is None or norm.momentum is None
-           or _settings(norm) != _settings(norms[0]) for norm in norms):
+    if any(norm.weight is None for norm in norms):
         return None
     eps = norms[0].eps
     if depthwise:
@@ -101,6 +110,12 @@ class _Settings(NamedTuple):
     momentum: float
     tracked: bool
     dtype: torch.dtype
+
+
+def _are_alike(norms: List[_BatchNorm]) -> bool:
+    """Whether all norms are in training, with one eps and one momentum, and not synchronised."""
+    return (norms[0].momentum is not None and not sync_groups(norms)
+            and all(norm.training and _settings(norm) == _settings(norms[0]) for norm in norms))
 
 
 def _settings(norm: _BatchNorm) -> _Settings:

@@ -4,7 +4,7 @@ from typing import Any, Dict, List, Tuple
 
 from torch import Tensor
 
-__all__ = ['ceil_div', 'launch', 'padded', 'split']
+__all__ = ['ceil_div', 'launch', 'split']
 
 # Programs that keep every multiprocessor of a large GPU (132 on an H100) busy.
 PROGRAMS = 132 * 8
@@ -43,11 +43,6 @@ def launch(kernel: Any, grid: Tuple[int, ...], *args: Any, **constants: Any) -> 
 def ceil_div(size: int, by: int) -> int:
     """``size / by``, rounded up."""
     return -(-size // by)
-
-
-def padded(size: int) -> int:
-    """The next power of two."""
-    return 1 << (size - 1).bit_length()
 
 
 def split(tiles: int, groups: int) -> Tuple[int, int]:

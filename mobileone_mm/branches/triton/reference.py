@@ -29,7 +29,7 @@ def state_sizes(size: int, channels: int, fold: Fold) -> List[int]:
     return [size, size, vector, vector, fold.convs * channels * size]
 
 
-def _kernels(params: Tensor, size: int, channels: int, fold: Fold) -> moment_fold.Kernels:
+def branch_kernels(params: Tensor, size: int, channels: int, fold: Fold) -> moment_fold.Kernels:
     if not fold.depthwise:
         weight = params[:fold.convs * channels * size].view(fold.convs, channels, size)
         identity = torch.arange(size, device=params.device) if fold.skip else None
@@ -53,7 +53,7 @@ def reference_forward(x: Tensor, params: Tensor, channels: int,
                       fold: Fold) -> Tuple[Tensor, Tensor, Tensor, Tensor]:
     """As :func:`.depthwise.depthwise_forward` and :func:`.pointwise.pointwise_forward`."""
     size, shape = x.shape[1], _shape(fold)
-    kernels = _kernels(params, size, channels, fold)
+    kernels = branch_kernels(params, size, channels, fold)
     moments = (mo.depthwise_patch_moments if fold.depthwise else mo.dense_moments)(x, shape)
     products = kernels.times(moments.cov)
     var, mean = kernels.variances(moments.cov, products), kernels.project(moments.mean)
@@ -84,7 +84,7 @@ def reference_backward(x: Tensor, grad: Tensor, y: Tensor, params: Tensor, kerne
                        state: Tensor, fold: Fold) -> Tuple[Tensor, Tensor]:
     """As :func:`.depthwise.depthwise_backward` and :func:`.pointwise.pointwise_backward`."""
     size, channels, shape = x.shape[1], grad.shape[1], _shape(fold)
-    kernels = _kernels(params, size, channels, fold)
+    kernels = branch_kernels(params, size, channels, fold)
     shift, rest, scale, inv, products, *own = state.split(state_sizes(size, channels, fold))
     mean = shift.double()
     if fold.depthwise:
