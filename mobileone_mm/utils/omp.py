@@ -7,5 +7,7 @@ kernels of this package, and other programs, beside which training slows down se
 import os
 import sys
 
-if 'torch' not in sys.modules:
-    os.environ.setdefault('OMP_WAIT_POLICY', 'passive')
+if 'torch' not in sys.modules and 'OMP_WAIT_POLICY' not in os.environ:
+    os.environ['OMP_WAIT_POLICY'] = 'passive'
+    # GNU's OpenMP: so many turns first, some microseconds, since the next work often comes at once.
+    os.environ.setdefault('GOMP_SPINCOUNT', '1000')
