@@ -114,7 +114,9 @@ def _schedule(x: Tensor, wide: bool) -> dict:
 def outer_sums(a: Tensor, y: Tensor, x: Tensor, shift: Tensor, channels: int, gram: bool,
                relu: bool) -> Tuple[Tensor, Tensor]:
     """Partial sums (splits, channels, C) of the kernel of that name, and of its rows."""
-    size, positions = x.shape[1], _positions(x, 64 if x.element_size() == 2 else 32)
+    # Rows that are not aligned take registers for the address of each value.
+    aligned = not x.is_contiguous() or x.shape[2] * x.shape[3] % 4 == 0
+    size, positions = x.shape[1], _positions(x, 64 if x.element_size() == 2 and aligned else 32)
     side, other = _tile(x), _tile(x)
     tiles = ceil_div(channels, side) * ceil_div(size, other)
     splits, per = split(positions.chunks, 4 * tiles)
