@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ..block import BranchBlock
 from ..maths.moments import ConvShape, patches
-from ..norms import sync_groups, uses_batch
+from ..norms import running_statistics, sync_groups, uses_batch
 from .block import Fold, has_tensor_cores
 
 __all__ = ['is_compiling', 'triton_forward']
@@ -20,7 +21,7 @@ MAX_PATCH = 64
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
-def triton_forward(block: nn.Module, convs: List[nn.Conv2d], norms: List[_BatchNorm], x: Tensor,
+def triton_forward(block: BranchBlock, convs: List[nn.Conv2d], norms: List[_BatchNorm], x: Tensor,
                    relu: bool) -> Optional[Tensor]:
     """The sum of a block's branches, or ``None`` where they are to be computed one by one.
 
@@ -62,7 +63,7 @@ def triton_forward(block: nn.Module, convs: List[nn.Conv2d], norms: List[_BatchN
     return y
 
 
-def _as_pointwise(block: nn.Module, weights: List[Tensor],
+def _as_pointwise(block: BranchBlock, weights: List[Tensor],
                   x: Tensor) -> Tuple[Tensor, List[Tensor]]:
     """The patches of x as channels, and the weights of the convolutions over them."""
     cfg = block.conv_kwargs
@@ -82,7 +83,7 @@ def _as_pointwise(block: nn.Module, weights: List[Tensor],
     return p, [F.pad(w.flatten(1), (0, missing)) for w in wide]
 
 
-def _fold(block: nn.Module, convs: List[nn.Conv2d], norms: List[_BatchNorm], x: Tensor,
+def _fold(block: BranchBlock, convs: List[nn.Conv2d], norms: List[_BatchNorm], x: Tensor,
           relu: bool) -> Optional[Fold]:
     """The block's branches as the kernels take them, if they do."""
     cfg, k = block.conv_kwargs, len(block.rbr_conv)
@@ -107,7 +108,7 @@ def _fold(block: nn.Module, convs: List[nn.Conv2d], norms: List[_BatchNorm], x: 
 
 class _Settings(NamedTuple):
     eps: float
-    momentum: float
+    momentum: Optional[float]
     tracked: bool
     dtype: torch.dtype
 
@@ -133,6 +134,7 @@ def move_running(norms: List[_BatchNorm], stats: Tensor) -> None:
         return
     counters = [norm.num_batches_tracked for norm in norms]
     torch._foreach_add_([counter for counter in counters if counter is not None], 1)
-    running = [norm.running_mean for norm in norms] + [norm.running_var for norm in norms]
+    means, variances = zip(*map(running_statistics, norms))
+    running = [*means, *variances]
     batch = stats.to(running[0].dtype).flatten(0, 1).unbind()
-    torch._foreach_lerp_(running, batch, norms[0].momentum)
+    torch._foreach_lerp_(running, list(batch), norms[0].momentum or 0.)
