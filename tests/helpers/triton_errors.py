@@ -27,9 +27,12 @@ from engine_utils import randomise, run, set_engine  # noqa: E402
 from mobileone_mm.backbones import MobileOneBlock  # noqa: E402
 from mobileone_mm.branches import choose  # noqa: E402
 from mobileone_mm.branches.triton import choose as blocks  # noqa: E402
+from mobileone_mm.branches.triton import launch  # noqa: E402
 
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
 HALVES = (torch.float16, torch.bfloat16)
+if DEVICE == 'cpu':
+    launch.PROGRAMS = 4  # an interpreter has no use for more
 LAYOUTS = dict(nchw=torch.contiguous_format, nhwc=torch.channels_last)
 
 
