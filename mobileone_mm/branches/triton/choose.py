@@ -10,7 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ..block import BranchBlock
 from ..maths.moments import ConvShape, patches
 from ..norms import running_statistics, sync_groups, uses_batch
-from .block import Fold, has_tensor_cores
+from .block import Fold, tensor_cores
 
 __all__ = ['is_compiling', 'triton_forward']
 
@@ -25,12 +25,12 @@ def triton_forward(block: BranchBlock, convs: List[nn.Conv2d], norms: List[_Batc
                    relu: bool) -> Optional[Tensor]:
     """The sum of a block's branches, or ``None`` where they are to be computed one by one.
 
-    Taken are depthwise 3x3 blocks; pointwise ones, without tensor cores with at least two
-    convolutions, since the covariance of the input costs as much as one; and dense ones that read
-    few values, such as the stem, as pointwise blocks of the input's patches. All norms must be
-    affine, and one of them use the batch. Their running statistics move as by their own forward.
-    Norms that are synchronised, differ in their settings or have no momentum take more and slower
-    steps, which ``torch.compile`` cannot trace.
+    Taken are depthwise 3x3 blocks; pointwise ones; and dense ones that read few values, such as the
+    stem, as pointwise blocks of the input's patches. Without tensor cores the latter two are taken
+    in float32 only, and pointwise ones with at least two convolutions, since the covariance of the
+    input costs as much as one. All norms must be affine, and one of them use the batch. Their
+    running statistics move as by their own forward. Norms that are synchronised, differ in their
+    settings or have no momentum take more and slower steps, which ``torch.compile`` cannot trace.
 
     Args:
         block: Not folded.
@@ -101,7 +101,9 @@ def _fold(block: BranchBlock, convs: List[nn.Conv2d], norms: List[_BatchNorm], x
     if size > 1:
         if skip or cfg['in_channels'] * size**2 > MAX_PATCH:
             return None
-    elif cfg['stride'] > 1 or (k == 1 and not has_tensor_cores(x)):
+    elif cfg['stride'] > 1 or (k == 1 and not tensor_cores(x)):
+        return None
+    if x.dtype != torch.float32 and not tensor_cores(x):
         return None
     return Fold(len(convs), False, skip, False, 1, 1, eps, relu)
 

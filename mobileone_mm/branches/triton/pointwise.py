@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from . import pointwise_kernels as kernels
-from .block import Fold, has_tensor_cores
+from .block import Fold, tensor_cores
 from .launch import ceil_div, float32, launch, split
 from .reference import state_sizes
 
@@ -18,12 +18,12 @@ PAD = 8  # columns beyond C in a product, of which one is used: keeps rows align
 
 def _precision(x: Tensor) -> str:
     """How float32 is multiplied."""
-    return 'tf32' if has_tensor_cores(x) and x.dtype == torch.float32 else 'ieee'
+    return 'tf32' if tensor_cores(x) and x.dtype == torch.float32 else 'ieee'
 
 
 def _tile(x: Tensor) -> int:
     """Channels of a tile; without tensor cores, products need the registers."""
-    return 128 if has_tensor_cores(x) else 64
+    return 128 if tensor_cores(x) else 64
 
 
 class _Positions(NamedTuple):
@@ -104,10 +104,11 @@ def pointwise_forward(x: Tensor, params: Tensor, channels: int,
     return multiply(x, kernel, bias, fold.relu), kernel, state, stats
 
 
-def _schedule(x: Tensor, wide: bool) -> dict:
-    """Warps, and stages by what shared memory small GPUs have."""
-    small = x.element_size() < 4 and not wide
-    return dict(num_warps=8 if wide else 4, num_stages=3 if small else 2)
+def _schedule(x: Tensor, sums: bool) -> dict:
+    """Warps, by what their registers hold, and stages, by what shared memory small GPUs have."""
+    if sums:
+        return dict(num_warps=8 if tensor_cores(x) != 8 else 16, num_stages=2)
+    return dict(num_warps=4, num_stages=3 if x.element_size() < 4 else 2)
 
 
 def outer_sums(a: Tensor, y: Tensor, x: Tensor, shift: Tensor, channels: int, gram: bool,
@@ -124,7 +125,7 @@ def outer_sums(a: Tensor, y: Tensor, x: Tensor, shift: Tensor, channels: int, gr
     launch(kernels.outer_sums, (tiles, splits), a, y, x, shift, part, rows, channels, size,
            positions.units, positions.chunks, per, GRAM=int(gram),
            CENTRED=gram or is_centred(x), RELU=relu, **positions.constants, BA=side, BC=other,
-           **_schedule(x, side * other >= 128 * 128))
+           **_schedule(x, True))
     return part, rows
 
 
