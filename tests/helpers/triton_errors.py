@@ -27,9 +27,12 @@ from engine_utils import randomise, run, set_engine  # noqa: E402
 from mobileone_mm.backbones import MobileOneBlock  # noqa: E402
 from mobileone_mm.branches import choose  # noqa: E402
 from mobileone_mm.branches.triton import choose as blocks  # noqa: E402
+from mobileone_mm.branches.triton import launch  # noqa: E402
 
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
 HALVES = (torch.float16, torch.bfloat16)
+if DEVICE == 'cpu':
+    launch.PROGRAMS = 4  # an interpreter has no use for more
 LAYOUTS = dict(nchw=torch.contiguous_format, nhwc=torch.channels_last)
 
 
@@ -96,7 +99,7 @@ def errors(case: Case) -> Dict[str, Dict[str, float]]:
         with mock.patch.object(choose, '_uses_triton', lambda *_: True), mock.patch(
                 'torch.empty', poisoned), mock.patch.object(
                     choose, 'triton_forward', wraps=choose.triton_forward) as called, (
-                    mock.patch.object(blocks, 'has_tensor_cores', lambda x: True)):
+                    mock.patch.object(blocks, 'tensor_cores', lambda x: 9)):
             found = run(block, case.input().to(DEVICE), lambda module, x: forward(module, x, case))
         if (name == 'analytic') != bool(called.call_count):
             raise RuntimeError(f'{case}: not computed by Triton')

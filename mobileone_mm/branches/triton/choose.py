@@ -7,9 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ..block import BranchBlock
 from ..maths.moments import ConvShape, patches
-from ..norms import sync_groups, uses_batch
-from .block import Fold, has_tensor_cores
+from ..norms import running_statistics, sync_groups, uses_batch
+from .block import Fold, tensor_cores
 
 __all__ = ['is_compiling', 'triton_forward']
 
@@ -20,16 +21,16 @@ MAX_PATCH = 64
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
-def triton_forward(block: nn.Module, convs: List[nn.Conv2d], norms: List[_BatchNorm], x: Tensor,
+def triton_forward(block: BranchBlock, convs: List[nn.Conv2d], norms: List[_BatchNorm], x: Tensor,
                    relu: bool) -> Optional[Tensor]:
     """The sum of a block's branches, or ``None`` where they are to be computed one by one.
 
-    Taken are depthwise 3x3 blocks; pointwise ones, without tensor cores with at least two
-    convolutions, since the covariance of the input costs as much as one; and dense ones that read
-    few values, such as the stem, as pointwise blocks of the input's patches. All norms must be
-    affine, and one of them use the batch. Their running statistics move as by their own forward.
-    Norms that are synchronised, differ in their settings or have no momentum take more and slower
-    steps, which ``torch.compile`` cannot trace.
+    Taken are depthwise 3x3 blocks; pointwise ones; and dense ones that read few values, such as the
+    stem, as pointwise blocks of the input's patches. Without tensor cores the latter two are taken
+    in float32 only, and pointwise ones with at least two convolutions, since the covariance of the
+    input costs as much as one. All norms must be affine, and one of them use the batch. Their
+    running statistics move as by their own forward. Norms that are synchronised, differ in their
+    settings or have no momentum take more and slower steps, which ``torch.compile`` cannot trace.
 
     Args:
         block: Not folded.
@@ -62,7 +63,7 @@ def triton_forward(block: nn.Module, convs: List[nn.Conv2d], norms: List[_BatchN
     return y
 
 
-def _as_pointwise(block: nn.Module, weights: List[Tensor],
+def _as_pointwise(block: BranchBlock, weights: List[Tensor],
                   x: Tensor) -> Tuple[Tensor, List[Tensor]]:
     """The patches of x as channels, and the weights of the convolutions over them."""
     cfg = block.conv_kwargs
@@ -82,7 +83,7 @@ def _as_pointwise(block: nn.Module, weights: List[Tensor],
     return p, [F.pad(w.flatten(1), (0, missing)) for w in wide]
 
 
-def _fold(block: nn.Module, convs: List[nn.Conv2d], norms: List[_BatchNorm], x: Tensor,
+def _fold(block: BranchBlock, convs: List[nn.Conv2d], norms: List[_BatchNorm], x: Tensor,
           relu: bool) -> Optional[Fold]:
     """The block's branches as the kernels take them, if they do."""
     cfg, k = block.conv_kwargs, len(block.rbr_conv)
@@ -100,14 +101,16 @@ def _fold(block: nn.Module, convs: List[nn.Conv2d], norms: List[_BatchNorm], x: 
     if size > 1:
         if skip or cfg['in_channels'] * size**2 > MAX_PATCH:
             return None
-    elif cfg['stride'] > 1 or (k == 1 and not has_tensor_cores(x)):
+    elif cfg['stride'] > 1 or (k == 1 and not tensor_cores(x)):
+        return None
+    if x.dtype != torch.float32 and not tensor_cores(x):
         return None
     return Fold(len(convs), False, skip, False, 1, 1, eps, relu)
 
 
 class _Settings(NamedTuple):
     eps: float
-    momentum: float
+    momentum: Optional[float]
     tracked: bool
     dtype: torch.dtype
 
@@ -133,6 +136,7 @@ def move_running(norms: List[_BatchNorm], stats: Tensor) -> None:
         return
     counters = [norm.num_batches_tracked for norm in norms]
     torch._foreach_add_([counter for counter in counters if counter is not None], 1)
-    running = [norm.running_mean for norm in norms] + [norm.running_var for norm in norms]
+    means, variances = zip(*map(running_statistics, norms))
+    running = [*means, *variances]
     batch = stats.to(running[0].dtype).flatten(0, 1).unbind()
-    torch._foreach_lerp_(running, batch, norms[0].momentum)
+    torch._foreach_lerp_(running, list(batch), norms[0].momentum or 0.)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from . import depthwise_kernels as kernels
 from .block import Fold
-from .launch import ceil_div, launch, split
+from .launch import ceil_div, float32, launch, split
 from .reference import state_sizes
 
 __all__ = ['depthwise_backward', 'depthwise_forward']
@@ -59,7 +59,7 @@ def patch_sums(x: Tensor, state: Tensor, fold: Fold) -> Tensor:
     tile = _tile(x, 128)
     groups = _groups(sizes[0], tile)
     splits, per = split(_tiles(sizes[5], tile), groups)
-    part = torch.empty((splits, sizes[0], 54), dtype=torch.float32, device=x.device)
+    part = float32(x, splits, sizes[0], 54)
     launch(kernels.moments, (splits, groups), x, part, state, *sizes, per, fold.stride,
            fold.dilation, **tile)
     return part
@@ -91,9 +91,8 @@ def depthwise_forward(x: Tensor, params: Tensor, fold: Fold) -> Tuple[Tensor, Te
         y like x; the state (:func:`.reference.state_sizes`); (2, b, C): means, unbiased variances.
     """
     channels, *_, n = _sizes(x, fold)
-    float32 = dict(dtype=torch.float32, device=x.device)
-    state = torch.empty(sum(state_sizes(channels, channels, fold)), **float32)
-    stats = torch.empty((2, fold.norms, channels), **float32)
+    state = float32(x, sum(state_sizes(channels, channels, fold)))
+    stats = float32(x, 2, fold.norms, channels)
     part = patch_sums(x, state, fold)
     launch(kernels.fold_forward, (channels,), part, params, state, stats, channels, n, len(part),
            fold.eps, *fold.branches, **_branches(fold))
@@ -106,7 +105,7 @@ def grad_sums(x: Tensor, grad: Tensor, y: Tensor, state: Tensor, fold: Fold) -> 
     tile = _tile(x, 256)
     groups = _groups(sizes[0], tile)
     splits, per = split(_tiles(sizes[5], tile), groups)
-    part = torch.empty((splits, sizes[0], 10), dtype=torch.float32, device=x.device)
+    part = float32(x, splits, sizes[0], 10)
     launch(kernels.grad_sums, (splits, groups), x, grad, y, state, part, *sizes, per,
            fold.stride, fold.dilation, RELU=fold.relu, **tile)
     return part
@@ -149,9 +148,8 @@ def depthwise_backward(x: Tensor, grad: Tensor, y: Tensor, params: Tensor, state
     """
     channels, *_, n = _sizes(x, fold)
     part = grad_sums(x, grad, y, state, fold)
-    float32 = dict(dtype=torch.float32, device=x.device)
-    grads = torch.empty(params.shape, **float32)
-    coef = torch.empty(90 * channels, **float32)
+    grads = float32(x, params.numel())
+    coef = float32(x, 90 * channels)
     stencil = fold.stride == 1
     launch(kernels.fold_backward, (channels,), part, params, state, grads, coef, channels, n,
            len(part), int(stencil), *fold.branches, **_branches(fold))

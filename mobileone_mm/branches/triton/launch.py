@@ -2,9 +2,10 @@
 
 from typing import Any, Dict, List, Tuple
 
+import torch
 from torch import Tensor
 
-__all__ = ['ceil_div', 'launch', 'split']
+__all__ = ['ceil_div', 'float32', 'launch', 'split']
 
 # Programs that keep every multiprocessor of a large GPU (132 on an H100) busy.
 PROGRAMS = 132 * 8
@@ -38,6 +39,11 @@ def launch(kernel: Any, grid: Tuple[int, ...], *args: Any, **constants: Any) -> 
     if hasattr(compiled, 'asm'):  # an interpreted kernel returns nothing
         rest = [constants[name] for name in kernel.arg_names[len(args):]]
         _compiled[tuple(key)] = compiled, rest
+
+
+def float32(x: Tensor, *shape: int) -> Tensor:
+    """A tensor beside x for a kernel to fill."""
+    return torch.empty(shape, dtype=torch.float32, device=x.device)
 
 
 def ceil_div(size: int, by: int) -> int:

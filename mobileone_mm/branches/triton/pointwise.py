@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from . import pointwise_kernels as kernels
-from .block import Fold, has_tensor_cores
-from .launch import ceil_div, launch, split
+from .block import Fold, tensor_cores
+from .launch import ceil_div, float32, launch, split
 from .reference import state_sizes
 
 __all__ = ['pointwise_backward', 'pointwise_forward']
@@ -18,12 +18,12 @@ PAD = 8  # columns beyond C in a product, of which one is used: keeps rows align
 
 def _precision(x: Tensor) -> str:
     """How float32 is multiplied."""
-    return 'tf32' if has_tensor_cores(x) and x.dtype == torch.float32 else 'ieee'
+    return 'tf32' if tensor_cores(x) and x.dtype == torch.float32 else 'ieee'
 
 
 def _tile(x: Tensor) -> int:
     """Channels of a tile; without tensor cores, products need the registers."""
-    return 128 if has_tensor_cores(x) else 64
+    return 128 if tensor_cores(x) else 64
 
 
 class _Positions(NamedTuple):
@@ -55,7 +55,7 @@ def covariance(x: Tensor, shift: Tensor, rest: Tensor) -> Tensor:
            NHWC=not x.is_contiguous(), BLOCK=8)
     side = _tile(x)
     part, rows = outer_sums(x, x, x, shift, size, True, False)
-    cov = torch.empty((size, size), dtype=torch.float32, device=x.device)
+    cov = float32(x, size, size)
     blocks = ceil_div(size, 16)
     launch(kernels.covariance, (blocks, blocks), part, rows, cov, rest, size, n, len(part),
            side, BLOCK=16)
@@ -90,25 +90,25 @@ def pointwise_forward(x: Tensor, params: Tensor, channels: int,
         (2, b, O): means, unbiased variances.
     """
     size, n = x.shape[1], x.numel() // x.shape[1]
-    float32 = dict(dtype=torch.float32, device=x.device)
     sizes = state_sizes(size, channels, fold)
-    state = torch.empty(sum(sizes), **float32)
+    state = float32(x, sum(sizes))
     shift, rest, scale, inv, products = state.split(sizes)
     cov = covariance(x, shift, rest)
     torch.mm(params[:products.numel()].view(-1, size), cov, out=products.view(-1, size))
     kernel = torch.empty((channels, size), dtype=x.dtype, device=x.device)
-    bias = torch.empty(channels, **float32)
-    stats = torch.empty((2, fold.norms, channels), **float32)
+    bias = float32(x, channels)
+    stats = float32(x, 2, fold.norms, channels)
     launch(kernels.fold_forward, (channels,), params, products, cov, rest, shift, kernel, bias,
            scale, inv, stats, channels, size, n, fold.eps, fold.convs,
            int(fold.skip), BRANCHES=fold.padded, BLOCK=BLOCK)
     return multiply(x, kernel, bias, fold.relu), kernel, state, stats
 
 
-def _schedule(x: Tensor, wide: bool) -> dict:
-    """Warps, and stages by what shared memory small GPUs have."""
-    small = x.element_size() < 4 and not wide
-    return dict(num_warps=8 if wide else 4, num_stages=3 if small else 2)
+def _schedule(x: Tensor, sums: bool) -> dict:
+    """Warps, by what their registers hold, and stages, by what shared memory small GPUs have."""
+    if sums:
+        return dict(num_warps=8 if tensor_cores(x) != 8 else 16, num_stages=2)
+    return dict(num_warps=4, num_stages=3 if x.element_size() < 4 else 2)
 
 
 def outer_sums(a: Tensor, y: Tensor, x: Tensor, shift: Tensor, channels: int, gram: bool,
@@ -120,13 +120,12 @@ def outer_sums(a: Tensor, y: Tensor, x: Tensor, shift: Tensor, channels: int, gr
     side, other = _tile(x), _tile(x)
     tiles = ceil_div(channels, side) * ceil_div(size, other)
     splits, per = split(positions.chunks, 4 * tiles)
-    float32 = dict(dtype=torch.float32, device=x.device)
-    part = torch.empty((splits, channels, size), **float32)
-    rows = torch.empty((splits, channels), **float32)
+    part = float32(x, splits, channels, size)
+    rows = float32(x, splits, channels)
     launch(kernels.outer_sums, (tiles, splits), a, y, x, shift, part, rows, channels, size,
            positions.units, positions.chunks, per, GRAM=int(gram),
            CENTRED=gram or is_centred(x), RELU=relu, **positions.constants, BA=side, BC=other,
-           **_schedule(x, side * other >= 128 * 128))
+           **_schedule(x, True))
     return part, rows
 
 
@@ -168,11 +167,10 @@ def pointwise_backward(x: Tensor, grad: Tensor, y: Tensor, params: Tensor, kerne
     """
     size, n = x.shape[1], x.numel() // x.shape[1]
     channels, k = kernel.shape[0], fold.convs
-    float32 = dict(dtype=torch.float32, device=x.device)
     shift, rest, scale, inv, products = state.split(state_sizes(size, channels, fold))
     part, rows = outer_sums(grad, y, x, shift, channels, False, fold.relu)
-    grads = torch.empty(params.shape, **float32)
-    scaled = torch.empty((fold.norms * channels, size + PAD), **float32)
+    grads = float32(x, params.numel())
+    scaled = float32(x, fold.norms * channels, size + PAD)
     common = dict(CENTRED=is_centred(x), PAD=PAD, BLOCK=BLOCK)
     branches = k, int(fold.skip)
     launch(kernels.fold_backward, (channels,), part, rows, params, products, rest, shift, scale,
@@ -180,10 +178,10 @@ def pointwise_backward(x: Tensor, grad: Tensor, y: Tensor, params: Tensor, kerne
            BRANCHES=fold.padded, **common)
     if not needs_x:
         return None, grads
-    product = torch.empty((size + PAD, size), **float32)
+    product = float32(x, size + PAD, size)
     torch.mm(scaled[:k * channels].t(), params[:products.numel()].view(-1, size), out=product)
     quad = torch.empty((size, size), dtype=x.dtype, device=x.device)
-    vectors = torch.empty((2, size), **float32)
+    vectors = float32(x, 2, size)
     launch(kernels.finish_quadratic, (size,), product, scaled, rest, shift, quad, vectors[0],
            vectors[1], channels, size, *branches, **common)
     return input_grad(x, grad, y, kernel, quad, vectors, shift, fold.relu), grads

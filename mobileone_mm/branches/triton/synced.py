@@ -16,7 +16,7 @@ from ..maths import moment_fold
 from ..norms import normalise, reduce_over, sync_groups
 from . import depthwise, pointwise
 from .block import Fold
-from .reference import branch_kernels
+from .reference import branch_kernels, flat_grads
 
 __all__ = ['SyncedBranches']
 
@@ -99,12 +99,9 @@ def _backward(ctx: Any, grad: Tensor) -> Tuple[Optional[Tensor], Tensor]:
         used = mean - state.double() if pointwise.is_centred(x) else mean
         centred = part.sum(0, dtype=torch.float64) - torch.outer(total, used)
     grads = moment_fold.fold_backward(
-        kernels, moment_fold.FoldState(mean, products, *stats), centred.float(), total.float(),
-        ctx.count, ctx.reduce)
-    weights = [grads.weight[:fold.convs].flatten()]
-    if fold.scale:
-        weights.append(grads.weight[fold.convs, :, 4])
-    flat = torch.cat([*weights, grads.gamma.flatten(), grads.beta.flatten()])
+        kernels, moment_fold.FoldState(mean, products, moment_fold.BranchStatistics(*stats)),
+        centred.float(), total.float(), ctx.count, ctx.reduce)
+    flat = flat_grads(grads, fold)
     if not ctx.needs_input_grad[0]:
         return None, flat
     quadratic, linear = grads.quadratic, grads.linear
