@@ -5,6 +5,7 @@ OpenMMLab library finds ``type='MobileOne'``. It never imports mmdet or mmseg: t
 them live in :mod:`mobileone_mm.detection` and :mod:`mobileone_mm.segmentation`.
 """
 
+from .utils import omp  # noqa: F401, I001  (before torch)
 from .utils.compat import find_forks, read_all_checkpoints
 from .utils.mmcv_ops import install_ops_fallback
 from .utils.old_paths import keep_old_paths

@@ -62,9 +62,9 @@ class MobileOne(BaseModule):
         deploy: Build the folded form. Defaults to False.
         branch_engine: How the branches are computed, not what: ``'textbook'`` one by one,
             ``'analytic'`` folded or fused, for less time and memory, ``'auto'``, the default, the
-            faster of both in each block and call. On CUDA ``'analytic'`` takes
-            Triton's kernels, if Triton is installed; elsewhere but on CPUs, and in
-            ``torch.compile`` on these, all of them mean ``'textbook'``.
+            faster of both in each block and call. On CUDA both take Triton's
+            kernels, if Triton is installed; elsewhere but on CPUs, and in ``torch.compile`` on
+            these, all of them mean ``'textbook'``.
         pretrained: OpenMMLab's older name for ``init_cfg=dict(type='Pretrained', checkpoint=...)``.
         init_cfg: Initialization config. ``dict(type='Pretrained', checkpoint=path_or_url)`` reads
             the files of Apple, mmpretrain, timm and cvnets; see

@@ -3,9 +3,10 @@
 import logging
 import re
 from os import PathLike
-from typing import TYPE_CHECKING, Dict, Optional, Tuple, Union
+from typing import Dict, Optional, Tuple, Union
 
 from mmengine.logging import print_log
+from mmengine.model import BaseModule
 
 from ..utils.checkpoint_files import (
     CheckpointError,
@@ -20,13 +21,10 @@ from .archs import ARCHS, MobileOneArch
 from .checkpoint_names import check_form, prefix_advice, to_apple_names
 from .unfold import unfold as unfold_into
 
-if TYPE_CHECKING:
-    from .mobileone import MobileOne
-
 __all__ = ['load_pretrained']
 
 
-def load_pretrained(backbone: 'MobileOne',
+def load_pretrained(backbone: BaseModule,
                     checkpoint: Union[str, PathLike],
                     prefix: Optional[str] = None,
                     unfold: bool = False,

@@ -6,6 +6,7 @@ import re
 import sys
 import traceback
 import warnings
+from pathlib import Path
 from typing import Any, Callable, List, Optional, Type
 
 from mmengine.logging import MMLogger
@@ -24,6 +25,7 @@ OS_ERRORS = {
     errno.EDQUOT: 'the disk quota is used up',
     errno.ENAMETOOLONG: 'the name is too long',
 }
+PACKAGE = Path(__file__).resolve().parents[1]
 LONGEST = 400  # characters of a message that is not ours
 
 
@@ -88,7 +90,22 @@ def describe(error: BaseException) -> str:
 
 def _is_expected(error: Exception, errors: Any) -> bool:
     return isinstance(error, (OSError, SyntaxError, *errors)) or any(
-        kind.__module__.startswith('mobileone_mm') for kind in type(error).__mro__)
+        kind.__module__.startswith('mobileone_mm') for kind in type(error).__mro__) \
+        or _is_refusal(error)
+
+
+def _is_refusal(error: BaseException) -> bool:
+    """Whether a ValueError of the package is behind it; registries raise such ones anew."""
+    text, cause = str(error), error
+    while True:
+        frames = traceback.extract_tb(cause.__traceback__)
+        if isinstance(cause, ValueError) and str(cause) in text and frames \
+                and PACKAGE in Path(frames[-1].filename).parents:
+            return True
+        following = cause.__cause__ or cause.__context__
+        if following is None:
+            return False
+        cause = following
 
 
 def _log_traceback(error: Exception) -> Optional[str]:

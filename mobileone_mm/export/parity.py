@@ -104,7 +104,7 @@ class Parity:
     def __str__(self) -> str:
         values = [_describe(name, value, self.limits) for name, (value, _) in self.worst.items()]
         if not self.objects:
-            values.append('no box reaches the score threshold, so that NO BOXES WERE COMPARED')
+            values.append('no score is clear of the threshold, so that NO BOXES WERE COMPARED')
         if self.exchanged:
             values.append(f'{self.exchanged} boxes have others of equal scores in their place')
         if self.note:

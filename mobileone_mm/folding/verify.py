@@ -9,7 +9,6 @@ from mmengine.logging import print_log
 from mmengine.model import BaseModel, BaseTTAModel
 from mmengine.utils import apply_to
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 
 DEFAULT_TOLERANCE = 1e-3
@@ -172,39 +171,39 @@ def _middle(images: Tensor) -> Tensor:
     return images.contiguous()
 
 
-class _Both(nn.Module):
-    """Two models that run on the same input."""
-
-    def __init__(self, model: nn.Module, folded: nn.Module) -> None:
-        super().__init__()
-        self.model, self.folded = model, folded
-
-    def forward(self, args: tuple, kwargs: dict) -> List[Any]:
-        return [side(*args, **kwargs) for side in (self.model, self.folded)]
-
-
 def _run_both(model: nn.Module, folded: nn.Module, args: tuple, kwargs: dict, dtype: torch.dtype
               ) -> Tuple[Dict[str, float], float]:
     """Run both models; returns the relative differences of the blocks and of the outputs."""
-    both = _Both(model, folded)
-    # The models themselves with cast weights: to copy them would take longer than to run them.
-    weights = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor
-               for name, tensor in (*both.named_parameters(), *both.named_buffers())}
     args, kwargs = apply_to((args, kwargs), _is_float_tensor, lambda tensor: tensor.to(dtype))
     with ExitStack() as stack:
-        for module in both.modules():
-            _set_for_now(stack, module, 'training', False)
-            if hasattr(module, 'branch_engine'):
-                _set_for_now(stack, module, 'branch_engine', 'textbook')
+        for side in (model, folded):
+            _prepare(side, dtype, stack)
         watch = _BlockWatch(model, folded, stack)
         first_stages = _share_proposals(model, folded, stack)
-        outputs = functional_call(both, weights, (args, kwargs))
+        outputs = [side(*args, **kwargs) for side in (model, folded)]
     expected, actual = ([*maps, output] for maps, output in zip(first_stages, outputs))
     return watch.differences, relative_difference(expected, actual, watch.scale_of)
 
 
+def _prepare(model: nn.Module, dtype: torch.dtype, stack: ExitStack) -> None:
+    """Put a model into eval mode, with textbook branches and cast weights, until a stack is closed.
+
+    To copy it would take longer than to run it. torch's ``functional_call`` leaves modules that
+    have two names, as RTMDet's shared convolutions, with the weights that it was to put for now.
+    """
+    for module in model.modules():
+        _set_for_now(stack, module, 'training', False)
+        if hasattr(module, 'branch_engine'):
+            _set_for_now(stack, module, 'branch_engine', 'textbook')
+        for tensors in (module._parameters, module._buffers):
+            for name, tensor in tensors.items():
+                if _is_float_tensor(tensor):
+                    stack.callback(tensors.__setitem__, name, tensor)
+                    tensors[name] = tensor.to(dtype)
+
+
 def _set_for_now(stack: ExitStack, module: nn.Module, name: str, value: Any) -> None:
-    """Set an attribute of a module's own until the stack is closed."""
+    """Set an attribute of a module's own until a stack is closed."""
     if name in module.__dict__:
         stack.callback(setattr, module, name, module.__dict__[name])
     else:

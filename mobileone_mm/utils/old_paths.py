@@ -10,14 +10,21 @@ from typing import Any, Dict, Optional, Sequence, Tuple
 
 __all__ = ['OLD_PATHS', 'keep_old_paths']
 
-# Only what the documentation has named. Where a module was split, its names come from several.
+# Where a module was split, its names come from several.
 OLD_PATHS: Dict[str, Tuple[str, ...]] = {
+    'mobileone_mm.archs': ('mobileone_mm.backbones.archs', ),
     'mobileone_mm.checkpoints': ('mobileone_mm.utils.checkpoint_files',
                                  'mobileone_mm.backbones.checkpoint_names',
                                  'mobileone_mm.backbones.pretrained'),
+    'mobileone_mm.cli': ('mobileone_mm.commands.train_test', ),
     'mobileone_mm.deploy': ('mobileone_mm.folding.reparameterize', ),
+    'mobileone_mm.deploy_files': ('mobileone_mm.folding.deployed_files',
+                                  'mobileone_mm.folding.models'),
     'mobileone_mm.hooks': ('mobileone_mm.engine.hooks', ),
     'mobileone_mm.initializers': ('mobileone_mm.backbones.initializers', ),
+    'mobileone_mm.ops': ('mobileone_mm.utils.mmcv_ops', ),
+    'mobileone_mm.preflight': ('mobileone_mm.datasets.preflight', 'mobileone_mm.utils.libraries'),
+    'mobileone_mm.reparam': ('mobileone_mm.folding', ),
     'mobileone_mm.verify': ('mobileone_mm.folding.verify', ),
 }
 

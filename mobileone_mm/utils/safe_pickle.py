@@ -1,37 +1,39 @@
 """Unpickling that runs nothing: weights, plain values, and stand-ins for the few classes met.
 
 torch's own ``weights_only`` refuses what training checkpoints hold beside weights: mmengine's
-logged scalars, which are NumPy arrays, and the ``argparse.Namespace`` of timm and cvnets. To allow
-``numpy.ndarray`` itself would be a mistake: called with the type ``object`` over raw bytes it makes
-wild pointers. The names are therefore bound to classes of this file, which check what they are
-given, and only while :func:`load` runs.
+logged scalars, which are NumPy arrays, and the ``argparse.Namespace`` of timm and cvnets. Their
+names are bound to the classes of :mod:`mobileone_mm.utils.pickle_stand_ins`, only while
+:func:`load` runs.
 """
 
 import argparse
-import codecs
 import pickle
 import re
 import types
 from collections import OrderedDict
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Optional
 
-import numpy as np
 import torch
-from mmengine.logging.history_buffer import HistoryBuffer
 from mmengine.utils import digit_version
 from mmengine.utils.dl_utils import TORCH_VERSION
+
+from .pickle_stand_ins import (
+    STATISTICS,
+    Array,
+    DType,
+    History,
+    RefusedObjectError,
+    ScriptModule,
+    script_list,
+    stand_ins,
+    without_stand_ins,
+)
 
 __all__ = ['RefusedObjectError', 'is_torchscript', 'load', 'load_torchscript']
 
 # From here on torch's own weights_only takes exceptions, under names of their own.
 KNOWS_EXCEPTIONS = digit_version(TORCH_VERSION) >= digit_version('2.6.0')
-NUMERIC = re.compile(r'[<>=|]?(b1|[iuf][1248])')
-STATISTICS = ('min', 'max', 'mean', 'current')
-
-
-class RefusedObjectError(pickle.UnpicklingError):
-    """A pickle names something besides weights and plain values."""
 
 
 def load(path: Path, weights_only: bool = True) -> Any:
@@ -48,7 +50,7 @@ def load(path: Path, weights_only: bool = True) -> Any:
         return torch.load(path, map_location='cpu', weights_only=False)
     try:
         if KNOWS_EXCEPTIONS and _protocol(path) <= 2:
-            with torch.serialization.safe_globals([(v, k) for k, v in _stand_ins().items()]):
+            with torch.serialization.safe_globals([(v, k) for k, v in stand_ins().items()]):
                 content = torch.load(path, map_location='cpu', weights_only=True)
         else:  # torch's reads protocol 2 only
             content = torch.load(path, map_location='cpu', weights_only=False,
@@ -58,7 +60,7 @@ def load(path: Path, weights_only: bool = True) -> Any:
         if refused is None:
             raise
         raise RefusedObjectError(refused) from error
-    return _without_stand_ins(content)
+    return without_stand_ins(content)
 
 
 def load_torchscript(path: Path) -> Dict[str, torch.Tensor]:
@@ -74,7 +76,7 @@ def _collect(module: Any, prefix: str, tensors: Dict[str, torch.Tensor]) -> None
     for name, value in getattr(module, 'attributes', {}).items():
         if isinstance(value, torch.Tensor):
             tensors[f'{prefix}{name}'] = value.detach()
-        elif isinstance(value, _ScriptModule):
+        elif isinstance(value, ScriptModule):
             _collect(value, f'{prefix}{name}.', tensors)
 
 
@@ -113,115 +115,6 @@ def _protocol(path: Path) -> int:
     return start[1] if len(start) == 2 and start[:1] == pickle.PROTO else 0
 
 
-class _DType:
-    """Stands for ``numpy.dtype``: the name of a numeric type, and nothing else."""
-
-    def __init__(self, code: str, align: bool = False, copy: bool = True) -> None:
-        if not isinstance(code, str) or not NUMERIC.fullmatch(code):
-            raise RefusedObjectError(f'Unsupported class numpy.dtype({code!r})')
-        self.code = code.lstrip('<>=|')
-        self.order = '<'
-
-    def __setstate__(self, state: Sequence[Any]) -> None:
-        self.order = {'>': '>'}.get(state[1], '<')
-
-    def read(self, data: Any) -> np.ndarray:
-        """The numbers in bytes, a copy."""
-        return np.frombuffer(data, self.order + self.code).astype(self.code)
-
-
-class _Array:
-    """Stands for ``numpy.ndarray``."""
-
-    value = np.zeros(0)
-
-    def __setstate__(self, state: Tuple[Any, ...]) -> None:
-        _, shape, dtype, is_fortran, data = state
-        if not isinstance(dtype, _DType) or not isinstance(data, (bytes, bytearray)):
-            raise RefusedObjectError('Unsupported class numpy.ndarray')
-        self.value = dtype.read(data).reshape(shape, order='F' if is_fortran else 'C')
-
-
-def _new_array(kind: Any, shape: Any, code: Any) -> _Array:
-    return _Array()
-
-
-def _scalar(dtype: _DType, data: bytes) -> Any:
-    return dtype.read(data)[0]
-
-
-class _History(HistoryBuffer):
-    """Stands for mmengine's HistoryBuffer, and becomes one."""
-
-    def __setstate__(self, state: Dict[str, Any]) -> None:
-        logged, counts = (_value(state[name]) for name in ('_log_history', '_count_history'))
-        HistoryBuffer.__init__(self, logged, counts, int(state['max_length']))
-        self.__class__ = HistoryBuffer
-
-
-def _history_method(owner: Any, name: str) -> str:
-    """All of ``getattr`` that a HistoryBuffer's pickle needs; its statistics are set anew."""
-    if owner is not _History or name not in STATISTICS:
-        raise RefusedObjectError('Unsupported global builtins.getattr')
-    return name
-
-
-class _ScriptModule:
-    """Stands for a module of a TorchScript archive."""
-
-    attributes: Dict[str, Any] = {}
-
-    def __setstate__(self, state: Any) -> None:
-        self.attributes = state if isinstance(state, dict) else {}
-
-
-def _script_list(*args: Any) -> None:
-    return None
-
-
-def _stand_ins() -> Dict[str, Any]:
-    """A name in a pickle -> what it stands for."""
-    names = {
-        'mmengine.logging.history_buffer.HistoryBuffer': _History,
-        'builtins.getattr': _history_method,
-        'argparse.Namespace': argparse.Namespace,
-        '_codecs.encode': codecs.encode,
-        'numpy.ndarray': _Array,
-        'numpy.dtype': _DType,
-    }
-    for core in ('core', '_core'):  # of NumPy 1 and 2
-        names[f'numpy.{core}.multiarray._reconstruct'] = _new_array
-        names[f'numpy.{core}.multiarray.scalar'] = _scalar
-    return names
-
-
-def _value(item: Any) -> Any:
-    return item.value if isinstance(item, _Array) else item
-
-
-def _without_stand_ins(content: Any) -> Any:
-    """Arrays in place of their stand-ins, in nested plain containers."""
-    done: set = set()
-    pending: List[Any] = [content]
-    while pending:
-        node = pending.pop()
-        if id(node) in done:
-            continue
-        done.add(id(node))
-        if isinstance(node, argparse.Namespace):
-            node = vars(node)
-        if isinstance(node, dict):
-            for key, value in node.items():
-                node[key] = _value(value)
-            pending += node.values()
-        elif isinstance(node, list):
-            node[:] = map(_value, node)
-            pending += node
-        elif isinstance(node, tuple):
-            pending += node
-    return _value(content)
-
-
 _PythonUnpickler: Any = pickle._Unpickler  # the one in C does not let its steps be changed
 
 
@@ -237,20 +130,20 @@ class _Unpickler(_PythonUnpickler):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         from torch._weights_only_unpickler import _get_allowed_globals
         super().__init__(*args, **kwargs)
-        self._allowed: Dict[str, Any] = {**_get_allowed_globals(), **_stand_ins()}
+        self._allowed: Dict[str, Any] = {**_get_allowed_globals(), **stand_ins()}
 
     def find_class(self, module: str, name: str) -> Any:
         """What a name stands for."""
         if module.startswith('__torch__'):
-            return _ScriptModule
+            return ScriptModule
         if module == 'torch.jit._pickle':  # how TorchScript writes typed lists
-            return _script_list
+            return script_list
         module = 'builtins' if module == '__builtin__' else module  # as pickle 2 has it
         found = self._allowed.get(f'{module}.{name}')
         if found is None:
             # Protocol 4 names methods by their path.
             owner, _, method = name.rpartition('.')
-            if self._allowed.get(f'{module}.{owner}') is _History and method in STATISTICS:
+            if self._allowed.get(f'{module}.{owner}') is History and method in STATISTICS:
                 return method
             raise RefusedObjectError(f'Unsupported global {module}.{name}')
         return found
@@ -258,8 +151,8 @@ class _Unpickler(_PythonUnpickler):
     def load_build(self) -> None:
         """Fill an object."""
         target = self.stack[-2]
-        kinds = (OrderedDict, torch.Tensor, argparse.Namespace, _History, _Array, _DType,
-                 _ScriptModule)
+        kinds = (OrderedDict, torch.Tensor, argparse.Namespace, History, Array, DType,
+                 ScriptModule)
         if not isinstance(target, kinds):
             raise RefusedObjectError(f'Unsupported class {type(target).__name__}')
         super().load_build()
@@ -267,7 +160,7 @@ class _Unpickler(_PythonUnpickler):
     def load_reduce(self) -> None:
         """Call what is allowed."""
         function = self.stack[-2]
-        if function is not _script_list and not any(
+        if function is not script_list and not any(
                 function is known for known in self._allowed.values()):
             raise RefusedObjectError(f'Unsupported class {type(function).__name__}')
         super().load_reduce()

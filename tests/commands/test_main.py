@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.logging import MMLogger
+from mmengine.registry import MODELS
 from paths import ROOT
 
 from mobileone_mm.commands.ablation import VARIANTS
@@ -164,6 +165,17 @@ def test_errors_that_are_no_mistakes_are_marked_and_logged(tmp_path, capsys, mon
     assert main(_fail(AttributeError("'x' has no y"))) == 1
     assert f'the traceback: {log})' in capsys.readouterr().err
     assert 'Traceback' in log.read_text() and "AttributeError: 'x' has no y" in log.read_text()
+
+
+def test_what_the_package_refuses_is_not_marked(capsys):
+    def build(_):
+        return MODELS.build(dict(type='MobileOne', arch='s9'))
+
+    assert main(build) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("error: unknown MobileOne arch 's9'") and 'traceback' not in told
+    assert main(lambda _: int('x')) == 1  # a ValueError, but nobody's words
+    assert 'the traceback: ' in capsys.readouterr().err
 
 
 def test_status_and_marks(capsys):

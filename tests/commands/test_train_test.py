@@ -16,6 +16,7 @@ from payload import Payload
 
 from mobileone_mm import MobileOneBlock
 from mobileone_mm.commands import train_test as cli
+from mobileone_mm.datasets.preflight import DataCheck
 from mobileone_mm.engine import lock_directories
 from mobileone_mm.folding.models import build_model
 from mobileone_mm.utils.checkpoint_files import read_checkpoint
@@ -58,16 +59,23 @@ def test_the_stock_command_without_data_says_what_to_download(tmp_path, monkeypa
         assert message.count(expected) == 1 or expected == 'data/coco'
 
 
-@pytest.mark.parametrize('rank, checks', [(None, 1), ('0', 1), ('1', 0)])
-def test_one_process_of_a_machine_checks_the_data(tmp_path, monkeypatch, configured, rank, checks):
-    """The others would read every annotation again, and print the same errors."""
+@pytest.mark.parametrize('rank, tells', [(None, True), ('0', True), ('1', False)])
+def test_one_process_of_a_machine_tells_about_the_data(tmp_path, monkeypatch, configured, capsys,
+                                                       rank, tells):
+    """Each reads the annotations, for it may have to take a repaired copy; one tells."""
     seen = []
-    monkeypatch.setattr(cli, 'check_data', lambda cfg, loaders: seen.append(loaders))
+
+    def check(cfg, loaders):
+        seen.append(loaders)
+        return DataCheck(['2 boxes are left out'], 4)
+
+    monkeypatch.setattr(cli, 'check_data', check)
     monkeypatch.delenv('LOCAL_RANK', raising=False)
     if rank is not None:
         monkeypatch.setenv('LOCAL_RANK', rank)
     configured(write_config(tmp_path / 'a', num_train=4), '--work-dir', tmp_path / 'run')
-    assert seen == [('train', 'val')] * checks
+    assert seen == [('train', 'val')]
+    assert ('note: 2 boxes are left out' in capsys.readouterr().out) == tells
 
 
 def test_options_reach_the_config(tmp_path, configured):

@@ -124,12 +124,13 @@ def test_repaired_annotations_go_beside_the_config(tmp_path):
         no_crowds(content)
     cfg, notes = write(tmp_path, train=no_crowds, val=reverse)
     files = [cfg[f'{name}_dataloader'].dataset.ann_file for name in ('train', 'val', 'test')]
-    assert files == [str(tmp_path / f'own_{name}.json') for name in ('train', 'val', 'val')]
+    assert files == [str(tmp_path / f'own_{name}.repaired.json')
+                     for name in ('train', 'val', 'val')]
     assert cfg.val_evaluator.ann_file == files[1]
     assert all(str(path) in notes for path in (tmp_path / 'train.json', *files))
     assert 'iscrowd' not in (tmp_path / 'train.json').read_text()  # the user's stays
-    assert read_coco(tmp_path / 'own_train.json').content == sample()
-    val = read_coco(tmp_path / 'own_val.json').content
+    assert read_coco(tmp_path / 'own_train.repaired.json').content == sample()
+    val = read_coco(tmp_path / 'own_val.repaired.json').content
     assert [c['name'] for c in val['categories']] == ['box', 'disc']
 
 

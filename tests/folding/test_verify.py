@@ -1,5 +1,7 @@
 """verify_folding() finds what is wrong, and says where."""
 
+from contextlib import nullcontext
+
 import folding_faults
 import pytest
 import torch
@@ -37,6 +39,37 @@ def test_a_sound_fold_passes_with_room_and_changes_nothing(models):
     assert verify_folding(*models, inputs=IMAGE) == verify_folding(*models, IMAGE)
     for model, state in zip(models, states):
         assert all(torch.equal(state[k], v) for k, v in model.state_dict().items())
+
+
+class Shared(nn.Module):
+    """One convolution under two names, as in RTMDet's head, and one weight in two modules."""
+
+    def __init__(self, block):
+        super().__init__()
+        self.block, self.first, self.tied = block, nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 1)
+        self.second, self.tied.weight = self.first, self.first.weight
+
+    def forward(self, x):
+        return self.tied(self.second(self.first(self.block(x))))
+
+
+def state_of(*models):
+    return [{**vars(module), **module._parameters, **module._buffers}
+            for model in models for module in model.modules()]
+
+
+@pytest.mark.parametrize('fails', [False, True])
+def test_the_models_are_as_they_were_whatever_happens(randomize, fails):
+    model = Shared(block(randomize))
+    folded = reparameterize(model)
+    model.train()
+    folded.tied.bias.data += fails
+    before = state_of(model, folded)
+    with pytest.raises(FoldingError) if fails else nullcontext():
+        verify_folding(model, folded, torch.randn(1, 8, 8, 8))
+    after = state_of(model, folded)
+    assert [list(one) for one in before] == [list(one) for one in after]
+    assert all(one[key] is two[key] for one, two in zip(before, after) for key in one)
 
 
 def test_the_models_may_be_in_train_mode(models):

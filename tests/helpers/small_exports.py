@@ -50,7 +50,7 @@ def job(backend, model, cfg, folder, half=False):
 def export(exporting):
     """Do an export."""
     module = FORMATS[exporting.backend].module
-    return import_module(f'mobileone_mm.export.{module}').export(exporting)
+    return import_module(f'mobileone_mm.export.backends.{module}').export(exporting)
 
 
 def parity(model, path, limits=FLOAT32):

@@ -8,9 +8,10 @@ The loop, data pipeline, workers, optimizer and hooks are those of tools/train.p
 with bare steps in one process, so that a busy machine slows both.
 """
 
-import sys
+import sys  # noqa: I001  (mobileone_mm before torch, as tools/train.py does)
 from pathlib import Path
 
+import mobileone_mm  # noqa: F401
 import torch
 from training_config import training_config, training_parser
 

@@ -9,10 +9,11 @@ run in one process changes the engine in every iteration, so a busy machine slow
 are CPU times.
 """
 
-import statistics
+import statistics  # noqa: I001  (mobileone_mm before torch, as tools/train.py does)
 import sys
 from pathlib import Path
 
+import mobileone_mm  # noqa: F401
 import torch
 from training_config import training_config, training_parser
 

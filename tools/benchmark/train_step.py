@@ -9,10 +9,11 @@ BN + ReLU net of the same widths, which is what training can hardly undercut. Ex
     python tools/benchmark/train_step.py --arch s0 --profile  # where the time goes, by operator
 """
 
-import argparse
+import argparse  # noqa: I001  (mobileone_mm before torch, as tools/train.py does)
 import json
 import sys
 
+import mobileone_mm  # noqa: F401
 import torch
 
 from mobileone_mm.benchmark.training.op_profile import format_profile, profile_step

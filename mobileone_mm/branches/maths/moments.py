@@ -309,11 +309,25 @@ def mirror(out: Tensor) -> Tensor:
 
 def gram(x: Tensor) -> Tensor:
     """``X X^T`` over all positions: (C, C)."""
+    x = _as_one_image(x)
+    if len(x) > 1 and torch.get_num_threads() > 1:
+        return mirror(_upper_products(x.flatten(2)))
     result = x.new_zeros(x.shape[1], x.shape[1])
-    for image in _as_one_image(x):
+    for image in x:
         p = image.flatten(1)
         add_symmetric_product(result, p, p.t())
     return mirror(result)
+
+
+def _upper_products(p: Tensor) -> Tensor:
+    """``sum_b p_b p_b^T`` (B, C, n) in blocks above the diagonal: threads share the images."""
+    channels = p.shape[1]
+    result = p.new_zeros(channels, channels)
+    step = max(32, -(-channels // 4))
+    for start in range(0, channels, step):
+        torch.sum(torch.bmm(p[:, start:start + step], p[:, start:].transpose(1, 2)), 0,
+                  out=result[start:start + step, start:])
+    return result
 
 
 def dense_input_grad(x: Tensor, shape: ConvShape, quadratic: Tensor, linear: Tensor,

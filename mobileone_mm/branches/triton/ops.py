@@ -4,7 +4,7 @@ On CUDA they launch the Triton kernels, elsewhere they run the reference. In eag
 :class:`.function.TritonBranches` does the same with less overhead. torch 2.4 or newer.
 """
 
-from typing import Any, Sequence, Tuple
+from typing import Any, Sequence, Tuple, cast
 
 import torch
 from torch import Tensor
@@ -47,7 +47,7 @@ def _backward(x: Tensor, grad: Tensor, y: Tensor, params: Tensor, kernel: Tensor
         return reference_backward(x, grad, y, params, kernel, state, fold)
     from .function import backward
     dx, grads = backward(x, grad, y, params, kernel, state, fold, True)
-    return dx, grads
+    return cast(Tensor, dx), grads
 
 
 @_backward.register_fake

@@ -140,7 +140,9 @@ def _level_settings(levels: Optional[Levels]) -> Dict[str, Any]:
 
 
 def _annotation_file(split: CocoSplit, out: Path, name: str) -> Path:
-    return out.absolute().with_name(f'{out.stem}_{name}.json') if split.file.repairs else split.path
+    if not split.file.repairs:
+        return split.path
+    return out.absolute().with_name(f'{out.stem}_{name}.repaired.json')
 
 
 def _reference(base: Path, out: Path) -> str:

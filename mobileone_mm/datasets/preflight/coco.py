@@ -1,5 +1,6 @@
 """Check a COCO annotation file against its images and the config's classes; repair a copy."""
 
+import hashlib
 import os
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional
@@ -49,7 +50,9 @@ def check_coco(source: Source, loader: str, labelled: bool, folder: Optional[Pat
         if folder is None:
             raise PreflightError(f'{path}: {"; ".join(file.repairs)}: to be repaired '
                                  'in a copy, for which the config needs a work_dir')
-        path = folder / f'{path.stem}.{loader}.json'
+        # several files of a config may have the same name
+        mark = hashlib.sha256(str(path.resolve()).encode('utf-8', 'replace')).hexdigest()[:8]
+        path = folder / f'{path.stem}.{loader}.{mark}.repaired.json'
         notes.append(file.write(path))
         source.replace_annotations(path)
     left_out = counts.left_out()

@@ -71,9 +71,9 @@ def _suffix_problems(source: Source, samples: List[Dict[str, Any]]) -> List[str]
     others = [path for path in sorted(images.rglob('*')) if path.suffix.lower() in PICTURES
               and not path.name.startswith('.') and os.path.normpath(path) not in listed]
     if samples:
-        others = [path for path in others if path.suffix.lower() == suffix.lower() or (
+        others = [path for path in others if path.name.lower().endswith(suffix.lower()) or (
             images != maps
-            and (maps / path.relative_to(images)).with_suffix(map_suffix).is_file())]
+            and (maps / path.relative_to(images).parent / (path.stem + map_suffix)).is_file())]
     if not others:
         return []
     return [f'{images}: img_suffix={suffix!r} finds {len(samples):,} images and leaves out '

@@ -45,7 +45,7 @@ def check_network(runner: Runner, train_samples: Optional[int]) -> List[str]:
     if size is None:
         return []
     notes = []
-    if val_size not in (None, size):
+    if val_size not in (None, size) and cfg.get('default_scope') == 'mmdet':
         notes.append(f'training resizes images to {size}, validation to {val_size} (width, '
                      'height): set both pipelines alike, unless that is meant')
     model = runner.model.module if hasattr(runner.model, 'module') else runner.model

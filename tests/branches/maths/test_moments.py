@@ -88,3 +88,16 @@ def test_centred_gram_keeps_precision(offset):
     raw = ((weight @ raw) * weight).sum(1).double()
     if offset >= 100:
         assert ((raw - variance).abs() / variance).max() > 1e-3
+
+
+@pytest.mark.parametrize('threads', [1, 2])
+@pytest.mark.parametrize('shape', [(3, 70, 9, 9), (4, 33, 8, 9), (1, 5, 16, 16), (8, 40, 4, 4)])
+def test_gram(shape, threads):
+    x = torch.randn(shape, dtype=torch.float64)
+    flat = x.transpose(0, 1).flatten(1)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        assert torch.allclose(mo.gram(x), flat @ flat.t(), rtol=0, atol=1e-10)
+    finally:
+        torch.set_num_threads(before)

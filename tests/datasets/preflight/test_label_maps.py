@@ -103,6 +103,17 @@ def test_images_with_another_suffix_are_not_left_out_in_silence(folder, names):
         message(config(folder))
 
 
+def test_suffixes_that_are_more_than_a_format(folder):
+    for kind, end in (('images', '_img.jpg'), ('maps', '_lab.png')):
+        for path in (folder / kind).iterdir():
+            path.rename(path.with_name(path.stem + end))
+    cfg = config(folder, img_suffix='_img.jpg', seg_map_suffix='_lab.png')
+    (folder / 'images/overview.png').write_bytes(b'x')
+    check_data(cfg)
+    (folder / 'images/03_img.jpg').rename(folder / 'images/03_IMG.JPG')
+    assert 'finds 29 images and leaves out 1' in message(cfg)
+
+
 def test_other_pictures_and_hidden_files_are_left_alone(folder):
     for name in ('notes.png', '._00.jpg.png', 'Thumbs.db'):
         (folder / 'images' / name).write_bytes(b'x')

@@ -32,7 +32,8 @@ def runner(batch_size=2, size=(32, 32), val_size=(32, 32), hooks=(), world_size=
         step = dict(type='Resize', scale=scale, keep_ratio=False)
         return ConfigDict(batch_size=batch_size, dataset=dict(
             type='RepeatDataset', dataset=dict(pipeline=[step, dict(type='Pack')])), **loader)
-    cfg = ConfigDict(train_dataloader=dataloader(size), val_dataloader=dataloader(val_size))
+    cfg = ConfigDict(default_scope='mmdet', train_dataloader=dataloader(size),
+                     val_dataloader=dataloader(val_size))
     return SimpleNamespace(cfg=cfg, model=Pooled(), hooks=list(hooks), world_size=world_size,
                            _train_dataloader=cfg.train_dataloader)
 

@@ -158,9 +158,21 @@ def test_the_metric_is_right_after_the_check(tmp_path, change, before):
     assert _perfect_map(cfg) == 1
     assert bool(found.notes) is (change is not None) and found.train_samples == 6
     if change is not None:
-        copy = tmp_path / 'work/annotations/val.val.json'
+        copy, = (tmp_path / 'work/annotations').iterdir()  # of val.json alone
         assert cfg.val_dataloader.dataset.ann_file == cfg.val_evaluator.ann_file == str(copy)
-        assert not (tmp_path / 'work/annotations/train.train.json').exists()
+
+
+def test_files_of_the_same_name_get_copies_of_their_own(tmp_path):
+    parts = []
+    for folder in ('a', 'b'):
+        path = write_sample(tmp_path / folder, _from_zero)
+        parts.append(dict(type='CocoDataset', ann_file=str(path), data_prefix=dict(
+            img=str(tmp_path / folder / 'img')), metainfo=dict(classes=('box', 'disc'))))
+    cfg = Config(dict(default_scope='mmdet', work_dir=str(tmp_path / 'work'), train_dataloader=dict(
+        dataset=dict(type='ConcatDataset', datasets=parts))))
+    assert check_data(cfg).train_samples == 4
+    copies = {part.ann_file for part in cfg.train_dataloader.dataset.datasets}
+    assert len(copies) == 2 == len(list((tmp_path / 'work/annotations').iterdir()))
 
 
 def test_files_without_annotations_are_for_format_only(tmp_path):

@@ -363,7 +363,6 @@ def test_a_run_without_a_config_is_refused_before_training(tmp_path):
 
 WORKER = """
 import sys
-import time
 from pathlib import Path
 import torch
 from mmengine.config import Config

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
 from threading import Thread
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import torch
 
@@ -24,12 +24,11 @@ from .verdicts import judge_steps
 
 __all__ = ['PARTS', 'Options', 'run_check']
 
-TIMED = ('steps', 'profile', 'compiled')
-PARTS = ('warm', 'training', 'correctness', *TIMED)
+PARTS = ('training', 'warm', 'steps', 'profile', 'compiled', 'correctness')
 TRITON_BRANCHES = 'mobileone_mm.branches.triton'
-# Shares of the budget: when what does not time must be done; what is left to the parts after steps.
-FIRST_SHARE, LAST_SHARE = .5, .1
-SECONDS_A_SETTING = 4.
+# Shares of the budget: until when 'training' and 'warm' go on if others wait, and 'steps' likewise.
+FIRST_SHARE, STEPS_SHARE = .4, .75
+SECONDS_A_SETTING = 3.
 
 
 @dataclass
@@ -80,9 +79,10 @@ def run_check(options: Options) -> dict:
     report = Report(options.out, _facts(options), options.resume)
     try:
         engines = _engines(options, report)
-        share = FIRST_SHARE if set(options.parts) & set(TIMED) else 1.
-        _side_by_side(_early_parts(options, report, clock.part(share * options.budget), engines))
+        _untimed_parts(options, report, clock, engines)
         _timed_parts(options, report, clock, engines)
+        if 'correctness' in options.parts:
+            _check_blocks(options, report, clock, engines)
         for row in judge_steps(report.sections.get('steps', []), 'analytic'):
             report.add('verdicts', **row)
     except DeviceLost:
@@ -124,49 +124,46 @@ def _engines(options: Options, report: Report) -> List[str]:
     return engines
 
 
-def _early_parts(options: Options, report: Report, clock: Stopwatch, engines: List[str]
-                 ) -> List[Callable[[], None]]:
-    """What is not timed, to be done side by side: most of it is start-up and compilation."""
-    def training() -> None:
-        folder = Path(tempfile.mkdtemp(prefix='gpu_check'))
-        jobs = options.jobs or (1 if options.tiny else _jobs())
-        result = attempt(run_trainings, report, clock, options.device, ['auto', *engines], folder,
-                         options.tiny, jobs)
-        if result is not None:
-            report.add('training', task='all', verdict=result['failed'])
-        shutil.rmtree(folder, ignore_errors=True)
-
-    def correctness() -> None:
-        shards = 1 if options.tiny or options.shard or not engines else _cores() // 2
-        if shards == 1:
-            check_blocks(report, clock, options.device, engines, options.tiny,
-                         options.shard or (0, 1))
-            return
-        merge_runs(report, clock, 'correctness', [
-            (f'blocks_{i}', ['--parts', 'correctness', '--shard', i, shards, '--nets', *engines])
-            for i in range(shards)], shards)
-
-    def warm() -> None:
-        if engines and not options.tiny:
-            merge_runs(report, clock, 'warm', [
-                (f'warm_{arch}', ['--parts', 'steps', '--archs', arch, '--batches', 32,
-                                  '--nets', *engines]) for arch in options.archs], 5)
-
-    parts = dict(warm=warm, training=training, correctness=correctness)
-    return [part for name, part in parts.items() if name in options.parts]
+def _share(options: Options, parts: Sequence[str], share: float) -> float:
+    """Seconds of the budget, all of it if no other than these parts are asked for."""
+    return options.budget * (share if set(options.parts) - set(parts) else 1.)
 
 
-def _side_by_side(functions: List[Callable[[], None]]) -> None:
-    """Call all but the last in threads of their own; raises what the last raises."""
-    threads = [Thread(target=function) for function in functions[:-1]]
-    for thread in threads:
-        thread.start()
-    try:
-        for function in functions[-1:]:
-            function()
-    finally:
-        for thread in threads:
-            thread.join()
+def _untimed_parts(options: Options, report: Report, clock: Stopwatch, engines: List[str]) -> None:
+    """Trainings, and beside them compilation: most of both is work of the host."""
+    first = clock.part(_share(options, ('training', 'warm'), FIRST_SHARE))
+    parts = []
+    if 'training' in options.parts:
+        parts.append(Thread(target=_train, args=(options, report, first)))
+    if 'warm' in options.parts and engines and not options.tiny:
+        runs = [(f'warm_{arch}', ['--parts', 'steps', '--archs', arch, '--batches', 32,
+                                  '--nets', *engines]) for arch in options.archs[:2]]
+        parts.append(Thread(target=merge_runs, args=(report, first, 'warm', runs, len(runs))))
+    for part in parts:
+        part.start()
+    for part in parts:
+        part.join()
+
+
+def _train(options: Options, report: Report, clock: Stopwatch) -> None:
+    folder = Path(tempfile.mkdtemp(prefix='gpu_check'))
+    jobs = options.jobs or (1 if options.tiny else _jobs())
+    result = attempt(run_trainings, report, clock, options.device, ['auto'], folder,
+                     options.tiny, jobs)
+    if result is not None:
+        report.add('training', task='all', verdict=result['failed'])
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _check_blocks(options: Options, report: Report, clock: Stopwatch, engines: List[str]) -> None:
+    """In this process, or in many, each with some of the blocks: kernels take long to compile."""
+    shards = 1 if options.tiny or options.shard or not engines else max(1, _cores() - 2)
+    if shards == 1:
+        check_blocks(report, clock, options.device, engines, options.tiny, options.shard or (0, 1))
+        return
+    merge_runs(report, clock, 'correctness', [
+        (f'blocks_{i}', ['--parts', 'correctness', '--shard', i, shards, '--nets', *engines])
+        for i in range(shards)], shards)
 
 
 def _cores() -> int:
@@ -183,8 +180,8 @@ def _timed_parts(options: Options, report: Report, clock: Stopwatch, engines: Li
     nets = [net for net in options.nets if net in ('plain', 'textbook', 'compiled', *engines)]
     torch.backends.cudnn.benchmark = True
     if 'steps' in options.parts:
-        last = 0. if list(options.parts) == ['steps'] else LAST_SHARE * options.budget
-        until = clock.part(clock.left() - last)
+        rest = options.budget - _share(options, ('training', 'warm', 'steps'), STEPS_SHARE)
+        until = clock.part(clock.left() - rest)
         for setting in _settings(options):
             measure_steps(report, until, options.device, setting, nets,
                           .2 if options.tiny else SECONDS_A_SETTING)
@@ -203,13 +200,15 @@ def _timed_parts(options: Options, report: Report, clock: Stopwatch, engines: Li
 
 
 def _settings(options: Options) -> Iterator[Setting]:
-    """S0 and S1 in all settings, then the others where goals are judged."""
+    """S0 and S1 in all settings; of the others the largest batch, then the smaller in a graph."""
     if options.tiny:
         yield from (Setting(arch, 2, precision, 'eager', 32)
                     for arch, precision in product(options.archs, ('float32', 'amp')))
         return
-    for arch in options.archs:
-        for batch, mode, precision in product(options.batches, ('graph', 'eager'),
-                                              ('float32', 'amp')):
-            if arch in ('s0', 's1') or (mode == 'graph') == (batch <= 32):
+    few = [arch for arch in options.archs if arch in ('s0', 's1')]
+    others = [arch for arch in options.archs if arch not in few]
+    modes = [(batch, mode) for batch in options.batches for mode in ('graph', 'eager')]
+    for archs, kinds in ((few, modes), (others, modes[1:2]), (others, [(32, 'graph')])):
+        for arch, (batch, mode), precision in product(archs, kinds, ('float32', 'amp')):
+            if batch in options.batches:
                 yield Setting(arch, batch, precision, mode)

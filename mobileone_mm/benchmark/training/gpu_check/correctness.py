@@ -2,7 +2,7 @@
 
 import copy
 from itertools import islice
-from typing import Dict, Iterator, List, NamedTuple, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Sequence, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -123,7 +123,8 @@ def _compare(case: Case, device: str, engines: Sequence[str], tiny: bool) -> dic
     result: Dict[str, dict] = {}
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         for engine in ('textbook', *engines):
-            net = copy.deepcopy(block).to(device, memory_format=LAYOUTS[case.layout])
+            layout: Any = dict(memory_format=LAYOUTS[case.layout])  # torch's hints lack it
+            net: Any = copy.deepcopy(block).to(device, **layout)
             net.branch_engine = engine
             at = x.to(device).contiguous(memory_format=LAYOUTS[case.layout])
             outcome = attempt(_run, case.dtype, net, at, grad)

@@ -1,17 +1,33 @@
 """The check's work that other processes do: they can be ended, and compile kernels side by side."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, List, Sequence, Tuple
+from typing import Any, Dict, List, Sequence, Tuple
 
 from .report import JSON, Report, Stopwatch, attempt
-from .trainings import ROOT
 
-__all__ = ['merge_runs', 'run_tool']
+__all__ = ['ROOT', 'environment', 'merge_runs', 'run_tool']
+
+ROOT = Path(__file__).resolve().parents[4]  # the repository
+
+
+def environment(device: str) -> Dict[str, str]:
+    """Of a process that works beside others: it finds this package and has one thread.
+
+    Args:
+        device: ``'cpu'`` hides GPUs from it.
+    """
+    paths = [str(ROOT), *filter(None, [os.environ.get('PYTHONPATH')])]
+    result = dict(os.environ, PYTHONPATH=os.pathsep.join(paths), PYTHONUNBUFFERED='1',
+                  OMP_NUM_THREADS='1')
+    if device == 'cpu':
+        result['CUDA_VISIBLE_DEVICES'] = ''
+    return result
 
 
 def run_tool(out: Path, clock: Stopwatch, *args: Any) -> None:
@@ -23,7 +39,8 @@ def run_tool(out: Path, clock: Stopwatch, *args: Any) -> None:
     command = [sys.executable, str(ROOT / 'tools/benchmark/gpu_check.py'), '--out', str(out),
                '--budget-s', f'{clock.left():.0f}', *map(str, args)]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                          errors='replace', timeout=max(1., clock.left()))
+                          errors='replace', env=environment('cuda'),
+                          timeout=max(1., clock.left()))
     if done.returncode not in (0, 1):  # 1: a verdict is bad
         raise subprocess.SubprocessError(done.stdout.strip()[-600:])
 

@@ -4,7 +4,7 @@ import json
 import time
 from pathlib import Path
 from threading import RLock
-from typing import Any, Callable, Dict, List, Sequence
+from typing import Any, Callable, Dict, List, Optional, Sequence
 
 import torch
 
@@ -95,7 +95,17 @@ def attempt(function: Callable, *args: Any, **kwargs: Any) -> Any:
     try:
         return function(*args, **kwargs)
     except Exception as error:
-        return dict(failed=f'{type(error).__name__}: {str(error).strip()[-600:]}')
+        told: List[str] = []
+        cause: Optional[BaseException] = error
+        while cause is not None and len(told) < 3:  # what broke may hide behind what broke off
+            told.append(f'{type(cause).__name__}: {_shortened(str(cause).strip())}')
+            cause = cause.__cause__ or cause.__context__
+        return dict(failed=' <- '.join(told))
+
+
+def _shortened(text: str, most: int = 500) -> str:
+    """Its beginning and its end."""
+    return text if len(text) <= most else f'{text[:most // 2]} ... {text[-most // 2:]}'
 
 
 def _table(rows: Sequence[dict]) -> List[str]:

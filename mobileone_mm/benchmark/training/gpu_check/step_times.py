@@ -103,7 +103,7 @@ def prepare(name: str, setting: Setting, x: Tensor) -> dict:
     """
     device = x.device.type
     net = build(setting.arch, 'textbook' if name == 'compiled' else name).to(device)
-    run = net
+    run: Callable[[Tensor], Tensor] = net
     if name == 'compiled':  # Inductor needs minutes for a CPU
         run = torch.compile(net, backend='inductor' if device == 'cuda' else 'aot_eager')
 
@@ -114,14 +114,18 @@ def prepare(name: str, setting: Setting, x: Tensor) -> dict:
         y.backward(torch.ones_like(y))
 
     start = time.monotonic()
-    for _ in range(3):
-        step()
-    row: Dict[str, Any] = dict(syncs=_count_syncs(step), peak_mb=_peak_mb(step, net, device))
-    if name != 'compiled':
-        with _autocast(setting, device):
-            row['saved_mb'] = saved_bytes(net, x) / 1e6
-    if setting.mode == 'graph':
-        step = _captured(step, net)
+    # A graph is captured on the stream on which all was done before.
+    stream = torch.cuda.Stream() if setting.mode == 'graph' else None
+    _synchronize(device)
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            step()
+        row: Dict[str, Any] = dict(syncs=_count_syncs(step), peak_mb=_peak_mb(step, net, device))
+        if name != 'compiled':
+            with _autocast(setting, device):
+                row['saved_mb'] = saved_bytes(net, x) / 1e6
+        if stream is not None:
+            step = _captured(step, net, stream)
     _synchronize(device)
     row['warm_up_s'] = round(time.monotonic() - start, 1)
     return dict(step=step, row=row)
@@ -136,17 +140,14 @@ def _autocast(setting: Setting, device: str) -> Iterator[None]:
         yield
 
 
-def _captured(step: Callable[[], None], net: nn.Module) -> Callable[[], None]:
+def _captured(step: Callable[[], None], net: nn.Module, stream: torch.cuda.Stream
+              ) -> Callable[[], None]:
     """The step as a CUDA graph."""
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(2):
-            step()
-    torch.cuda.current_stream().wait_stream(stream)
+    step()
     net.zero_grad(set_to_none=True)
+    torch.cuda.synchronize()
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    with torch.cuda.graph(graph, stream=stream):
         step()
     return graph.replay
 
@@ -195,9 +196,9 @@ def _in_turns(steps: Dict[str, Callable[[], None]], device: str, seconds: float
 
 def _time(step: Callable[[], None], device: str) -> float:
     if device != 'cuda':
-        start = time.perf_counter()
+        since = time.perf_counter()
         step()
-        return 1e3 * (time.perf_counter() - start)
+        return 1e3 * (time.perf_counter() - since)
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     torch.cuda.synchronize()
     start.record()

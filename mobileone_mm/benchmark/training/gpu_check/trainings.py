@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import re
 import subprocess
 import sys
@@ -12,11 +11,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
+from .processes import ROOT, environment
 from .report import Report, Stopwatch
 
 __all__ = ['run_trainings']
 
-ROOT = Path(__file__).resolve().parents[4]  # the repository
 EPOCHS = 2  # and one more after the resumption
 FOLDED = re.compile(r'Folded and unfolded outputs differ by at most (\S+)')
 
@@ -93,15 +92,7 @@ def _draw(task: Task, folder: Path, tiny: bool) -> None:
     count = ('6', '2') if tiny else ('96', '16')
     subprocess.run([sys.executable, str(ROOT / 'tools/make_shapes.py'), '--out', str(folder),
                     '--layout', task.layout, '--num-train', count[0], '--num-val', count[1]],
-                   check=True, env=_environment('cpu'))
-
-
-def _environment(device: str) -> Dict[str, str]:
-    paths = [str(ROOT), *filter(None, [os.environ.get('PYTHONPATH')])]
-    environment = dict(os.environ, PYTHONPATH=os.pathsep.join(paths), PYTHONUNBUFFERED='1')
-    if device == 'cpu':
-        environment['CUDA_VISIBLE_DEVICES'] = ''
-    return environment
+                   check=True, env=environment('cpu'))
 
 
 def _command(run: Run, folder: Path, work_dir: Path, tiny: bool) -> List[str]:
@@ -159,7 +150,7 @@ def _run(command: Sequence[str], clock: Stopwatch, device: str) -> Outcome:
         return Outcome('', 'out of time')
     try:
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                              errors='replace', cwd=str(ROOT), env=_environment(device),
+                              errors='replace', cwd=str(ROOT), env=environment(device),
                               timeout=clock.left())
     except subprocess.TimeoutExpired:
         return Outcome('', 'out of time')
