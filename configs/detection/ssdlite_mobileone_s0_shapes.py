@@ -34,7 +34,7 @@ model = dict(
     # Anchors that nearly fit are neither objects nor background: an easier start.
     train_cfg=dict(assigner=dict(neg_iou_thr=0.4)))
 
-# 128x128: a sixth of the work of 320x320. No cropping, zooming or changes of colour: the scenes
+# 128x128: a sixth of the work of 320x320. No cropping, zooming or changes of color: the scenes
 # are as varied as we like already, and each change would cost iterations.
 input_size = (128, 128)
 train_pipeline = [

@@ -1,4 +1,4 @@
-"""Weight initialisation for short trainings from scratch."""
+"""Weight initialization for short trainings from scratch."""
 
 from mmengine.model.weight_init import BaseInit, update_init_info
 from mmengine.registry import WEIGHT_INITIALIZERS
@@ -24,7 +24,7 @@ class SkipInit(BaseInit):
         self.val = val
 
     def __call__(self, module: nn.Module) -> None:
-        """Initialise all MobileOne blocks in ``module``."""
+        """Initialize all MobileOne blocks in ``module``."""
         for block in module.modules():
             skip = getattr(block, 'rbr_skip', None)
             if not isinstance(block, MobileOneBlock) or skip is None:

@@ -38,7 +38,7 @@ STAGE_STRIDES: Dict[int, Tuple[Tuple[int, int], ...]] = {
 
 @MODELS.register_module()
 class MobileOne(BaseModule):
-    """MobileOne: over-parameterised in training, a plain stack of convolutions once folded.
+    """MobileOne: over-parameterized in training, a plain stack of convolutions once folded.
 
     Follows the released weights where they differ from the paper's Table 7 (see
     :mod:`mobileone_mm.backbones.archs`); parameters carry Apple's names.
@@ -217,7 +217,7 @@ class MobileOne(BaseModule):
                 module.switch_to_deploy()
 
     def init_weights(self) -> None:
-        """Initialise as ``init_cfg`` says, reading foreign checkpoints where it says Pretrained."""
+        """Initialize as ``init_cfg`` says, reading foreign checkpoints where it says Pretrained."""
         cfgs = self.init_cfg if isinstance(self.init_cfg, (list, tuple)) else [self.init_cfg]
         pretrained = [cfg for cfg in cfgs if cfg and cfg['type'] == 'Pretrained']
         if not pretrained:
@@ -278,7 +278,7 @@ def _is_integer(value: Any) -> bool:
 
 
 def _check_out_indices(out_indices: Union[int, Sequence[int]]) -> Tuple[int, ...]:
-    """Normalise to 0 ... 3, keeping the order."""
+    """Normalize to 0 ... 3, keeping the order."""
     given: Tuple[Any, ...] = (tuple(out_indices) if isinstance(out_indices, (list, tuple, range))
                               else (out_indices, ))
     indices: List[int] = []

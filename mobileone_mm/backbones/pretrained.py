@@ -31,7 +31,7 @@ def load_pretrained(backbone: BaseModule,
                     weights_only: bool = True,
                     sha256: Optional[str] = None,
                     map_location: str = 'cpu') -> None:
-    """Initialise a backbone from a checkpoint of Apple, mmpretrain, timm, cvnets or this package.
+    """Initialize a backbone from a checkpoint of Apple, mmpretrain, timm, cvnets or this package.
 
     Everything is checked before a weight is written. The options are those of
     ``init_cfg=dict(type='Pretrained', ...)``.

@@ -16,13 +16,13 @@ __all__ = ['match_batch_statistics', 'unfold']
 def unfold(backbone: nn.Module, folded: Dict[str, Tensor]) -> None:
     """Set an unfolded backbone so that its eval() outputs are those of a folded state dict.
 
-    All branches keep their random initialisation but the first convolution of each block, which
-    takes what the others leave of the folded kernel. Train mode normalises by the batch instead:
+    All branches keep their random initialization but the first convolution of each block, which
+    takes what the others leave of the folded kernel. Train mode normalizes by the batch instead:
     call :func:`match_batch_statistics` on some images, or train with ``norm_eval=True``, to start
     from the same outputs there too.
 
     Args:
-        backbone: Unfolded, freshly initialised.
+        backbone: Unfolded, freshly initialized.
         folded: State dict of the folded backbone, Apple's names.
     """
     for name, block in backbone.named_modules():

@@ -113,7 +113,7 @@ def _collect(block: BranchBlock) -> Optional[_Branches]:
     """The branches, if they are what the mathematics assumes and nobody watches them.
 
     Not so: other norms than batch norm, wrapped or replaced convolutions, grouped ones that are
-    not depthwise, hooks on submodules, norms synchronised over different processes.
+    not depthwise, hooks on submodules, norms synchronized over different processes.
     """
     found = _Branches([], [])
     for branch in block.branches():

@@ -104,7 +104,7 @@ def _fuse_conv_bn_pairs(model: nn.Module) -> None:
 
 
 def _conv_bn_names(parent: nn.Module) -> Iterator[Tuple[str, str]]:
-    """Names of neighbours, in the order they run, where that order is known."""
+    """Names of neighbors, in the order they run, where that order is known."""
     if isinstance(parent, ConvModule):
         names = dict(conv='conv', norm=parent.norm_name, act='activate')
         order = [names[layer] for layer in parent.order if names[layer] in parent._modules]

@@ -51,7 +51,7 @@ def document(results: Results, captions: dict, pictures: str) -> List[str]:
         heading('Latency: what costs time', 1),
         'After this page you know what MobileOne costs on a CPU, in which runtime, beside which '
         'networks, and how to measure it on yours.',
-        'Made by the two commands below from one run; every number but those labelled as the '
+        'Made by the two commands below from one run; every number but those labeled as the '
         "paper's (arXiv 2206.04040) was measured in it. Times are medians in milliseconds, "
         'behind them the minimum and the 10th to 90th percentile. Weights are random. '
         '"Folded" is also said of other networks, whose batch norms are folded.',

@@ -83,10 +83,10 @@ def check_data(cfg: Any, loaders: Sequence[str] = ('train', 'val')) -> DataCheck
 def _check_coco(source: Source, loader: str, evaluators: Sequence[Dict[str, Any]], cfg: Any,
                 found: DataCheck) -> int:
     metrics = [e for e in evaluators if not str(e.get('type')).startswith('Dump')]
-    labelled = loader == 'train' or not metrics or not all(e.get('format_only') for e in metrics)
+    labeled = loader == 'train' or not metrics or not all(e.get('format_only') for e in metrics)
     folder = Path(cfg.work_dir, 'annotations') if cfg.get('work_dir') else None
     original = source.ann_file
-    check = check_coco(source, loader, labelled, folder)
+    check = check_coco(source, loader, labeled, folder)
     found.notes += check.notes
     for evaluator in evaluators:
         ann_file = evaluator.get('ann_file')
