@@ -1,5 +1,7 @@
 """README and docs: links lead to files, numbers and versions agree with their sources."""
 
+import doctest
+import importlib
 import json
 import re
 
@@ -80,3 +82,15 @@ def test_the_badge_names_the_supported_pythons():
     low, high = re.search(r'python_requires = >=3\.(\d+),<3\.(\d+)',
                           (ROOT / 'setup.cfg').read_text()).groups()
     assert f'3.{low} to 3.{int(high) - 1}' in (ROOT / 'docs/badges/python.svg').read_text()
+
+
+EXAMPLES = ['mobileone_mm.backbones.mobileone', 'mobileone_mm.folding.reparameterize',
+            'mobileone_mm.folding.maths', 'mobileone_mm.segmentation.deeplabv3_head']
+
+
+@pytest.mark.parametrize('name', EXAMPLES)
+def test_examples_in_docstrings(name):
+    if 'segmentation' in name:
+        pytest.importorskip('mmseg')
+    found = doctest.testmod(importlib.import_module(name), optionflags=doctest.NORMALIZE_WHITESPACE)
+    assert found.attempted and not found.failed

@@ -1,4 +1,4 @@
-"""Write a config for a data set of one's own in COCO's format; then train it as any other.
+"""Write a config for your own data set in COCO's format; then train it like any other.
 
     python tools/custom_coco.py --train train.json --val val.json --images DIR --out configs/my.py
     python tools/train.py configs/my.py

@@ -2,7 +2,7 @@
 
     python tools/predict.py MODEL FOLDER --out DIR
 
-A picture that cannot be read is passed over; it is told at the end, and the exit status is 1.
+A picture that cannot be read is skipped and listed at the end, and the exit status is 1.
 """
 
 import argparse

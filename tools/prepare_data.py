@@ -2,9 +2,9 @@
 
     python tools/prepare_data.py voc12aug --check-only
 
-tells what is there, what to download and where to put it; without --check-only it unpacks and
-converts what is there. Stopped half-way, it goes on from there the next time. Exit status: 0 the
-data set is ready, 1 it is not, 130 interrupted.
+says what is there, what to download and where to put it; without --check-only it unpacks and
+converts what is there. If it is stopped, the next call continues. Exit status: 0 the data set is
+ready, 1 it is not, 130 interrupted.
 """
 
 import argparse

@@ -60,11 +60,11 @@ class MobileOne(BaseModule):
         use_skip_branch: The batch norm branch (Table 5). Defaults to True.
         with_cp: Checkpoint activations: less memory, one more forward pass. Defaults to False.
         deploy: Build the folded form. Defaults to False.
-        branch_engine: How the branches are computed, not what: ``'textbook'`` one by one,
-            ``'analytic'`` folded or fused, for less time and memory, ``'auto'``, the default, the
-            faster of both in each block and call. On CUDA both take Triton's
-            kernels, if Triton is installed; elsewhere but on CPUs, and in ``torch.compile`` on
-            these, all of them mean ``'textbook'``.
+        branch_engine: How the branches are computed; the results are the same. ``'textbook'``
+            runs them one by one, ``'analytic'`` folds or fuses them, which takes less time and
+            memory, and ``'auto'``, the default, chooses the faster for each block and call. On CUDA
+            the last two use Triton kernels if Triton is installed. On other devices than CPUs and
+            CUDA, and in ``torch.compile`` on a CPU, all three mean ``'textbook'``.
         pretrained: OpenMMLab's older name for ``init_cfg=dict(type='Pretrained', checkpoint=...)``.
         init_cfg: Initialization config. ``dict(type='Pretrained', checkpoint=path_or_url)`` reads
             the files of Apple, mmpretrain, timm and cvnets; see
@@ -76,6 +76,16 @@ class MobileOne(BaseModule):
 
     Raises:
         ValueError: An argument is out of range; the message names it.
+
+    Example:
+        >>> import torch
+        >>> from mobileone_mm import MobileOne
+        >>> backbone = MobileOne(arch='s0', out_indices=(1, 2, 3)).eval()
+        >>> [tuple(x.shape) for x in backbone(torch.randn(1, 3, 64, 64))]
+        [(1, 128, 8, 8), (1, 256, 4, 4), (1, 1024, 2, 2)]
+        >>> backbone.switch_to_deploy()
+        >>> [tuple(x.shape) for x in backbone(torch.randn(1, 3, 64, 64))]
+        [(1, 128, 8, 8), (1, 256, 4, 4), (1, 1024, 2, 2)]
     """
 
     def __init__(self,

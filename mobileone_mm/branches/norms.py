@@ -76,7 +76,7 @@ def _gather_moments(mean: Tensor, var: Tensor, count: int,
 
 
 def reduce_over(group: dist.ProcessGroup, count: int) -> Callable[[Tensor], Tuple[Tensor, int]]:
-    """A function that sums a tensor over ``group`` and tells the total count, in one call."""
+    """A function that sums a tensor over ``group`` and returns the total count too, in one call."""
     def reduce(tensor: Tensor) -> Tuple[Tensor, int]:
         both = torch.cat([tensor.double().flatten(), tensor.new_tensor([count]).double()])
         dist.all_reduce(both, group=group)

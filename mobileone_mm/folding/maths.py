@@ -40,7 +40,7 @@ def check_precision(module: nn.Module) -> None:
 
 
 def bn_scale_shift(bn: _BatchNorm, dtype: torch.dtype = torch.float64) -> Tuple[Tensor, Tensor]:
-    """The per-channel affine map that a batch norm applies in eval mode.
+    """The affine map per channel that a batch norm applies in eval mode.
 
     ``BN(y) = scale * y + shift`` with ``scale = gamma / sqrt(var + eps)`` and
     ``shift = beta - mean * scale``; a norm without affine has gamma 1 and beta 0.
@@ -81,6 +81,12 @@ def fold_conv_bn(conv: nn.Conv2d, bn: _BatchNorm, dtype: torch.dtype = torch.flo
 
     Returns:
         Kernel (C_out, C_in / G, K, K) and bias (C_out,) in ``dtype``.
+
+    Example:
+        >>> conv, bn = nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8)
+        >>> kernel, bias = fold_conv_bn(conv, bn)
+        >>> kernel.shape, bias.shape
+        (torch.Size([8, 3, 3, 3]), torch.Size([8]))
     """
     scale, shift = bn_scale_shift(bn, dtype)
     if conv.bias is not None:

@@ -65,7 +65,7 @@ def _syntax_problem(path: Path) -> str:
     """Where a syntax error is, in a config or in a local file that it is based on."""
     try:
         body = ast.parse(path.read_text(encoding='utf-8')).body
-    except SyntaxError as error:  # mmengine does not tell the file
+    except SyntaxError as error:  # mmengine does not name the file
         return f'{path}, line {error.lineno}: {error.msg}'
     for node in body:
         if isinstance(node, ast.Assign) and getattr(node.targets[0], 'id', '') == '_base_':

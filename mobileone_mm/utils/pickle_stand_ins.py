@@ -71,7 +71,7 @@ class History(HistoryBuffer):
 
 
 def _history_method(owner: Any, name: str) -> str:
-    """All of ``getattr`` that a HistoryBuffer's pickle needs; its statistics are set anew."""
+    """All of ``getattr`` that a HistoryBuffer's pickle needs; its statistics are set again."""
     if owner is not History or name not in STATISTICS:
         raise RefusedObjectError('Unsupported global builtins.getattr')
     return name

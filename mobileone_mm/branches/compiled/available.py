@@ -54,7 +54,7 @@ def _pool(process: int, threads: int) -> ThreadPoolExecutor:
 
 
 def _prepare(kernel: Callable, *arrays: Any) -> None:
-    """Have it compiled for these types, or read what was, on no channels; tell if it takes long."""
+    """Compile it for these types, or load it, on no channels; log it if it takes long."""
     start = time.monotonic()
     kernel(*arrays, 0, 0)
     seconds = time.monotonic() - start

@@ -213,7 +213,7 @@ def _write_list(split: Split, path: Path) -> None:
     images, masks = split.folders
     pairs = []
     for pair in split.pairs:
-        mask = f'{pair.name}.png'  # as it is written anew
+        mask = f'{pair.name}.png'  # as it is rewritten
         if pair.mask is not None and masks in pair.mask.parents:
             mask = pair.mask.relative_to(masks).as_posix()
         pairs.append([pair.image.relative_to(images).as_posix(), mask])

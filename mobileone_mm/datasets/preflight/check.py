@@ -31,7 +31,7 @@ def check_data(cfg: Any, loaders: Sequence[str] = ('train', 'val')) -> DataCheck
     """Check the data sets of a config: files, images, annotations, classes.
 
     COCO annotations that can have one meaning only, but not as pycocotools and mmdet read them,
-    are written anew to ``work_dir/annotations``, and the config is pointed to that copy.
+    are rewritten to ``work_dir/annotations``, and the config is pointed to that copy.
 
     Args:
         cfg: An OpenMMLab config; its custom imports must have been done.
@@ -134,7 +134,7 @@ def check_classes(cfg: Any, loader: str, classes: Any, owner: str) -> None:
     Args:
         cfg: An OpenMMLab config.
         loader: 'train', 'val' or 'test'.
-        classes: Names in the order of the checkpoint's outputs; None where it does not tell.
+        classes: Names in the order of the checkpoint's outputs; None if it does not say.
         owner: Of ``classes``, for the message.
 
     Raises:
