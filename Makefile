@@ -39,7 +39,7 @@ fuzz: env
 	OMP_NUM_THREADS=1 FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-2000} .venv/bin/python $(PYTEST) tests/fuzz
 
 # Mutants of the mathematics: which changes of it would no test notice? Not part of CI; hours. What
-# numba compiles is left out, and so are the tests of it, for it cannot compile mutants.
+# numba compiles is left out, and so are its tests, because it cannot compile mutants.
 mutants: env .venv-mutants/.installed
 	OMP_NUM_THREADS=1 NUMBA_DISABLE_JIT=1 .venv-mutants/bin/mutmut run --max-children $(WORKERS)
 	.venv-mutants/bin/mutmut results

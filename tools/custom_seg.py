@@ -44,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     add('--slide', action='store_true',
         help='for large images: test at their own size, window by window')
     add('--from-scratch', action='store_true',
-        help='random weights in place of those for ImageNet, which are downloaded')
+        help='random weights instead of those for ImageNet, which are downloaded')
     return parser
 
 

@@ -29,7 +29,7 @@ def check(args: argparse.Namespace) -> int:
     try:
         ready = prepare(args.dataset, args.data_root, args.check_only)
     except KeyboardInterrupt:
-        print('interrupted: run the same command again to go on', file=sys.stderr)
+        print('interrupted: run the same command again to continue', file=sys.stderr)
         return 130
     print(f'{args.dataset}: {"ready" if ready else "not ready"}')
     return 0 if ready else 1

@@ -70,7 +70,7 @@ randomness = dict(seed=0)
 optim_wrapper = dict(
     # faster than SGD in so few iterations
     optimizer=dict(_delete_=True, type='AdamW', lr=5e-3, weight_decay=0.01),
-    clip_grad=dict(max_norm=35))  # in place of a long warm-up
+    clip_grad=dict(max_norm=35))  # instead of a long warm-up
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=40),
     dict(type='CosineAnnealingLR', eta_min=0, by_epoch=True, begin=0, convert_to_iter_based=True)

@@ -111,7 +111,7 @@ class _ProgressHook(Hook):
 
 
 def run_demo(name: str, root: Union[str, Path], work_dir: Union[str, Path]) -> Report:
-    """Run the demo of one task; a second call goes on where the first was interrupted.
+    """Run the demo of one task; a second call continues where the first was interrupted.
 
     The console gets what happens now and what comes out; all else goes to ``demo.log`` in the
     work directory.

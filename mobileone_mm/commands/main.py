@@ -35,7 +35,7 @@ def main(command: Callable[[Optional[List[str]]], Any], *errors: Type[Exception]
 
     The traceback of such an error goes into the run's log file, where there is one.
 
-    A tool whose own parser does not know ``--debug`` has it all the same.
+    ``--debug`` also works for tools whose own parser does not know it.
 
     Args:
         command: Takes the arguments, or None for those of the process. What it returns is the

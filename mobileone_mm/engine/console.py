@@ -51,7 +51,7 @@ def quiet_start(verbose: bool = False) -> Iterator[Callable[[Any], Any]]:
         verbose: Change nothing.
 
     Yields:
-        A function that returns the runner, whose console is then opened by itself.
+        A function that returns the runner, which then opens the console itself.
     """
     quiet, build = _Quiet(), Runner.build_logger
 

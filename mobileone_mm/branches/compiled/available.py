@@ -27,7 +27,7 @@ def usable(x: Tensor) -> bool:
 def has_cores_to_itself() -> bool:
     """Whether kernels are not kept waiting by torch's threads.
 
-    Of several, all but one go on running for a while after each operator, in wait for the next,
+    Of several, all but one keep running for a while after each operator, waiting for the next,
     unless the environment has ``OMP_WAIT_POLICY=passive``.
     """
     return (torch.get_num_threads() == 1
@@ -60,7 +60,7 @@ def _prepare(kernel: Callable, *arrays: Any) -> None:
     seconds = time.monotonic() - start
     if seconds > 3:
         print_log(f'Compiled a kernel for training on CPUs in {seconds:.0f} s; a few more follow. '
-                  'They are kept, so that this is done once on a machine.', logger='current')
+                  'They are cached, so this happens once per machine.', logger='current')
 
 
 def run(kernel: Callable, x: Tensor, *args: Any) -> None:

@@ -1,4 +1,4 @@
-"""Types and ids in a COCO file: what exporters write in place of what pycocotools reads."""
+"""Types and ids in a COCO file: what exporters write instead of what pycocotools reads."""
 
 from collections import Counter
 from itertools import chain

@@ -68,7 +68,7 @@ def read_coco(path: Path, images: Optional[Path] = None, evaluated: bool = False
         PreflightError: The file, or an image of it, is missing or damaged, or what it says can mean
             several things. The message names the file, and the first entry concerned.
     """
-    with _no_garbage_collection():  # half of the time, for there is none in a file's content
+    with _no_garbage_collection():  # half of the time; a file's content has no garbage
         file = CocoFile(path, {})
         try:
             file.content = _read_lists(file, labeled)

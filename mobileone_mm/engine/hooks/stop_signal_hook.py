@@ -96,5 +96,5 @@ class StopSignalHook(Hook):
         self._restore()
         number = signal.Signals(self._signal or signal.SIGTERM)
         runner.logger.warning(
-            f'Stopped by {number.name}: {what}. The same command with --resume goes on.')
+            f'Stopped by {number.name}: {what}. To continue, add --resume to the command.')
         raise SystemExit(128 + number)

@@ -130,7 +130,7 @@ def postprocess(outputs: Sequence[np.ndarray], interface: Interface, size: Tuple
 
 
 def build_graph(job: ExportJob) -> Tuple[CoreMLGraph, bool]:
-    """The graph to convert, and whether it takes RGB: Core ML brings either order by itself."""
+    """The graph to convert, and whether it takes RGB: Core ML produces either order itself."""
     image = job.single_image()
     pool_by_matrices(job.model, fixed=True)
     graph: CoreMLGraph = (CoreMLDetector(job.model, image) if job.task == 'detection'
