@@ -77,7 +77,7 @@ class MobileOne(BaseModule):
     Raises:
         ValueError: An argument is out of range; the message names it.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from mobileone_mm import MobileOne
         >>> backbone = MobileOne(arch='s0', out_indices=(1, 2, 3)).eval()

@@ -82,7 +82,7 @@ def fold_conv_bn(conv: nn.Conv2d, bn: _BatchNorm, dtype: torch.dtype = torch.flo
     Returns:
         Kernel (C_out, C_in / G, K, K) and bias (C_out,) in ``dtype``.
 
-    Example:
+    Examples:
         >>> conv, bn = nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8)
         >>> kernel, bias = fold_conv_bn(conv, bn)
         >>> kernel.shape, bias.shape

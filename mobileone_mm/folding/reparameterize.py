@@ -44,7 +44,7 @@ def reparameterize(model: nn.Module,
         ValueError: ``model`` holds nothing to fold, or is in half precision: fold in float32
             first, cast afterwards.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from mobileone_mm import MobileOne
         >>> from mobileone_mm.folding.reparameterize import reparameterize

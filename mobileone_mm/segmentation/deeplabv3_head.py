@@ -22,7 +22,7 @@ class DeepLabV3Head(ASPPHead):
     Args:
         **kwargs: As :class:`mmseg.models.ASPPHead`.
 
-    Example:
+    Examples:
         >>> from mobileone_mm.segmentation import DeepLabV3Head
         >>> head = DeepLabV3Head(in_channels=8, channels=4, num_classes=3)
         >>> head.bottleneck.conv.weight.shape
