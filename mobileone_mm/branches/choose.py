@@ -98,7 +98,7 @@ def _uses_triton(block: BranchBlock, x: Tensor) -> bool:
 def _triton_sum(block: BranchBlock, x: Tensor) -> Optional[Tensor]:
     """:func:`analytic_forward` by Triton's kernels; ``torch.compile`` traces operators."""
     branches = _collect(block)
-    if branches is None or not _accepts(branches, x) or sync_groups(branches.norms):
+    if branches is None or not _accepts(branches, x):
         return None
     shape, relu = _shape(block), _ends_in_relu(block)
     if x.shape[0] * shape.out_size(x.shape[2]) * shape.out_size(x.shape[3]) < 2:

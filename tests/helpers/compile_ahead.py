@@ -2,7 +2,7 @@
 
 A process of its own is needed: Triton decides at import whether it interprets kernels.
 
-    python compile_ahead.py COMPUTE_CAPABILITY...  ->  one JSON object a kernel and line
+    python compile_ahead.py COMPUTE_CAPABILITY nchw|nhwc...  ->  one JSON object a kernel and line
 """
 
 import json
@@ -10,7 +10,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from typing import Callable, Iterator, List
+from typing import Callable, Iterator, Sequence
 from unittest import mock
 
 import torch
@@ -22,8 +22,12 @@ from triton.runtime.jit import JITFunction
 
 sys.path.insert(0, str(ROOT))
 
-from mobileone_mm.branches.triton import depthwise, pointwise  # noqa: E402
-from mobileone_mm.branches.triton.block import Fold  # noqa: E402
+from mobileone_mm import MobileOne  # noqa: E402
+from mobileone_mm.branches import choose  # noqa: E402
+from mobileone_mm.branches.triton import choose as blocks  # noqa: E402
+from mobileone_mm.branches.triton import pointwise  # noqa: E402
+
+LAYOUTS = dict(nchw=torch.contiguous_format, nhwc=torch.channels_last)
 
 
 class AbsentDriver:
@@ -70,50 +74,32 @@ def resources(kernel, capability: int) -> dict:
                 spills=sum(map(int, re.findall(r'(\d+) bytes spill', log))))
 
 
-def block_calls(half: torch.dtype = torch.float16) -> Iterator[tuple]:
-    """Of each kind of block, a name and a function that runs it forward and backward."""
-    for dtype in (torch.float32, half):
-        for layout in (torch.contiguous_format, torch.channels_last):
-            for stride in (1, 2):
-                fold = Fold(4, True, stride == 1, True, stride, 1, 1e-5, True)
-                yield f'depthwise {dtype} {layout} {stride}', run_depthwise(fold, dtype, layout)
-            fold = Fold(4, False, True, False, 1, 1, 1e-5, True)
-            yield f'pointwise {dtype} {layout}', run_pointwise(fold, dtype, layout)
+def training_step(dtype: torch.dtype, layout: torch.memory_format) -> None:
+    """S0 forward and backward; its maps have the sizes and channels that kernels differ by."""
+    net = MobileOne('s0', branch_engine='analytic').train()
+    x = torch.zeros(2, 3, 224, 224).contiguous(memory_format=layout)
+    with torch.autocast('cpu', dtype, enabled=dtype != torch.float32):
+        y, = net(x)
+    y.backward(torch.zeros_like(y))
 
 
-def maps(dtype, layout, size=28):
-    return torch.zeros((2, 128, size, size), dtype=dtype).contiguous(memory_format=layout)
-
-
-def run_depthwise(fold, dtype, layout) -> Callable[[], None]:
-    def call():
-        x = maps(dtype, layout)
-        params = torch.zeros(128 * (9 * fold.convs + fold.scale + 2 * fold.norms))
-        y, state, _ = depthwise.depthwise_forward(x, params, fold)
-        depthwise.depthwise_backward(x, y, y, params, state, fold)
-    return call
-
-
-def run_pointwise(fold, dtype, layout) -> Callable[[], None]:
-    def call():
-        x = maps(dtype, layout)
-        params = torch.zeros(128 * (128 * fold.convs + 2 * fold.norms))
-        y, kernel, state, _ = pointwise.pointwise_forward(x, params, 128, fold)
-        pointwise.pointwise_backward(x, y, y, params, kernel, state, fold)
-    return call
-
-
-def main(capabilities: List[int]) -> None:
-    for capability in capabilities:
-        with mock.patch.object(pointwise, 'has_tensor_cores', lambda x: capability >= 80):  # noqa: B023
-            for name, call in block_calls():
+def main(capability: int, layouts: Sequence[str]) -> None:
+    """Print what each distinct kernel needs."""
+    generation = capability // 10 if capability >= 80 else 0
+    dtypes = (torch.float32, torch.float16) if generation else (torch.float32, )
+    with mock.patch.object(choose, '_uses_triton', lambda *_: True), mock.patch.object(
+            pointwise, 'tensor_cores', lambda x: generation), mock.patch.object(
+                blocks, 'tensor_cores', lambda x: generation):
+        for layout in layouts:
+            for dtype in dtypes:
                 seen = set()
-                for kernel in compiled(capability, call):
+                for kernel in compiled(capability,
+                                       lambda: training_step(dtype, LAYOUTS[layout])):  # noqa: B023
                     if kernel.hash not in seen:
                         seen.add(kernel.hash)
-                        print(json.dumps(dict(block=name, **resources(kernel, capability))),
-                              flush=True)
+                        print(json.dumps(dict(step=f'{str(dtype)[6:]} {layout}',
+                                              **resources(kernel, capability))), flush=True)
 
 
 if __name__ == '__main__':
-    main([int(a) for a in sys.argv[1:]])
+    main(int(sys.argv[1]), sys.argv[2:])

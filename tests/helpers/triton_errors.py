@@ -10,6 +10,7 @@ import copy
 import os
 import sys
 import time
+from contextlib import ExitStack
 from typing import Dict, Iterator, NamedTuple, Optional, Sequence
 from unittest import mock
 
@@ -23,13 +24,17 @@ from paths import ROOT  # noqa: E402
 sys.path.insert(0, str(ROOT))
 
 from engine_utils import randomise, run, set_engine  # noqa: E402
+from triton_bounds import bounds_checked  # noqa: E402
 
 from mobileone_mm.backbones import MobileOneBlock  # noqa: E402
 from mobileone_mm.branches import choose  # noqa: E402
 from mobileone_mm.branches.triton import choose as blocks  # noqa: E402
+from mobileone_mm.branches.triton import launch  # noqa: E402
 
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
 HALVES = (torch.float16, torch.bfloat16)
+if DEVICE == 'cpu':
+    launch.PROGRAMS = 4  # an interpreter has no use for more
 LAYOUTS = dict(nchw=torch.contiguous_format, nhwc=torch.channels_last)
 
 
@@ -48,15 +53,18 @@ class Case(NamedTuple):
     size: tuple = (9, 7)
     batch: int = 2
     act: bool = True
+    frozen: bool = False
 
     def block(self) -> MobileOneBlock:
         depthwise = self.kind == 'depthwise'
         torch.manual_seed(0)
-        return randomise(MobileOneBlock(
+        block = randomise(MobileOneBlock(
             self.channels, self.out_channels or self.channels, 1 if self.kind == 'pointwise' else 3,
             stride=self.stride, dilation=self.dilation, num_conv_branches=self.k,
             act_cfg=dict(type='ReLU') if self.act else None,
             groups=self.channels if depthwise else 1))
+        block.rbr_conv[0].bn.train(not self.frozen)
+        return block
 
     def input(self) -> torch.Tensor:
         torch.manual_seed(1)
@@ -71,7 +79,8 @@ class Case(NamedTuple):
         return (f'{self.kind} k{self.k} s{self.stride} d{self.dilation} {self.channels}->'
                 f'{self.out_channels or self.channels} {self.layout} {str(self.dtype)[6:]} '
                 f'{self.batch}x{self.size[0]}x{self.size[1]}'
-                + (f' +{self.offset:g}' if self.offset else '') + ('' if self.act else ' no ReLU'))
+                + (f' +{self.offset:g}' if self.offset else '') + ('' if self.act else ' no ReLU')
+                + (' frozen' if self.frozen else ''))
 
 
 def poisoned(*args, **kwargs) -> torch.Tensor:
@@ -89,10 +98,14 @@ def errors(case: Case) -> Dict[str, Dict[str, float]]:
     result = {}
     for name in ('textbook', 'analytic'):
         block = set_engine(case.block().to(DEVICE), name)
-        with mock.patch.object(choose, '_uses_triton', lambda *_: True), mock.patch(
-                'torch.empty', poisoned), mock.patch.object(
-                    choose, 'triton_forward', wraps=choose.triton_forward) as called, (
-                    mock.patch.object(blocks, 'has_tensor_cores', lambda x: True)):
+        with ExitStack() as stack:
+            stack.enter_context(mock.patch.object(choose, '_uses_triton', lambda *_: True))
+            stack.enter_context(mock.patch('torch.empty', poisoned))
+            stack.enter_context(mock.patch.object(blocks, 'tensor_cores', lambda x: 9))
+            called = stack.enter_context(mock.patch.object(
+                choose, 'triton_forward', wraps=choose.triton_forward))
+            if DEVICE == 'cpu':
+                stack.enter_context(bounds_checked())
             found = run(block, case.input().to(DEVICE), lambda module, x: forward(module, x, case))
         if (name == 'analytic') != bool(called.call_count):
             raise RuntimeError(f'{case}: not computed by Triton')
@@ -142,6 +155,8 @@ def small_cases() -> Iterator[Case]:
         yield Case('pointwise', 4, layout=layout)
         yield Case('pointwise', 2, channels=5, out_channels=18, layout=layout)
         yield Case('pointwise', 2, layout=layout, offset=1000)
+        yield Case('depthwise', 2, layout=layout, frozen=True, channels=2)
+        yield Case('pointwise', 2, channels=5, out_channels=18, layout=layout, frozen=True)
         yield Case('stem', 1, 2, out_channels=5, layout=layout)
         for dtype in HALVES:
             yield Case('depthwise', 2, 2, layout=layout, dtype=dtype, channels=2)

@@ -1,23 +1,25 @@
 """What the passes of one block need to know beside its tensors."""
 
-from typing import NamedTuple
+from typing import NamedTuple, Tuple
 
 import torch
 from torch import Tensor
 
-__all__ = ['Fold', 'has_tensor_cores']
+__all__ = ['Fold', 'tensor_cores']
 
 
-def has_tensor_cores(x: Tensor) -> bool:
-    """Whether matrices of a map's values are multiplied by tensor cores.
+def tensor_cores(x: Tensor) -> int:
+    """The generation of tensor cores that multiply matrices of a map's values, 0 for none.
 
-    In half precision by those of Ampere and newer GPUs, which Triton knows; in float32 only if
-    torch's convolutions may use TF32.
+    That is the major compute capability, from 8 (Ampere) on, for Triton knows no older ones. In
+    float32 none do unless torch's convolutions may use TF32.
     """
     if not x.is_cuda or not torch.cuda.is_available():  # the latter for fake tensors
-        return False
-    allowed = x.dtype != torch.float32 or torch.backends.cudnn.allow_tf32
-    return allowed and torch.cuda.get_device_capability(x.device) >= (8, 0)
+        return 0
+    if x.dtype == torch.float32 and not torch.backends.cudnn.allow_tf32:
+        return 0
+    major = torch.cuda.get_device_capability(x.device)[0]
+    return major if major >= 8 else 0
 
 
 class Fold(NamedTuple):
@@ -48,7 +50,12 @@ class Fold(NamedTuple):
         """How many branches there are, b."""
         return self.convs + self.scale + self.skip
 
-    def branches(self) -> dict:
-        """The constants of the fold kernels."""
-        return dict(K=self.convs, SCALE=int(self.scale), SKIP=int(self.skip),
-                    BRANCHES=max(2, 1 << (self.norms - 1).bit_length()))
+    @property
+    def branches(self) -> Tuple[int, int, int]:
+        """How many branches of each kind there are, as kernels take them."""
+        return self.convs, int(self.scale), int(self.skip)
+
+    @property
+    def padded(self) -> int:
+        """B for kernels, which know powers of two only; few of them, for each is compiled."""
+        return 8 if self.norms <= 8 else 1 << (self.norms - 1).bit_length()

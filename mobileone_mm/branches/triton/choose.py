@@ -9,8 +9,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..block import BranchBlock
 from ..maths.moments import ConvShape, patches
-from ..norms import running_statistics
-from .block import Fold, has_tensor_cores
+from ..norms import running_statistics, sync_groups, uses_batch
+from .block import Fold, tensor_cores
 
 __all__ = ['is_compiling', 'triton_forward']
 
@@ -25,11 +25,12 @@ def triton_forward(block: BranchBlock, convs: List[nn.Conv2d], norms: List[_Batc
                    relu: bool) -> Optional[Tensor]:
     """The sum of a block's branches, or ``None`` where they are to be computed one by one.
 
-    Taken are depthwise 3x3 blocks; pointwise ones, without tensor cores with at least two
-    convolutions, since the covariance of the input costs as much as one; and dense ones that read
-    few values, such as the stem, as pointwise blocks of the input's patches. All norms must be
-    affine, in training, with the same eps and momentum, and not synchronised over processes. Their
-    running statistics move as by their own forward.
+    Taken are depthwise 3x3 blocks; pointwise ones; and dense ones that read few values, such as the
+    stem, as pointwise blocks of the input's patches. Without tensor cores the latter two are taken
+    in float32 only, and pointwise ones with at least two convolutions, since the covariance of the
+    input costs as much as one. All norms must be affine, and one of them use the batch. Their
+    running statistics move as by their own forward. Norms that are synchronised, differ in their
+    settings or have no momentum take more and slower steps, which ``torch.compile`` cannot trace.
 
     Args:
         block: Not folded.
@@ -39,7 +40,9 @@ def triton_forward(block: BranchBlock, convs: List[nn.Conv2d], norms: List[_Batc
         relu: Apply ReLU to the sum.
     """
     fold = _fold(block, convs, norms, x, relu)
-    if fold is None:
+    simple = _are_alike(norms)
+    traced = is_compiling() or type(x) not in (Tensor, nn.Parameter)  # fake tensors, for one
+    if fold is None or (traced and not simple) or not any(map(uses_batch, norms)):
         return None
     if not x.is_contiguous(memory_format=torch.channels_last):
         x = x.contiguous()
@@ -47,7 +50,10 @@ def triton_forward(block: BranchBlock, convs: List[nn.Conv2d], norms: List[_Batc
     if not fold.depthwise and block.conv_kwargs['kernel_size'] > 1:
         x, weights = _as_pointwise(block, weights, x)
     tensors = [*weights, *(norm.weight for norm in norms), *(norm.bias for norm in norms)]
-    if is_compiling() or type(x) not in (Tensor, nn.Parameter):  # fake tensors, for one
+    if not simple:
+        from .synced import SyncedBranches
+        return SyncedBranches.apply(x, fold, norms, *tensors)
+    if traced:
         from .ops import branches_op
         y, stats = branches_op(x, fold, tensors)
     else:
@@ -67,11 +73,14 @@ def _as_pointwise(block: BranchBlock, weights: List[Tensor],
         p = F.unfold(x, size, shape.dilation, shape.padding, shape.stride)
     else:
         p = patches(x, shape)  # fewer kernels
-    p = p.view(x.shape[0], -1, *(shape.out_size(length) for length in x.shape[2:]))
+    # Kernels are compiled for multiples of 16 channels and for others.
+    missing = -weights[0][0].numel() % 16
+    p = F.pad(p.flatten(1, -2), (0, 0, 0, missing))
+    p = p.view(*p.shape[:2], *(shape.out_size(length) for length in x.shape[2:]))
     if not x.is_contiguous():
         p = p.contiguous(memory_format=torch.channels_last)
     wide = [w if w.shape[2] == size else F.pad(w, [padding] * 4) for w in weights]
-    return p, [w.flatten(1) for w in wide]
+    return p, [F.pad(w.flatten(1), (0, missing)) for w in wide]
 
 
 def _fold(block: BranchBlock, convs: List[nn.Conv2d], norms: List[_BatchNorm], x: Tensor,
@@ -82,8 +91,7 @@ def _fold(block: BranchBlock, convs: List[nn.Conv2d], norms: List[_BatchNorm], x
     scale, skip = block.rbr_scale is not None, block.rbr_skip is not None
     if x.dtype not in DTYPES or convs[0].weight.dtype not in DTYPES:
         return None
-    if any(not norm.training or norm.weight is None or norm.momentum is None
-           or _settings(norm) != _settings(norms[0]) for norm in norms):
+    if any(norm.weight is None for norm in norms):
         return None
     eps = norms[0].eps
     if depthwise:
@@ -93,7 +101,9 @@ def _fold(block: BranchBlock, convs: List[nn.Conv2d], norms: List[_BatchNorm], x
     if size > 1:
         if skip or cfg['in_channels'] * size**2 > MAX_PATCH:
             return None
-    elif cfg['stride'] > 1 or (k == 1 and not has_tensor_cores(x)):
+    elif cfg['stride'] > 1 or (k == 1 and not tensor_cores(x)):
+        return None
+    if x.dtype != torch.float32 and not tensor_cores(x):
         return None
     return Fold(len(convs), False, skip, False, 1, 1, eps, relu)
 
@@ -103,6 +113,12 @@ class _Settings(NamedTuple):
     momentum: Optional[float]
     tracked: bool
     dtype: torch.dtype
+
+
+def _are_alike(norms: List[_BatchNorm]) -> bool:
+    """Whether all norms are in training, with one eps and one momentum, and not synchronised."""
+    return (norms[0].momentum is not None and not sync_groups(norms)
+            and all(norm.training and _settings(norm) == _settings(norms[0]) for norm in norms))
 
 
 def _settings(norm: _BatchNorm) -> _Settings:

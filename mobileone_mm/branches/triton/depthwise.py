@@ -7,28 +7,24 @@ from torch import Tensor
 
 from . import depthwise_kernels as kernels
 from .block import Fold
-from .launch import ceil_div, float32, launch, padded, split
+from .launch import ceil_div, float32, launch, split
 from .reference import state_sizes
 
 __all__ = ['depthwise_backward', 'depthwise_forward']
 
 
-def _tile(like: Tensor, height: int, width: int, size: int) -> dict:
-    """Rows and columns of a tile of ``size`` values, for maps (B, C, height, width)."""
-    channels = like.shape[1]
-    nhwc = not like.is_contiguous()
-    cols = min(padded(channels), 32) if nhwc else min(padded(width), 128)
-    rows = max(1, size // cols)
-    if not nhwc:
-        rows = min(rows, padded(like.shape[0] * height))
-    return dict(NHWC=nhwc, ROWS=rows, COLS=cols)
+def _tile(x: Tensor, size: int) -> dict:
+    """Positions x channels of a tile of ``size`` values.
+
+    The same for maps of all sizes, since each shape would be compiled anew.
+    """
+    nhwc = not x.is_contiguous()
+    return dict(NHWC=nhwc, ROWS=size // 32 if nhwc else 1, COLS=32 if nhwc else size)
 
 
-def _tiles(batch: int, height: int, width: int, tile: dict) -> int:
-    """How many tiles cover the positions of one channel."""
-    if tile['NHWC']:
-        return ceil_div(batch * height * width, tile['ROWS'])
-    return ceil_div(batch * height, tile['ROWS']) * ceil_div(width, tile['COLS'])
+def _tiles(count: int, tile: dict) -> int:
+    """How many tiles cover ``count`` positions of one channel."""
+    return ceil_div(count, tile['ROWS'] if tile['NHWC'] else tile['COLS'])
 
 
 def _groups(channels: int, tile: dict) -> int:
@@ -42,13 +38,45 @@ def out_shape(x: Tensor, stride: int) -> Tuple[int, int]:
 
 def _branches(fold: Fold) -> dict:
     """For kernels with a program a channel, of one warp where its few values fit."""
-    constants = fold.branches()
-    return dict(constants, num_warps=1 if constants['BRANCHES'] <= 8 else 4)
+    return dict(BRANCHES=fold.padded, num_warps=1 if fold.padded <= 8 else 4)
 
 
 def _kernel(state: Tensor, channels: int) -> Tensor:
     """The folded kernel (C, 9) and its bias (C,), the end of the state."""
     return state[-10 * channels:]
+
+
+def _sizes(x: Tensor, fold: Fold) -> Tuple[int, ...]:
+    """C, H, W, H_out, W_out and n, as kernels take them."""
+    batch, channels, height, width = x.shape
+    out_h, out_w = out_shape(x, fold.stride)
+    return channels, height, width, out_h, out_w, batch * out_h * out_w
+
+
+def patch_sums(x: Tensor, state: Tensor, fold: Fold) -> Tensor:
+    """Partial sums (splits, C, 54) of products of taps and of taps; the shift into ``state``."""
+    sizes = _sizes(x, fold)
+    tile = _tile(x, 128)
+    groups = _groups(sizes[0], tile)
+    splits, per = split(_tiles(sizes[5], tile), groups)
+    part = float32(x, splits, sizes[0], 54)
+    launch(kernels.moments, (splits, groups), x, part, state, *sizes, per, fold.stride,
+           fold.dilation, **tile)
+    return part
+
+
+def convolve(x: Tensor, state: Tensor, kernel: Tensor, fold: Fold) -> Tensor:
+    """The output; ``kernel`` holds the bias behind the kernel, (10 C,)."""
+    sizes = _sizes(x, fold)
+    channels, _, _, out_h, out_w, _ = sizes
+    y = torch.empty((x.shape[0], channels, out_h, out_w), dtype=x.dtype, device=x.device,
+                    memory_format=(torch.contiguous_format if x.is_contiguous()
+                                   else torch.channels_last))
+    tile = _tile(x, 512)
+    grid = (_tiles(sizes[5], tile), _groups(channels, tile))
+    launch(kernels.conv_bias_relu, grid, x, state, kernel, y, *sizes, fold.stride,
+           fold.dilation, RELU=fold.relu, **tile)
+    return y
 
 
 def depthwise_forward(x: Tensor, params: Tensor, fold: Fold) -> Tuple[Tensor, Tensor, Tensor]:
@@ -60,31 +88,49 @@ def depthwise_forward(x: Tensor, params: Tensor, fold: Fold) -> Tuple[Tensor, Te
         fold: Of the block.
 
     Returns:
-        y like x; the state of :mod:`.depthwise_kernels`; (2, b, C): means, unbiased variances.
+        y like x; the state (:func:`.reference.state_sizes`); (2, b, C): means, unbiased variances.
     """
-    batch, channels, height, width = x.shape
-    out_h, out_w = out_shape(x, fold.stride)
-    n = batch * out_h * out_w
-    conv = dict(STRIDE=fold.stride, DIL=fold.dilation)
-    sizes = (channels, height, width, out_h, out_w, n)
+    channels, *_, n = _sizes(x, fold)
     state = float32(x, sum(state_sizes(channels, channels, fold)))
     stats = float32(x, 2, fold.norms, channels)
-    y = torch.empty((batch, channels, out_h, out_w), dtype=x.dtype, device=x.device,
-                    memory_format=(torch.contiguous_format if x.is_contiguous()
-                                   else torch.channels_last))
+    part = patch_sums(x, state, fold)
+    launch(kernels.fold_forward, (channels,), part, params, state, stats, channels, n, len(part),
+           fold.eps, *fold.branches, **_branches(fold))
+    return convolve(x, state, _kernel(state, channels), fold), state, stats
 
-    tile = _tile(x, out_h, out_w, 128)
-    groups, count = _groups(channels, tile), _tiles(batch, out_h, out_w, tile)
-    splits, per = split(count, groups)
-    part = float32(x, splits, channels, 54)
-    launch(kernels.moments, (splits, groups), x, part, state, *sizes, per, **conv, **tile)
-    launch(kernels.fold_forward, (channels,), part, params, state, stats, channels, n, splits,
-           fold.eps, **_branches(fold))
-    tile = _tile(x, out_h, out_w, 512)
-    grid = (_tiles(batch, out_h, out_w, tile), _groups(channels, tile))
-    launch(kernels.conv_bias_relu, grid, x, state, _kernel(state, channels), y, *sizes, **conv,
-           RELU=fold.relu, **tile)
-    return y, state, stats
+
+def grad_sums(x: Tensor, grad: Tensor, y: Tensor, state: Tensor, fold: Fold) -> Tensor:
+    """Partial sums (splits, C, 10) of the folded kernel's gradient and of the output's."""
+    sizes = _sizes(x, fold)
+    tile = _tile(x, 256)
+    groups = _groups(sizes[0], tile)
+    splits, per = split(_tiles(sizes[5], tile), groups)
+    part = float32(x, splits, sizes[0], 10)
+    launch(kernels.grad_sums, (splits, groups), x, grad, y, state, part, *sizes, per,
+           fold.stride, fold.dilation, RELU=fold.relu, **tile)
+    return part
+
+
+def input_grad(x: Tensor, grad: Tensor, y: Tensor, kernel: Tensor, coef: Tensor, fold: Fold,
+               stencil: bool) -> Tensor:
+    """The gradient of x; ``coef`` as the kernel ``fold_backward`` leaves it, a stencil or not."""
+    sizes = channels, height, width, out_h, out_w, n = _sizes(x, fold)
+    dx = torch.empty_like(x)
+    maps = (x, grad, y, kernel, coef, dx, channels, height, width)
+    if fold.stride == 2 and fold.dilation == 1:
+        tile = _tile(x, 256)
+        grid = (_tiles(sizes[5], tile), _groups(channels, tile))
+        launch(kernels.input_grad_halved, grid, *maps, out_h, out_w, n, RELU=fold.relu, **tile)
+        return dx
+    n = x.shape[0] * height * width
+    tile = _tile(x, 512 if stencil and x.is_contiguous() else 256)
+    grid = (_tiles(n, tile), _groups(channels, tile))
+    if stencil:
+        launch(kernels.input_grad_dense, grid, *maps, n, fold.dilation, RELU=fold.relu, **tile)
+    else:
+        launch(kernels.input_grad, grid, *maps, out_h, out_w, n, fold.stride,
+               fold.dilation, RELU=fold.relu, **tile)
+    return dx
 
 
 def depthwise_backward(x: Tensor, grad: Tensor, y: Tensor, params: Tensor, state: Tensor,
@@ -93,45 +139,20 @@ def depthwise_backward(x: Tensor, grad: Tensor, y: Tensor, params: Tensor, state
 
     Args:
         x: As in the forward pass.
-        grad: Like y, of any layout.
+        grad: (B, C, H_out, W_out), in x's dtype and layout.
         y: The output; anything without ReLU.
         params: As in the forward pass.
         state: From the forward pass.
         fold: Of the block.
         needs_x: Whether the gradient of x is wanted; ``None`` otherwise.
     """
-    batch, channels, height, width = x.shape
-    out_h, out_w = out_shape(x, fold.stride)
-    n = batch * out_h * out_w
-    conv = dict(STRIDE=fold.stride, DIL=fold.dilation, RELU=fold.relu)
-    sizes = (channels, height, width, out_h, out_w, n)
-
-    tile = _tile(x, out_h, out_w, 256)
-    groups, count = _groups(channels, tile), _tiles(batch, out_h, out_w, tile)
-    splits, per = split(count, groups)
-    part = float32(x, splits, channels, 10)
-    launch(kernels.grad_sums, (splits, groups), x, grad, y, state, part, *sizes, per, **conv,
-           **tile)
+    channels, *_, n = _sizes(x, fold)
+    part = grad_sums(x, grad, y, state, fold)
     grads = float32(x, params.numel())
-    dense = fold.stride == 1
     coef = float32(x, 90 * channels)
+    stencil = fold.stride == 1
     launch(kernels.fold_backward, (channels,), part, params, state, grads, coef, channels, n,
-           splits, DENSE=dense, **_branches(fold))
+           len(part), int(stencil), *fold.branches, **_branches(fold))
     if not needs_x:
         return None, grads
-    dx = torch.empty_like(x)
-    maps = (x, grad, y, _kernel(state, channels), coef, dx, channels, height, width)
-    relu = dict(RELU=fold.relu)
-    if fold.stride == 2 and fold.dilation == 1:
-        tile = _tile(x, out_h, out_w, 256)
-        grid = (_tiles(batch, out_h, out_w, tile), _groups(channels, tile))
-        launch(kernels.input_grad_halved, grid, *maps, out_h, out_w, n, **relu, **tile)
-        return dx, grads
-    tile = _tile(x, height, width, 512 if dense and x.is_contiguous() else 256)
-    grid = (_tiles(batch, height, width, tile), _groups(channels, tile))
-    if dense:
-        launch(kernels.input_grad_dense, grid, *maps, n, DIL=fold.dilation, **relu, **tile)
-    else:
-        launch(kernels.input_grad, grid, *maps, out_h, out_w, batch * height * width, **conv,
-               **tile)
-    return dx, grads
+    return input_grad(x, grad, y, _kernel(state, channels), coef, fold, stencil), grads

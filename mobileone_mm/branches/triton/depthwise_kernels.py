@@ -15,7 +15,6 @@ import triton.language as tl
 
 REST = tl.constexpr(1)  # behind the shift; scale, inv, products, kernel and bias follow
 SCALES = tl.constexpr(10)
-SAMPLES = tl.constexpr(256)
 
 
 @triton.jit
@@ -33,15 +32,10 @@ def locate(tile, n, H, W, NHWC: tl.constexpr, ROWS: tl.constexpr, COLS: tl.const
     """Image, row and column of a tile's positions, and which of them exist; n = B * H * W."""
     if NHWC:
         p = tile * ROWS + tl.arange(0, ROWS)[:, None]
-        ok = p < n
-        w = p % W
-        r = p // W
     else:
-        across = tl.cdiv(W, COLS)
-        r = (tile // across) * ROWS + tl.arange(0, ROWS)[:, None]
-        w = (tile % across) * COLS + tl.arange(0, COLS)[None, :]
-        ok = (r < n // W) & (w < W)
-    return r // H, r % H, w, ok
+        p = tile * COLS + tl.arange(0, COLS)[None, :]
+    r = p // W
+    return r // H, r % H, p % W, p < n
 
 
 @triton.jit
@@ -103,24 +97,24 @@ def store_sums(out, values, c, valid, STEP: tl.constexpr, NHWC: tl.constexpr):
 
 
 @triton.jit
-def sample_mean(x, c, valid, C, H, W, OH, OW, n, STRIDE: tl.constexpr, NHWC: tl.constexpr,
+def sample_mean(x, c, valid, C, H, W, OH, OW, n, STRIDE, NHWC: tl.constexpr,
                 ROWS: tl.constexpr, COLS: tl.constexpr):
     """Each channel's mean over some positions of all images: the shift."""
-    step = tl.cdiv(n, SAMPLES)
+    samples = ROWS * 16 if NHWC else COLS * 2
+    step = tl.cdiv(n, samples)
     total = tl.zeros((ROWS, COLS), tl.float32)
     count = tl.zeros((ROWS, COLS), tl.float32)
-    SIZE: tl.constexpr = ROWS if NHWC else ROWS * COLS
-    for start in range(0, SAMPLES, SIZE):
-        p = start + tl.arange(0, ROWS)[:, None]
-        if not NHWC:
-            p = start + tl.arange(0, ROWS)[:, None] * COLS + tl.arange(0, COLS)[None, :]
-        ok = (p < SAMPLES) & (p < tl.cdiv(n, step))
-        p = p * step
+    for tile in range(16 if NHWC else 2):
+        if NHWC:
+            p = (tile * ROWS + tl.arange(0, ROWS)[:, None]) * step
+        else:
+            p = (tile * COLS + tl.arange(0, COLS)[None, :]) * step
+        ok = (p < n) & valid
         r = p // OW
         at = x + image_offset(r // OH, c, C, H, W, NHWC)
         at += pixel_offset((r % OH) * STRIDE, (p % OW) * STRIDE, C, W, NHWC)
-        total += tl.load(at, mask=ok & valid, other=0.).to(tl.float32)
-        count += tl.where(ok & valid, 1., 0.)
+        total += tl.load(at, mask=ok, other=0.).to(tl.float32)
+        count += tl.where(ok, 1., 0.)
     total = tl.sum(total, 0, keep_dims=True)
     count = tl.sum(count, 0, keep_dims=True)
     if not NHWC:
@@ -129,8 +123,8 @@ def sample_mean(x, c, valid, C, H, W, OH, OW, n, STRIDE: tl.constexpr, NHWC: tl.
     return total / tl.maximum(count, 1.)
 
 
-@triton.jit(do_not_specialize=['C', 'H', 'W', 'OH', 'OW', 'n', 'per'])
-def moments(x, part, state, C, H, W, OH, OW, n, per, STRIDE: tl.constexpr, DIL: tl.constexpr,
+@triton.jit(do_not_specialize=['C', 'H', 'W', 'OH', 'OW', 'n', 'per', 'STRIDE', 'DIL'])
+def moments(x, part, state, C, H, W, OH, OW, n, per, STRIDE, DIL,
             NHWC: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr):
     """``part[split, c]``: sums of ``q_t q_u``, t <= u (45), and of ``q_t`` (9); the shift."""
     c, valid = channel_index(C, NHWC, COLS)
@@ -162,15 +156,15 @@ def moments(x, part, state, C, H, W, OH, OW, n, per, STRIDE: tl.constexpr, DIL: 
         store_sums(out + i, acc[i], c, valid, 54, NHWC)
 
 
-@triton.jit(do_not_specialize=['C', 'n', 'splits'])
-def fold_forward(part, flat, state, stats, C, n, splits, eps, K: tl.constexpr,
-                 SCALE: tl.constexpr, SKIP: tl.constexpr, BRANCHES: tl.constexpr):
+@triton.jit(do_not_specialize=['C', 'n', 'splits', 'K', 'SCALE', 'SKIP'])
+def fold_forward(part, flat, state, stats, C, n, splits, eps, K, SCALE, SKIP,
+                 BRANCHES: tl.constexpr):
     """A program a channel: sums to covariances, variances, the folded kernel and bias.
 
     ``stats`` gets each branch's batch mean and unbiased variance, 2 (b, C).
     """
     c = tl.program_id(0)
-    NORMS: tl.constexpr = K + SCALE + SKIP
+    NORMS = K + SCALE + SKIP
     t = tl.arange(0, 16)
     branch = tl.arange(0, BRANCHES)
     lo = tl.minimum(t[:, None], t[None, :])
@@ -194,7 +188,7 @@ def fold_forward(part, flat, state, stats, C, n, splits, eps, K: tl.constexpr,
     mean = tl.sum(w.to(tl.float64) * tl.where(t < 9, rest + shift, 0.)[None, :], 1)
     norm = branch < NORMS
     inv = 1. / tl.sqrt(var + eps)
-    gamma = tl.load(affine + branch * C + c, mask=norm, other=0.).to(tl.float32)
+    gamma = tl.load(affine + branch * C + c, mask=norm, other=0.)
     beta = tl.load(affine + (NORMS + branch) * C + c, mask=norm, other=0.).to(tl.float32)
     scale = inv * gamma
     kernel = tl.sum(w * scale[:, None], 0)
@@ -213,22 +207,18 @@ def fold_forward(part, flat, state, stats, C, n, splits, eps, K: tl.constexpr,
 
 
 @triton.jit
-def branch_weights(flat, c, C, K: tl.constexpr, SCALE: tl.constexpr, SKIP: tl.constexpr,
-                   BRANCHES: tl.constexpr):
+def branch_weights(flat, c, C, K, SCALE, SKIP, BRANCHES: tl.constexpr):
     """The 3x3 kernels of channel c, (BRANCHES, 16): 1x1 and identity are a centre tap."""
     t = tl.arange(0, 16)[None, :]
     branch = tl.arange(0, BRANCHES)[:, None]
     w = tl.load(flat + (branch * C + c) * 9 + t, mask=(branch < K) & (t < 9), other=0.)
-    w = w.to(tl.float32)
-    if SCALE:
-        w = tl.where((branch == K) & (t == 4), tl.load(flat + 9 * K * C + c).to(tl.float32), w)
-    if SKIP:
-        w = tl.where((branch == K + SCALE) & (t == 4), 1., w)
-    return w
+    single = tl.load(flat + 9 * K * C + c)  # a gamma if there is no such branch
+    w = tl.where((SCALE > 0) & (branch == K) & (t == 4), single, w)
+    return tl.where((SKIP > 0) & (branch == K + SCALE) & (t == 4), 1., w)
 
 
-@triton.jit(do_not_specialize=['C', 'H', 'W', 'OH', 'OW', 'n'])
-def conv_bias_relu(x, state, kernel, y, C, H, W, OH, OW, n, STRIDE: tl.constexpr, DIL: tl.constexpr,
+@triton.jit(do_not_specialize=['C', 'H', 'W', 'OH', 'OW', 'n', 'STRIDE', 'DIL'])
+def conv_bias_relu(x, state, kernel, y, C, H, W, OH, OW, n, STRIDE, DIL,
                    RELU: tl.constexpr, NHWC: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr):
     """``y = relu(kernel q + bias)``; the bias lies behind the kernel."""
     c, valid = channel_index(C, NHWC, COLS)
@@ -247,9 +237,9 @@ def conv_bias_relu(x, state, kernel, y, C, H, W, OH, OW, n, STRIDE: tl.constexpr
     tl.store(out, v.to(y.dtype.element_ty), mask=ok)
 
 
-@triton.jit(do_not_specialize=['C', 'H', 'W', 'OH', 'OW', 'n', 'per'])
-def grad_sums(x, g, y, state, part, C, H, W, OH, OW, n, per, STRIDE: tl.constexpr,
-              DIL: tl.constexpr, RELU: tl.constexpr, NHWC: tl.constexpr, ROWS: tl.constexpr,
+@triton.jit(do_not_specialize=['C', 'H', 'W', 'OH', 'OW', 'n', 'per', 'STRIDE', 'DIL'])
+def grad_sums(x, g, y, state, part, C, H, W, OH, OW, n, per, STRIDE, DIL,
+              RELU: tl.constexpr, NHWC: tl.constexpr, ROWS: tl.constexpr,
               COLS: tl.constexpr):
     """``part[split, c]``: sums of ``g' (p_t - mean_t)`` (9) and of ``g'``."""
     c, valid = channel_index(C, NHWC, COLS)
@@ -278,9 +268,8 @@ def grad_sums(x, g, y, state, part, C, H, W, OH, OW, n, per, STRIDE: tl.constexp
         store_sums(sums + i, acc[i], c, valid, 10, NHWC)
 
 
-@triton.jit(do_not_specialize=['C', 'n', 'splits'])
-def fold_backward(part, flat, state, grads, coef, C, n, splits, DENSE: tl.constexpr,
-                  K: tl.constexpr, SCALE: tl.constexpr, SKIP: tl.constexpr,
+@triton.jit(do_not_specialize=['C', 'n', 'splits', 'DENSE', 'K', 'SCALE', 'SKIP'])
+def fold_backward(part, flat, state, grads, coef, C, n, splits, DENSE, K, SCALE, SKIP,
                   BRANCHES: tl.constexpr):
     """A program a channel: gradients of the parameters, and what the input gets a tap.
 
@@ -288,7 +277,7 @@ def fold_backward(part, flat, state, grads, coef, C, n, splits, DENSE: tl.conste
     linear one (9, C).
     """
     c = tl.program_id(0)
-    NORMS: tl.constexpr = K + SCALE + SKIP
+    NORMS = K + SCALE + SKIP
     t = tl.arange(0, 16)
     branch = tl.arange(0, BRANCHES)
     first = tl.zeros((16,), tl.float64)
@@ -308,10 +297,8 @@ def fold_backward(part, flat, state, grads, coef, C, n, splits, DENSE: tl.conste
     d_weight = scale[:, None] * g[None, :] + 2. * d_var[:, None] * products
     own = (branch[:, None] < K) & (t[None, :] < 9)
     tl.store(grads + (branch[:, None] * C + c) * 9 + t[None, :], d_weight, mask=own)
-    if SCALE:
-        centre = (branch[:, None] == K) & (t[None, :] == 4)
-        tl.store(grads + 9 * K * C + c + branch[:, None] * 0 + t[None, :] * 0, d_weight,
-                 mask=centre)
+    centre = (SCALE > 0) & (branch[:, None] == K) & (t[None, :] == 4)
+    tl.store(grads + 9 * K * C + c + branch[:, None] * 0 + t[None, :] * 0, d_weight, mask=centre)
     affine = grads + C * (9 * K + SCALE)
     tl.store(affine + branch * C + c, d_gamma, mask=norm)
     tl.store(affine + (NORMS + branch) * C + c, total + d_gamma * 0., mask=norm)
@@ -368,8 +355,8 @@ def store_stencil(coef, quadratic, linear, t, C):
         tl.store(coef + (54 + corner) * C, tl.sum(tl.where(t == tap, linear, 0.), 0))
 
 
-@triton.jit(do_not_specialize=['C', 'H', 'W', 'n'])
-def input_grad_dense(x, g, y, kernel, coef, dx, C, H, W, n, DIL: tl.constexpr, RELU: tl.constexpr,
+@triton.jit(do_not_specialize=['C', 'H', 'W', 'n', 'DIL'])
+def input_grad_dense(x, g, y, kernel, coef, dx, C, H, W, n, DIL, RELU: tl.constexpr,
                      NHWC: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr):
     """:func:`input_grad` for stride 1, by the stencil of :func:`store_stencil`."""
     c, valid = channel_index(C, NHWC, COLS)
@@ -440,9 +427,9 @@ def input_grad_halved(x, g, y, kernel, coef, dx, C, H, W, OH, OW, n, RELU: tl.co
                  total.to(dx.dtype.element_ty), mask=exists)
 
 
-@triton.jit(do_not_specialize=['C', 'H', 'W', 'OH', 'OW', 'n'])
-def input_grad(x, g, y, kernel, coef, dx, C, H, W, OH, OW, n, STRIDE: tl.constexpr,
-               DIL: tl.constexpr, RELU: tl.constexpr, NHWC: tl.constexpr, ROWS: tl.constexpr,
+@triton.jit(do_not_specialize=['C', 'H', 'W', 'OH', 'OW', 'n', 'STRIDE', 'DIL'])
+def input_grad(x, g, y, kernel, coef, dx, C, H, W, OH, OW, n, STRIDE, DIL,
+               RELU: tl.constexpr, NHWC: tl.constexpr, ROWS: tl.constexpr,
                COLS: tl.constexpr):
     """``dx_i``: sum over outputs o reading i at t of ``kernel_t g'_o + (quad p_o + linear)_t``."""
     c, valid = channel_index(C, NHWC, COLS)

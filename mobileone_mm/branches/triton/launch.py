@@ -5,17 +5,12 @@ from typing import Any, Dict, List, Tuple
 import torch
 from torch import Tensor
 
-__all__ = ['ceil_div', 'float32', 'launch', 'padded', 'split']
+__all__ = ['ceil_div', 'float32', 'launch', 'split']
 
 # Programs that keep every multiprocessor of a large GPU (132 on an H100) busy.
 PROGRAMS = 132 * 8
 
 _compiled: Dict[tuple, Tuple[Any, List[Any]]] = {}
-
-
-def float32(x: Tensor, *shape: int) -> Tensor:
-    """A tensor beside x for a kernel to fill."""
-    return torch.empty(shape, dtype=torch.float32, device=x.device)
 
 
 def launch(kernel: Any, grid: Tuple[int, ...], *args: Any, **constants: Any) -> None:
@@ -46,14 +41,14 @@ def launch(kernel: Any, grid: Tuple[int, ...], *args: Any, **constants: Any) -> 
         _compiled[tuple(key)] = compiled, rest
 
 
+def float32(x: Tensor, *shape: int) -> Tensor:
+    """A tensor beside x for a kernel to fill."""
+    return torch.empty(shape, dtype=torch.float32, device=x.device)
+
+
 def ceil_div(size: int, by: int) -> int:
     """``size / by``, rounded up."""
     return -(-size // by)
-
-
-def padded(size: int) -> int:
-    """The next power of two."""
-    return 1 << (size - 1).bit_length()
 
 
 def split(tiles: int, groups: int) -> Tuple[int, int]:

@@ -1,29 +1,32 @@
 """Pointwise blocks by Triton: the launches of :mod:`.pointwise_kernels`."""
 
-import math
 from typing import NamedTuple, Optional, Tuple
 
 import torch
 from torch import Tensor
 
 from . import pointwise_kernels as kernels
-from .block import Fold, has_tensor_cores
-from .launch import ceil_div, float32, launch, padded, split
+from .block import Fold, tensor_cores
+from .launch import ceil_div, float32, launch, split
 from .reference import state_sizes
 
 __all__ = ['pointwise_backward', 'pointwise_forward']
 
+BLOCK = 128  # channels that a program of a fold takes at once
 PAD = 8  # columns beyond C in a product, of which one is used: keeps rows aligned
 
 
 def _precision(x: Tensor) -> str:
     """How float32 is multiplied."""
-    return 'tf32' if has_tensor_cores(x) and x.dtype == torch.float32 else 'ieee'
+    return 'tf32' if tensor_cores(x) and x.dtype == torch.float32 else 'ieee'
 
 
-def _tile(channels: int, x: Tensor) -> int:
-    """Channels of a tile; without tensor cores, products need the registers."""
-    return min(max(16, padded(channels)), 128 if has_tensor_cores(x) else 64)
+def _tile(x: Tensor, sums: bool = False) -> int:
+    """Channels of a tile; without tensor cores, products need the registers.
+
+    Those of Ampere also do for ``sums`` over positions, of which the tiles are square.
+    """
+    return 128 if tensor_cores(x) > (8 if sums else 0) else 64
 
 
 class _Positions(NamedTuple):
@@ -38,16 +41,41 @@ class _Positions(NamedTuple):
     chunks: int
 
 
-def _positions(x: Tensor, longest: int = 64) -> _Positions:
+def _positions(x: Tensor, size: int = 64) -> _Positions:
     images, area = x.shape[0], x.shape[2] * x.shape[3]
     nhwc = not x.is_contiguous()
     if nhwc:
         images, area = 1, images * area
-    # The longest chunk, unless a shorter one leaves much less of its last one unused.
-    size = min((longest, 32), key=lambda size: ceil_div(area, size) * size * (1 + 2 / size))
-    unit = 1 if nhwc else math.gcd(area, 16)
+    unit = 1 if nhwc or area % 4 else 4
     return _Positions(dict(NHWC=nhwc, PRECISION=_precision(x), UNIT=unit, BP=size), area // unit,
                       images * ceil_div(area, size))
+
+
+def covariance(x: Tensor, shift: Tensor, rest: Tensor) -> Tensor:
+    """Of the input, (C, C), and into ``shift`` and ``rest`` two parts of its mean."""
+    size, n, area = x.shape[1], x.numel() // x.shape[1], x.shape[2] * x.shape[3]
+    launch(kernels.sample_mean, (ceil_div(size, 8),), x, shift, size, area, n,
+           NHWC=not x.is_contiguous(), BLOCK=8)
+    side = _tile(x, sums=True)
+    part, rows = outer_sums(x, x, x, shift, size, True, False)
+    cov = float32(x, size, size)
+    blocks = ceil_div(size, 16)
+    launch(kernels.covariance, (blocks, blocks), part, rows, cov, rest, size, n, len(part),
+           side, BLOCK=16)
+    return cov
+
+
+def multiply(x: Tensor, kernel: Tensor, bias: Tensor, relu: bool) -> Tensor:
+    """The output."""
+    channels, size = kernel.shape
+    positions, side = _positions(x), _tile(x)
+    y = torch.empty((x.shape[0], channels, *x.shape[2:]), dtype=x.dtype, device=x.device,
+                    memory_format=(torch.contiguous_format if x.is_contiguous()
+                                   else torch.channels_last))
+    grid = (positions.chunks * ceil_div(channels, side),)
+    launch(kernels.product_bias_relu, grid, x, kernel, bias, y, size, channels, positions.units,
+           RELU=relu, **positions.constants, BO=side, BC=32, **_schedule(x, False))
+    return y
 
 
 def pointwise_forward(x: Tensor, params: Tensor, channels: int,
@@ -61,66 +89,68 @@ def pointwise_forward(x: Tensor, params: Tensor, channels: int,
         fold: Of the block.
 
     Returns:
-        y; the folded kernel (O, C) in x's dtype; a state of float32; (2, b, O): means, unbiased
-        variances.
+        y; the folded kernel (O, C) in x's dtype; the state (:func:`.reference.state_sizes`);
+        (2, b, O): means, unbiased variances.
     """
-    size, n, area = x.shape[1], x.numel() // x.shape[1], x.shape[2] * x.shape[3]
-    b, k = fold.norms, fold.convs
-    positions = _positions(x)
+    size, n = x.shape[1], x.numel() // x.shape[1]
     sizes = state_sizes(size, channels, fold)
     state = float32(x, sum(sizes))
     shift, rest, scale, inv, products = state.split(sizes)
-
-    launch(kernels.sample_mean, (ceil_div(size, 8),), x, shift, size, area, n,
-           NHWC=not x.is_contiguous(), BLOCK=8)
-    side = _tile(size, x)
-    part, rows, splits = _outer(x, x, x, shift, size, side, side, True, False)
-    cov = float32(x, size, size)
-    blocks = ceil_div(size, 16)
-    launch(kernels.covariance, (blocks, blocks), part, rows, cov, rest, size, n, splits, TILE=side,
-           BLOCK=16)
-    torch.mm(params[:k * channels * size].view(-1, size), cov, out=products.view(-1, size))
+    cov = covariance(x, shift, rest)
+    torch.mm(params[:products.numel()].view(-1, size), cov, out=products.view(-1, size))
     kernel = torch.empty((channels, size), dtype=x.dtype, device=x.device)
     bias = float32(x, channels)
-    stats = float32(x, 2, b, channels)
+    stats = float32(x, 2, fold.norms, channels)
     launch(kernels.fold_forward, (channels,), params, products, cov, rest, shift, kernel, bias,
-           scale, inv, stats, channels, size, n, fold.eps, **_branches(fold),
-           BLOCK=min(256, padded(size)))
-    y = torch.empty((x.shape[0], channels, *x.shape[2:]), dtype=x.dtype, device=x.device,
-                    memory_format=(torch.contiguous_format if x.is_contiguous()
-                                   else torch.channels_last))
-    side = _tile(channels, x)
-    grid = (positions.chunks * ceil_div(channels, side),)
-    launch(kernels.product_bias_relu, grid, x, kernel, bias, y, size, channels, positions.units,
-           RELU=fold.relu, **positions.constants, BO=side, BC=32, **_schedule(x, False))
-    return y, kernel, state, stats
+           scale, inv, stats, channels, size, n, fold.eps, fold.convs,
+           int(fold.skip), BRANCHES=fold.padded, BLOCK=BLOCK)
+    return multiply(x, kernel, bias, fold.relu), kernel, state, stats
 
 
-def _branches(fold: Fold) -> dict:
-    constants = fold.branches()
-    del constants['SCALE']
-    return constants
+def _schedule(x: Tensor, sums: bool) -> dict:
+    """Warps, by what their registers hold, and stages, by what shared memory small GPUs have."""
+    if sums:
+        return dict(num_warps=4 if tensor_cores(x) == 8 else 8, num_stages=2)
+    return dict(num_warps=4, num_stages=3 if x.element_size() < 4 else 2)
 
 
-def _schedule(x: Tensor, wide: bool) -> dict:
-    """Warps, and stages by what shared memory small GPUs have."""
-    small = x.element_size() < 4 and not wide
-    return dict(num_warps=8 if wide else 4, num_stages=3 if small else 2)
-
-
-def _outer(a: Tensor, y: Tensor, x: Tensor, shift: Tensor, channels: int, side: int, other: int,
-           gram: bool, relu: bool) -> Tuple[Tensor, Tensor, int]:
-    """Launch ``outer_sums``: partial sums, partial row sums, how many."""
-    size, positions = x.shape[1], _positions(x, 64 if x.element_size() == 2 else 32)
-    tiles = ceil_div(channels, side) * ceil_div(size, other)
+def outer_sums(a: Tensor, y: Tensor, x: Tensor, shift: Tensor, channels: int, gram: bool,
+               relu: bool) -> Tuple[Tensor, Tensor]:
+    """Partial sums (splits, channels, C) of the kernel of that name, and of its rows."""
+    # Rows that are not aligned take registers for the address of each value.
+    aligned = not x.is_contiguous() or x.shape[2] * x.shape[3] % 4 == 0
+    size, positions = x.shape[1], _positions(x, 64 if x.element_size() == 2 and aligned else 32)
+    side = _tile(x, sums=True)
+    tiles = ceil_div(channels, side) * ceil_div(size, side)
     splits, per = split(positions.chunks, 4 * tiles)
     part = float32(x, splits, channels, size)
     rows = float32(x, splits, channels)
     launch(kernels.outer_sums, (tiles, splits), a, y, x, shift, part, rows, channels, size,
            positions.units, positions.chunks, per, GRAM=int(gram),
-           CENTRED=gram or x.dtype == torch.float32, RELU=relu, **positions.constants, BA=side,
-           BC=other, **_schedule(x, side * other >= 128 * 128))
-    return part, rows, splits
+           CENTRED=gram or is_centred(x), RELU=relu, **positions.constants, BA=side, BC=side,
+           **_schedule(x, True))
+    return part, rows
+
+
+def is_centred(x: Tensor) -> bool:
+    """Whether products in the backward pass take the input less its shift.
+
+    In half precision that would round it once more.
+    """
+    return x.dtype == torch.float32
+
+
+def input_grad(x: Tensor, grad: Tensor, y: Tensor, kernel: Tensor, quad: Tensor, vectors: Tensor,
+               shift: Tensor, relu: bool) -> Tensor:
+    """The gradient of x; ``vectors`` are the scales of the rows of ``quad`` and the linear part."""
+    channels, size = kernel.shape
+    positions, side = _positions(x), _tile(x)
+    dx = torch.empty_like(x)
+    grid = (positions.chunks * ceil_div(size, side),)
+    launch(kernels.input_grad, grid, x, grad, y, kernel, quad, vectors[0], vectors[1], shift, dx,
+           size, channels, positions.units, RELU=relu, CENTRED=is_centred(x),
+           **positions.constants, BC=side, BK=32, **_schedule(x, False))
+    return dx
 
 
 def pointwise_backward(x: Tensor, grad: Tensor, y: Tensor, params: Tensor, kernel: Tensor,
@@ -140,29 +170,21 @@ def pointwise_backward(x: Tensor, grad: Tensor, y: Tensor, params: Tensor, kerne
     """
     size, n = x.shape[1], x.numel() // x.shape[1]
     channels, k = kernel.shape[0], fold.convs
-    positions, half = _positions(x), x.dtype != torch.float32
     shift, rest, scale, inv, products = state.split(state_sizes(size, channels, fold))
-
-    side, other = (_tile(c, x) for c in (channels, size))
-    part, rows, splits = _outer(grad, y, x, shift, channels, side, other, False, fold.relu)
+    part, rows = outer_sums(grad, y, x, shift, channels, False, fold.relu)
     grads = float32(x, params.numel())
     scaled = float32(x, fold.norms * channels, size + PAD)
+    common = dict(CENTRED=is_centred(x), PAD=PAD, BLOCK=BLOCK)
+    branches = k, int(fold.skip)
     launch(kernels.fold_backward, (channels,), part, rows, params, products, rest, shift, scale,
-           inv, grads, scaled, channels, size, n, splits, **_branches(fold), CENTRED=not half,
-           PAD=PAD, BLOCK=min(256, padded(size)))
+           inv, grads, scaled, channels, size, n, len(part), *branches,
+           BRANCHES=fold.padded, **common)
     if not needs_x:
         return None, grads
     product = float32(x, size + PAD, size)
-    torch.mm(scaled[:k * channels].t(), params[:k * channels * size].view(-1, size), out=product)
+    torch.mm(scaled[:k * channels].t(), params[:products.numel()].view(-1, size), out=product)
     quad = torch.empty((size, size), dtype=x.dtype, device=x.device)
     vectors = float32(x, 2, size)
     launch(kernels.finish_quadratic, (size,), product, scaled, rest, shift, quad, vectors[0],
-           vectors[1], channels, size, K=k, SKIP=int(fold.skip), CENTRED=not half, PAD=PAD,
-           BLOCK=min(256, padded(size)))
-    dx = torch.empty_like(x)
-    side = other
-    grid = (positions.chunks * ceil_div(size, side),)
-    launch(kernels.input_grad, grid, x, grad, y, kernel, quad, vectors[0], vectors[1], shift, dx,
-           size, channels, positions.units, RELU=fold.relu, CENTRED=not half,
-           **positions.constants, BC=side, BK=32, **_schedule(x, False))
-    return dx, grads
+           vectors[1], channels, size, *branches, **common)
+    return input_grad(x, grad, y, kernel, quad, vectors, shift, fold.relu), grads

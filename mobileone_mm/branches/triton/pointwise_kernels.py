@@ -105,8 +105,8 @@ def outer_sums(a, y, x, shift, part, rows, A, C, units, count, per, UNIT: tl.con
         tl.store(rows + split * A + i, tl.sum(total, 1, keep_dims=True), mask=i < A)
 
 
-@triton.jit(do_not_specialize=['n', 'splits'])
-def covariance(part, rows, cov, rest, C, n, splits, TILE: tl.constexpr, BLOCK: tl.constexpr):
+@triton.jit(do_not_specialize=['n', 'splits', 'TILE'])
+def covariance(part, rows, cov, rest, C, n, splits, TILE, BLOCK: tl.constexpr):
     """The covariance of the input from :func:`outer_sums`, and its mean less the shift."""
     row = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     col = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
@@ -136,16 +136,16 @@ def covariance(part, rows, cov, rest, C, n, splits, TILE: tl.constexpr, BLOCK: t
         tl.store(rest + i, rest_i.to(tl.float32), mask=i < C)
 
 
-@triton.jit(do_not_specialize=['n'])
+@triton.jit(do_not_specialize=['n', 'K', 'SKIP'])
 def fold_forward(flat, products, cov, rest, shift, kernel, bias, scale, inv, stats, OUT, C, n, eps,
-                 K: tl.constexpr, SKIP: tl.constexpr, BRANCHES: tl.constexpr, BLOCK: tl.constexpr):
+                 K, SKIP, BRANCHES: tl.constexpr, BLOCK: tl.constexpr):
     """A program an output channel: variances, the folded kernel and bias.
 
     ``kernel`` is in the maps' dtype, and the bias takes its rounding errors at the mean back.
     ``stats`` gets each branch's batch mean and unbiased variance, 2 (b, OUT).
     """
     o = tl.program_id(0)
-    NORMS: tl.constexpr = K + SKIP
+    NORMS = K + SKIP
     b = tl.arange(0, BRANCHES)[:, None]
     var = tl.zeros((BRANCHES, BLOCK), tl.float32)
     mean = tl.zeros((BRANCHES, BLOCK), tl.float64)
@@ -157,10 +157,9 @@ def fold_forward(flat, products, cov, rest, shift, kernel, bias, scale, inv, sta
         var += w * tl.load(products + at, mask=own, other=0.)
         mu = (tl.load(rest + c, mask=c < C, other=0.).to(tl.float64)
               + tl.load(shift + c, mask=c < C, other=0.).to(tl.float64))
-        if SKIP:
-            same = (b == K) & (c == o)
-            w = tl.where(same, 1., w)
-            var += tl.where(same, tl.load(cov + o * C + c, mask=c < C, other=0.), 0.)
+        same = (SKIP > 0) & (b == K) & (c == o)
+        w = tl.where(same, 1., w)
+        var += tl.load(cov + o * C + c + b * 0, mask=same, other=0.)
         mean += w.to(tl.float64) * mu
     var = tl.maximum(tl.sum(var, 1, keep_dims=True), 0.)
     mean = tl.sum(mean, 1, keep_dims=True)
@@ -179,8 +178,7 @@ def fold_forward(flat, products, cov, rest, shift, kernel, bias, scale, inv, sta
     for start in range(0, C, BLOCK):
         c = start + tl.arange(0, BLOCK)[None, :]
         w = tl.load(flat + (b * OUT + o) * C + c, mask=(b < K) & (c < C), other=0.)
-        if SKIP:
-            w = tl.where((b == K) & (c == o), 1., w)
+        w = tl.where((SKIP > 0) & (b == K) & (c == o), 1., w)
         row = tl.sum(w * a, 0, keep_dims=True).to(kernel.dtype.element_ty)
         tl.store(kernel + o * C + c, row, mask=c < C)
         mu = (tl.load(rest + c, mask=c < C, other=0.).to(tl.float64)
@@ -226,9 +224,9 @@ def product_bias_relu(x, kernel, bias, y, C, OUT, units, UNIT: tl.constexpr, REL
              mask=(o < OUT) & (p < area))
 
 
-@triton.jit(do_not_specialize=['n', 'splits'])
+@triton.jit(do_not_specialize=['n', 'splits', 'K', 'SKIP'])
 def fold_backward(part, rows, flat, products, rest, shift, scale, inv, grads, scaled, OUT, C, n,
-                  splits, K: tl.constexpr, SKIP: tl.constexpr, CENTRED: tl.constexpr,
+                  splits, K, SKIP, CENTRED: tl.constexpr,
                   BRANCHES: tl.constexpr, PAD: tl.constexpr, BLOCK: tl.constexpr):
     """A program an output channel: gradients of its parameters.
 
@@ -236,7 +234,7 @@ def fold_backward(part, rows, flat, products, rest, shift, scale, inv, grads, sc
     ``dmean / n``; zeros behind. The identity is one more branch there, where there is one.
     """
     o = tl.program_id(0)
-    NORMS: tl.constexpr = K + SKIP
+    NORMS = K + SKIP
     b = tl.arange(0, BRANCHES)[:, None]
     total = tl.zeros((1, 1), tl.float64)
     for s in range(splits):
@@ -246,8 +244,7 @@ def fold_backward(part, rows, flat, products, rest, shift, scale, inv, grads, sc
         c = start + tl.arange(0, BLOCK)[None, :]
         g = centred_row(part, rest, shift, total, o, c, OUT, C, splits, CENTRED, BLOCK)
         w = tl.load(flat + (b * OUT + o) * C + c, mask=(b < K) & (c < C), other=0.)
-        if SKIP:
-            w = tl.where((b == K) & (c == o), 1., w)
+        w = tl.where((SKIP > 0) & (b == K) & (c == o), 1., w)
         d_scale += w * g
     norm = b < NORMS
     a = tl.load(scale + b * OUT + o, mask=norm, other=0.)
@@ -267,8 +264,7 @@ def fold_backward(part, rows, flat, products, rest, shift, scale, inv, grads, sc
         w = tl.load(flat + at, mask=own, other=0.)
         d_weight = a * g + 2. * d_var * tl.load(products + at, mask=own, other=0.)
         tl.store(grads + at, d_weight, mask=own)
-        if SKIP:
-            w = tl.where((b == K) & (c == o), 1., w)
+        w = tl.where((SKIP > 0) & (b == K) & (c == o), 1., w)
         w = w * d_var * (2. / count)
         w = tl.where(c == C, d_mean, w)
         tl.store(scaled + (b * OUT + o) * (C + PAD) + c, w, mask=norm & (c < C + PAD))
@@ -287,23 +283,22 @@ def centred_row(part, rest, shift, total, o, c, OUT, C, splits, CENTRED: tl.cons
     return (g - total * mu).to(tl.float32)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=['K', 'SKIP'])
 def finish_quadratic(product, scaled, rest, shift, quad, quad_scale, linear, OUT, C,
-                     K: tl.constexpr, SKIP: tl.constexpr, CENTRED: tl.constexpr,
-                     PAD: tl.constexpr, BLOCK: tl.constexpr):
+                     K, SKIP, CENTRED: tl.constexpr, PAD: tl.constexpr, BLOCK: tl.constexpr):
     """A program a channel: its row of the quadratic part, scaled to at most 1, and the linear part.
 
     ``product`` (C + PAD, C) comes of the branches with weights; the identity is added here.
     """
     r = tl.program_id(0)
+    identity = scaled + (K * OUT + r) * (C + PAD)
+    own = tl.load(identity + r, mask=SKIP > 0, other=0.)
     most = tl.zeros((1, BLOCK), tl.float32)
     at_mean = tl.zeros((1, BLOCK), tl.float64)
     for start in range(0, C, BLOCK):
         c = start + tl.arange(0, BLOCK)[None, :]
         v = tl.load(product + r * C + c, mask=c < C, other=0.)
-        if SKIP:
-            at = (K * OUT + r) * (C + PAD) + r
-            v += tl.where(c == r, tl.load(scaled + at), 0.)
+        v += tl.where(c == r, own, 0.)
         most = tl.maximum(most, tl.abs(v))
         mu = tl.load(rest + c, mask=c < C, other=0.).to(tl.float64)
         if not CENTRED:
@@ -314,14 +309,11 @@ def finish_quadratic(product, scaled, rest, shift, quad, quad_scale, linear, OUT
     for start in range(0, C, BLOCK):
         c = start + tl.arange(0, BLOCK)[None, :]
         v = tl.load(product + r * C + c, mask=c < C, other=0.)
-        if SKIP:
-            at = (K * OUT + r) * (C + PAD) + r
-            v += tl.where(c == r, tl.load(scaled + at), 0.)
+        v += tl.where(c == r, own, 0.)
         tl.store(quad + r * C + c, (v / top).to(quad.dtype.element_ty), mask=c < C)
     tl.store(quad_scale + r + tl.zeros((1, 1), tl.int32), top)
     value = tl.load(product + C * C + r).to(tl.float64) - tl.sum(tl.sum(at_mean, 1), 0)
-    if SKIP:
-        value += tl.load(scaled + (K * OUT + r) * (C + PAD) + C).to(tl.float64)
+    value += tl.load(identity + C, mask=SKIP > 0, other=0.).to(tl.float64)
     tl.store(linear + r, value.to(tl.float32))
 
 

@@ -13,7 +13,7 @@ from ..maths import moment_fold
 from ..maths import moments as mo
 from .block import Fold
 
-__all__ = ['reference_backward', 'reference_forward', 'state_sizes']
+__all__ = ['branch_kernels', 'flat_grads', 'reference_backward', 'reference_forward', 'state_sizes']
 
 
 def state_sizes(size: int, channels: int, fold: Fold) -> List[int]:
@@ -29,7 +29,8 @@ def state_sizes(size: int, channels: int, fold: Fold) -> List[int]:
     return [size, size, vector, vector, fold.convs * channels * size]
 
 
-def _kernels(params: Tensor, size: int, channels: int, fold: Fold) -> moment_fold.Kernels:
+def branch_kernels(params: Tensor, size: int, channels: int, fold: Fold) -> moment_fold.Kernels:
+    """From the flat parameters of a block with C = ``size`` inputs."""
     if not fold.depthwise:
         weight = params[:fold.convs * channels * size].view(fold.convs, channels, size)
         identity = torch.arange(size, device=params.device) if fold.skip else None
@@ -53,7 +54,7 @@ def reference_forward(x: Tensor, params: Tensor, channels: int,
                       fold: Fold) -> Tuple[Tensor, Tensor, Tensor, Tensor]:
     """As :func:`.depthwise.depthwise_forward` and :func:`.pointwise.pointwise_forward`."""
     size, shape = x.shape[1], _shape(fold)
-    kernels = _kernels(params, size, channels, fold)
+    kernels = branch_kernels(params, size, channels, fold)
     moments = (mo.depthwise_patch_moments if fold.depthwise else mo.dense_moments)(x, shape)
     products = kernels.times(moments.cov)
     var, mean = kernels.variances(moments.cov, products), kernels.project(moments.mean)
@@ -84,7 +85,7 @@ def reference_backward(x: Tensor, grad: Tensor, y: Tensor, params: Tensor, kerne
                        state: Tensor, fold: Fold) -> Tuple[Tensor, Tensor]:
     """As :func:`.depthwise.depthwise_backward` and :func:`.pointwise.pointwise_backward`."""
     size, channels, shape = x.shape[1], grad.shape[1], _shape(fold)
-    kernels = _kernels(params, size, channels, fold)
+    kernels = branch_kernels(params, size, channels, fold)
     shift, rest, scale, inv, products, *own = state.split(state_sizes(size, channels, fold))
     mean = shift.double()
     if fold.depthwise:
@@ -109,8 +110,12 @@ def reference_backward(x: Tensor, grad: Tensor, y: Tensor, params: Tensor, kerne
     input_grad = mo.depthwise_patch_input_grad if fold.depthwise else mo.dense_input_grad
     dx = input_grad(x.double(), shape, grads.quadratic.double(), grads.linear, g.double(),
                     kernel.double())
+    return torch.empty_like(x).copy_(dx), flat_grads(grads, fold)
+
+
+def flat_grads(grads: moment_fold.FoldGrads, fold: Fold) -> Tensor:
+    """As the flat parameters are."""
     weights = [grads.weight[:fold.convs].flatten()]
     if fold.scale:
         weights.append(grads.weight[fold.convs, :, 4])
-    flat = torch.cat([*weights, grads.gamma.flatten(), grads.beta.repeat(fold.norms)])
-    return torch.empty_like(x).copy_(dx), flat
+    return torch.cat([*weights, grads.gamma.flatten(), grads.beta.repeat(fold.norms)])
