@@ -8,8 +8,9 @@ from a wrong one is the PyTorch model's boxes before suppression.
 from typing import Any, List, Optional, Sequence, Set
 
 import torch
+from mmengine.model import BaseModel
 from mmengine.structures import InstanceData
-from torch import Tensor, nn
+from torch import Tensor
 
 from .errors import UnknownHeadError
 from .graphs.models import check_head, level_predictions
@@ -78,7 +79,7 @@ class Ties:
 
 
 @torch.no_grad()
-def find_ties(model: nn.Module, inputs: Tensor, sample: Any) -> Optional[Ties]:
+def find_ties(model: BaseModel, inputs: Tensor, sample: Any) -> Optional[Ties]:
     """The boxes of an SSD detector before suppression, by mmdet's own decoding.
 
     Args:

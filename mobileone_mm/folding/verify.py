@@ -2,7 +2,7 @@
 
 import copy
 from contextlib import ExitStack, contextmanager
-from typing import Any, Callable, Dict, Iterator, List, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Tuple, cast
 
 import torch
 from mmengine.logging import print_log
@@ -43,7 +43,7 @@ def textbook(model: nn.Module) -> nn.Module:
     """
     for module in model.modules():
         if hasattr(module, 'branch_engine'):
-            module.branch_engine = 'textbook'
+            cast(Any, module).branch_engine = 'textbook'
     return model
 
 
@@ -195,7 +195,7 @@ def _prepare(model: nn.Module, dtype: torch.dtype, stack: ExitStack) -> None:
         _set_for_now(stack, module, 'training', False)
         if hasattr(module, 'branch_engine'):
             _set_for_now(stack, module, 'branch_engine', 'textbook')
-        for tensors in (module._parameters, module._buffers):
+        for tensors in cast(List[Dict[str, Tensor]], [module._parameters, module._buffers]):
             for name, tensor in tensors.items():
                 if _is_float_tensor(tensor):
                     stack.callback(tensors.__setitem__, name, tensor)
@@ -290,7 +290,7 @@ def _difference_on_noise(block: nn.Module, forward: Callable[[Tensor], Tensor],
 
     The noise is as large as it takes to reach every tap of the kernel.
     """
-    cfg = block.conv_kwargs
+    cfg = cast(Any, block).conv_kwargs
     size = cfg['dilation'] * (cfg['kernel_size'] - 1) + 1 + cfg['stride']
     # A generator of its own: a check must not disturb a training run.
     noise = torch.randn(1, like.shape[1], size, size, generator=torch.Generator().manual_seed(0))

@@ -10,6 +10,7 @@ import copy
 import os
 import sys
 import time
+from contextlib import ExitStack
 from typing import Dict, Iterator, NamedTuple, Optional, Sequence
 from unittest import mock
 
@@ -23,6 +24,7 @@ from paths import ROOT  # noqa: E402
 sys.path.insert(0, str(ROOT))
 
 from engine_utils import randomize, run, set_engine  # noqa: E402
+from triton_bounds import bounds_checked  # noqa: E402
 
 from mobileone_mm.backbones import MobileOneBlock  # noqa: E402
 from mobileone_mm.branches import choose  # noqa: E402
@@ -96,10 +98,14 @@ def errors(case: Case) -> Dict[str, Dict[str, float]]:
     result = {}
     for name in ('textbook', 'analytic'):
         block = set_engine(case.block().to(DEVICE), name)
-        with mock.patch.object(choose, '_uses_triton', lambda *_: True), mock.patch(
-                'torch.empty', poisoned), mock.patch.object(
-                    choose, 'triton_forward', wraps=choose.triton_forward) as called, (
-                    mock.patch.object(blocks, 'tensor_cores', lambda x: 9)):
+        with ExitStack() as stack:
+            stack.enter_context(mock.patch.object(choose, '_uses_triton', lambda *_: True))
+            stack.enter_context(mock.patch('torch.empty', poisoned))
+            stack.enter_context(mock.patch.object(blocks, 'tensor_cores', lambda x: 9))
+            called = stack.enter_context(mock.patch.object(
+                choose, 'triton_forward', wraps=choose.triton_forward))
+            if DEVICE == 'cpu':
+                stack.enter_context(bounds_checked())
             found = run(block, case.input().to(DEVICE), lambda module, x: forward(module, x, case))
         if (name == 'analytic') != bool(called.call_count):
             raise RuntimeError(f'{case}: not computed by Triton')

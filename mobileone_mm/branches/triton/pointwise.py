@@ -21,9 +21,12 @@ def _precision(x: Tensor) -> str:
     return 'tf32' if tensor_cores(x) and x.dtype == torch.float32 else 'ieee'
 
 
-def _tile(x: Tensor) -> int:
-    """Channels of a tile; without tensor cores, products need the registers."""
-    return 128 if tensor_cores(x) else 64
+def _tile(x: Tensor, sums: bool = False) -> int:
+    """Channels of a tile; without tensor cores, products need the registers.
+
+    Those of Ampere also do for ``sums`` over positions, of which the tiles are square.
+    """
+    return 128 if tensor_cores(x) > (8 if sums else 0) else 64
 
 
 class _Positions(NamedTuple):
@@ -53,7 +56,7 @@ def covariance(x: Tensor, shift: Tensor, rest: Tensor) -> Tensor:
     size, n, area = x.shape[1], x.numel() // x.shape[1], x.shape[2] * x.shape[3]
     launch(kernels.sample_mean, (ceil_div(size, 8),), x, shift, size, area, n,
            NHWC=not x.is_contiguous(), BLOCK=8)
-    side = _tile(x)
+    side = _tile(x, sums=True)
     part, rows = outer_sums(x, x, x, shift, size, True, False)
     cov = float32(x, size, size)
     blocks = ceil_div(size, 16)
@@ -107,7 +110,7 @@ def pointwise_forward(x: Tensor, params: Tensor, channels: int,
 def _schedule(x: Tensor, sums: bool) -> dict:
     """Warps, by what their registers hold, and stages, by what shared memory small GPUs have."""
     if sums:
-        return dict(num_warps=8 if tensor_cores(x) != 8 else 16, num_stages=2)
+        return dict(num_warps=4 if tensor_cores(x) == 8 else 8, num_stages=2)
     return dict(num_warps=4, num_stages=3 if x.element_size() < 4 else 2)
 
 
@@ -117,14 +120,14 @@ def outer_sums(a: Tensor, y: Tensor, x: Tensor, shift: Tensor, channels: int, gr
     # Rows that are not aligned take registers for the address of each value.
     aligned = not x.is_contiguous() or x.shape[2] * x.shape[3] % 4 == 0
     size, positions = x.shape[1], _positions(x, 64 if x.element_size() == 2 and aligned else 32)
-    side, other = _tile(x), _tile(x)
-    tiles = ceil_div(channels, side) * ceil_div(size, other)
+    side = _tile(x, sums=True)
+    tiles = ceil_div(channels, side) * ceil_div(size, side)
     splits, per = split(positions.chunks, 4 * tiles)
     part = float32(x, splits, channels, size)
     rows = float32(x, splits, channels)
     launch(kernels.outer_sums, (tiles, splits), a, y, x, shift, part, rows, channels, size,
            positions.units, positions.chunks, per, GRAM=int(gram),
-           CENTRED=gram or is_centered(x), RELU=relu, **positions.constants, BA=side, BC=other,
+           CENTRED=gram or is_centered(x), RELU=relu, **positions.constants, BA=side, BC=side,
            **_schedule(x, True))
     return part, rows
 

@@ -159,7 +159,7 @@ def fold_forward(flat, products, cov, rest, shift, kernel, bias, scale, inv, sta
               + tl.load(shift + c, mask=c < C, other=0.).to(tl.float64))
         same = (SKIP > 0) & (b == K) & (c == o)
         w = tl.where(same, 1., w)
-        var += tl.where(same, tl.load(cov + o * C + c, mask=c < C, other=0.), 0.)
+        var += tl.load(cov + o * C + c + b * 0, mask=same, other=0.)
         mean += w.to(tl.float64) * mu
     var = tl.maximum(tl.sum(var, 1, keep_dims=True), 0.)
     mean = tl.sum(mean, 1, keep_dims=True)

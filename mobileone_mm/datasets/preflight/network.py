@@ -2,7 +2,7 @@
 
 import math
 from contextlib import contextmanager
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple, cast
 
 import torch
 from mmengine.runner import Runner
@@ -91,7 +91,7 @@ def _trace(model: nn.Module, size: Tuple[int, int]) -> Optional[Shapes]:
     try:
         with _eval_mode(model), torch.no_grad():
             parameter = next(model.parameters())
-            features = model.extract_feat(parameter.new_zeros(1, 3, size[1], size[0]))
+            features = cast(Any, model).extract_feat(parameter.new_zeros(1, 3, size[1], size[0]))
             head = getattr(model, 'bbox_head', getattr(model, 'decode_head', None))
             if head is not None:
                 outputs = head(features)

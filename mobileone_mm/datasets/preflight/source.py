@@ -92,7 +92,8 @@ class Source:
         """What mmsegmentation's data set lists; None where it is of another library."""
         if not hasattr(self._class, 'get_label_map'):
             return None
-        options = {key: value for key, value in self._cfg.items() if key != 'type'}
+        # mmengine marks what a config inherits from another library with its scope.
+        options = {k: v for k, v in self._cfg.items() if k not in ('type', '_scope_')}
         dataset = self._class(**{**options, 'pipeline': [], 'lazy_init': True})  # type: ignore
         indices, samples = options.get('indices'), dataset.load_data_list()
         if isinstance(indices, int):

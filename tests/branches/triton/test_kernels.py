@@ -43,3 +43,12 @@ def test_a_wrong_kernel_is_noticed(monkeypatch):
         (h > 0) & (h < height)) & ((w >= 0) & (w < width)))
     case = errors.Case('depthwise', 1, layout='nhwc')
     assert {'output', 'input', 'weight'} <= set(errors.excess(errors.errors(case), case))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='compiled kernels cannot be patched')
+def test_an_access_outside_a_tensor_is_noticed(monkeypatch):
+    """Of a row and a column of zeros around the image, which are there by luck or not."""
+    monkeypatch.setattr(depthwise_kernels, 'inside', lambda h, w, height, width: (
+        (h >= -9) & (h < height)) & ((w >= 0) & (w < width)))
+    with pytest.raises(Exception, match='outside its tensors'):
+        errors.errors(errors.Case('depthwise', 1, layout='nhwc'))

@@ -52,6 +52,7 @@ def each_map(folder, change):
 
 def test_good_label_maps_pass(folder):
     check_data(config(folder))
+    check_data(config(folder, _scope_='mmseg'))  # as mmengine marks what 'mmseg::...' inherits
 
 
 def test_black_and_white(folder):
