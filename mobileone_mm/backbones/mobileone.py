@@ -63,8 +63,9 @@ class MobileOne(BaseModule):
         branch_engine: How the branches are computed; the results are the same. ``'textbook'``
             runs them one by one, ``'analytic'`` folds or fuses them, which takes less time and
             memory, and ``'auto'``, the default, chooses the faster for each block and call. On CUDA
-            the last two use Triton kernels if Triton is installed. On other devices than CPUs and
-            CUDA, and in ``torch.compile`` on a CPU, all three mean ``'textbook'``.
+            ``'analytic'`` uses Triton kernels if Triton is installed, and ``'auto'`` means
+            ``'textbook'``. On other devices, and in ``torch.compile`` on a CPU, all three mean
+            ``'textbook'``.
         pretrained: OpenMMLab's older name for ``init_cfg=dict(type='Pretrained', checkpoint=...)``.
         init_cfg: Initialization config. ``dict(type='Pretrained', checkpoint=path_or_url)`` reads
             the files of Apple, mmpretrain, timm and cvnets; see
