@@ -14,7 +14,7 @@ __all__ = ['config_directory', 'config_text', 'parse_config', 'read_config']
 
 
 def config_directory(task: str) -> Path:
-    """A folder of configs: beside the package in a clone, or in it, where a wheel has them.
+    """The folder of configs: beside the package in a clone, inside it in a wheel.
 
     Args:
         task: ``'detection'``, ``'segmentation'``, ``'classification'`` or ``'deploy'``.

@@ -1,6 +1,6 @@
 """What the names of a few classes in a checkpoint's pickle stand for, in place of the classes.
 
-To allow ``numpy.ndarray`` itself would be a mistake: called with the type ``object`` over raw bytes
+Allowing ``numpy.ndarray`` itself would be a mistake: called with the type ``object`` over raw bytes
 it makes wild pointers. The stand-ins check what they are given.
 """
 
