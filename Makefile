@@ -1,6 +1,6 @@
 # make demo    trains, folds and pictures a small detector, from nothing (6 minutes on two cores)
 # make test    runs the tests; both make .venv first, or again when requirements/ has changed
-# Other targets: demo-seg, fuzz, coverage, mutants, test-compiled, test-triton, test-deploy,
+# Other targets: demo-seg, demo-both, fuzz, coverage, mutants, test-compiled, test-triton, test-deploy,
 # test-package, docs, lint, lock, clean.
 # PYTHON=... picks a Python from 3.9 to 3.13, WORKERS=... how many processes, of one thread, share
 # the tests.
@@ -12,7 +12,7 @@ PYTEST := -m pytest --numprocesses=$(WORKERS) --dist=worksteal $(PYTEST_ARGS)
 INSTALL := requirements/install.sh
 PINS := requirements/lock.txt $(INSTALL) setup.cfg
 
-.PHONY: demo demo-seg test fuzz coverage mutants test-compiled test-triton test-deploy test-package \
+.PHONY: demo demo-seg demo-both test fuzz coverage mutants test-compiled test-triton test-deploy test-package \
     env env-compiled env-triton env-deploy env-package docs lint lock clean
 .DEFAULT_GOAL := test
 
@@ -21,6 +21,9 @@ demo: env
 
 demo-seg: env
 	.venv/bin/python tools/demo.py --task segmentation
+
+demo-both: env
+	.venv/bin/python tools/demo.py --task both
 
 test: env
 	OMP_NUM_THREADS=1 .venv/bin/python $(PYTEST)
@@ -36,7 +39,7 @@ fuzz: env
 	OMP_NUM_THREADS=1 FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-2000} .venv/bin/python $(PYTEST) tests/fuzz
 
 # Mutants of the mathematics: which changes of it would no test notice? Not part of CI; hours. What
-# numba compiles is left out, and so are the tests of it, for it cannot compile mutants.
+# numba compiles is left out, and so are its tests, because it cannot compile mutants.
 mutants: env .venv-mutants/.installed
 	OMP_NUM_THREADS=1 NUMBA_DISABLE_JIT=1 .venv-mutants/bin/mutmut run --max-children $(WORKERS)
 	.venv-mutants/bin/mutmut results

@@ -1,32 +1,45 @@
-"""Makes the site's first page of README.md, and pages of the notebook and of each module's API."""
+"""Pages that are made from other files: README, the changelog, the notebook, each module's API."""
 
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parents[1]
+# README's links to what is no page of the site stay as text.
+NO_PAGE = re.compile(r'\[([^\[\]]+)\]\((?:configs/[^)]*|LICENSE|CITATION\.cff)\)')
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the generated pages; what a file in docs/ describes already is left to it."""
-    readme = (ROOT / 'README.md').read_text(encoding='utf-8')
+    """Add the generated pages, and those of the API to the navigation."""
+    readme = NO_PAGE.sub(r'\1', (ROOT / 'README.md').read_text(encoding='utf-8'))
     # README's links are relative to the repository, the page's to docs/.
     for old, new in (('](docs/', ']('), ('src="docs/', 'src="'),
-                     ('tutorial.ipynb)', 'tutorial.md)')):
+                     ('CONTRIBUTING.md)', 'contributing.md)'), ('CHANGELOG.md)', 'changelog.md)')):
         readme = readme.replace(old, new)
-    files.append(File.generated(config, 'index.md', content=readme))
-    files.append(File.generated(config, 'tutorial.md', content=_notebook_page()))
+    pages = {'index.md': readme, 'tutorial.md': _notebook_page(),
+             'changelog.md': (ROOT / 'CHANGELOG.md').read_text(encoding='utf-8')}
+    api = []
     for path in sorted((ROOT / 'mobileone_mm').iterdir()):
         is_module = path.suffix == '.py' or (path / '__init__.py').exists()
         # The laboratory is for this project's own measurements.
         if path.name.startswith('_') or path.name == 'benchmark' or not is_module:
             continue
         name = f'mobileone_mm.{path.stem}'
-        files.append(File.generated(config, f'api/{path.stem}.md',
-                                    content=f'# {name}\n\n::: {name}\n'))
+        pages[f'api/{path.stem}.md'] = f'# {name}\n\n::: {name}\n'
+        api.append(f'api/{path.stem}.md')
+    for uri, content in pages.items():
+        files.append(File.generated(config, uri, content=content))
+    config.nav = [*(config.nav or []), {'API': api}]
     return files
+
+
+def on_page_markdown(markdown: str, **kwargs: Any) -> str:
+    """Lead links to the notebook to its page."""
+    return markdown.replace('tutorial.ipynb)', 'tutorial.md)')
 
 
 def _notebook_page() -> str:

@@ -3,7 +3,7 @@
     python tools/ablation.py configs/classification/mobileone_s0_shapes.py \
         --variants baseline k1 plain no_annealing --seeds 0 1 2 --out work_dirs/ablation
 
-The same command goes on after an interruption. Into --out go results.md, results.png and the runs.
+The same command continues after an interruption. --out gets results.md, results.png and the runs.
 For trainings on several GPUs, --configs-only writes the variants' configs there instead.
 """
 

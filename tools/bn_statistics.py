@@ -47,7 +47,7 @@ def report(args: argparse.Namespace) -> None:
         return
     before = statistics(model)
     number = write_reestimated(model, args.checkpoint, args.out, batches)
-    print(f'{args.out}, statistics of {number} batch norms anew: {measure_gap(model, batches)}')
+    print(f'{args.out}, new statistics of {number} batch norms: {measure_gap(model, batches)}')
     print('Furthest off were (mean in standard deviations, ratio of variances):')
     for shift in rank_shifts(before, statistics(model))[:5]:
         print(f'  {shift.mean:9.3g} {shift.variance:9.3g}  {shift.name}')

@@ -9,7 +9,7 @@ from typing import Any, Callable
 
 
 def run(parser: ArgumentParser, command: Callable[[Namespace], Any], *errors: type) -> int:
-    """Parse the process's arguments and run a command; an error is told in one line."""
+    """Parse the process's arguments and run a command; an error is printed in one line."""
     parser.add_argument('--debug', action='store_true', help='show the traceback of an error')
     args = parser.parse_args()
     _package()

@@ -1,4 +1,4 @@
-"""Write a config for a data set of one's own in COCO's format; then train it as any other.
+"""Write a config for your own data set in COCO's format; then train it like any other.
 
     python tools/custom_coco.py --train train.json --val val.json --images DIR --out configs/my.py
     python tools/train.py configs/my.py
@@ -19,7 +19,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('--train', required=True, help='COCO annotations to train on')
     parser.add_argument('--val', required=True, help='COCO annotations to validate and test on')
     parser.add_argument('--images', required=True, help='folder of the images')
-    parser.add_argument('--val-images', help="folder of --val's images, if it is another one")
+    parser.add_argument('--val-images', help="folder of --val's images, if it differs")
     parser.add_argument('--out', required=True, help='the config to write')
     parser.add_argument('--base', default='ssdlite_mobileone_s1_coco', help=', '.join(BASES))
     parser.add_argument('--epochs', type=int, default=50)
@@ -31,12 +31,12 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('--workers', type=int, default=2,
                         help='processes that load images (default: 2)')
     parser.add_argument('--negatives', choices=['drop', 'keep'], default='drop',
-                        help='images without boxes: leave them out of training, or not')
+                        help='leave images without boxes out of training, or keep them')
     start = parser.add_mutually_exclusive_group()
     start.add_argument('--from-scratch', action='store_true',
-                       help='random weights in place of those for ImageNet, which are downloaded')
+                       help='random weights instead of those for ImageNet, which are downloaded')
     start.add_argument('--checkpoint', metavar='FILE',
-                       help='weights for the backbone in place of those for ImageNet')
+                       help='weights for the backbone instead of those for ImageNet')
     return parser
 
 

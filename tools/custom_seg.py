@@ -1,11 +1,11 @@
-"""Write a config for images and masks of one's own; then train it as any other.
+"""Write a config for your own images and masks; then train it like any other.
 
     python tools/custom_seg.py --images DIR --masks DIR --val-share 0.2 --out configs/my_seg.py
     python tools/train.py configs/my_seg.py
     python tools/test.py work_dirs/my_seg/epoch_50_deploy.py work_dirs/my_seg/epoch_50_deploy.pth
 
-It looks at every mask, says what their values mean and how many pixels each class has, and writes
-masks whose values are not labels anew, to my_seg_data beside the config. Nothing else is changed.
+It looks at every mask and says what the values mean and how many pixels each class has. Masks
+whose values are not labels are converted to my_seg_data, beside the config; yours are only read.
 """
 
 import argparse
@@ -44,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     add('--slide', action='store_true',
         help='for large images: test at their own size, window by window')
     add('--from-scratch', action='store_true',
-        help='random weights in place of those for ImageNet, which are downloaded')
+        help='random weights instead of those for ImageNet, which are downloaded')
     return parser
 
 

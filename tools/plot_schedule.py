@@ -18,7 +18,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('--out', help='the PNG to write; by default CONFIG_schedule.png in the '
                                       'current directory')
     parser.add_argument('--iters-per-epoch', type=int,
-                        help="by default of the published data set and the recipe's batch")
+                        help="default: from the published data set and the recipe's batch size")
     arguments().add_cfg_options(parser)
     return parser
 

@@ -2,7 +2,7 @@
 
     python tools/predict.py MODEL FOLDER --out DIR
 
-A picture that cannot be read is passed over; it is told at the end, and the exit status is 1.
+A picture that cannot be read is skipped and listed at the end, and the exit status is 1.
 """
 
 import argparse
@@ -25,7 +25,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('--device', default='cpu', help='of a checkpoint, for example cuda')
     parser.add_argument('--limit', type=int, help='pictures or frames at most')
     parser.add_argument('--save', nargs='+', choices=KINDS, default=[],
-                        help='write besides: boxes as one COCO file, as YOLO text files, or as '
+                        help='also write boxes as one COCO file, as YOLO text files, or as '
                              'crops; or label masks of segmentation')
     return parser
 

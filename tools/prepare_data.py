@@ -2,9 +2,9 @@
 
     python tools/prepare_data.py voc12aug --check-only
 
-tells what is there, what to download and where to put it; without --check-only it unpacks and
-converts what is there. Stopped half-way, it goes on from there the next time. Exit status: 0 the
-data set is ready, 1 it is not, 130 interrupted.
+says what is there, what to download and where to put it; without --check-only it unpacks and
+converts what is there. If it is stopped, the next call continues. Exit status: 0 the data set is
+ready, 1 it is not, 130 interrupted.
 """
 
 import argparse
@@ -29,7 +29,7 @@ def check(args: argparse.Namespace) -> int:
     try:
         ready = prepare(args.dataset, args.data_root, args.check_only)
     except KeyboardInterrupt:
-        print('interrupted: run the same command again to go on', file=sys.stderr)
+        print('interrupted: run the same command again to continue', file=sys.stderr)
         return 130
     print(f'{args.dataset}: {"ready" if ready else "not ready"}')
     return 0 if ready else 1

@@ -18,11 +18,11 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('--backend', required=True, choices=BACKENDS)
     parser.add_argument('--out', required=True, help='directory for the quantized model')
     parser.add_argument('--images', type=int, default=64,
-                        help='of the validation set, to find the ranges of activations with')
+                        help='number of validation images to find the ranges of activations from')
     parser.add_argument('--no-equalize', dest='equalize', action='store_false',
                         help='without cross-layer equalization')
     parser.add_argument('--all-layers', dest='keep_ends', action='store_false',
-                        help='the first and the last layers in 8 bits too')
+                        help='quantize the first and last layers too')
     parser.add_argument('--per-tensor', dest='per_channel', action='store_false',
                         help='onnx: one scale for a whole kernel')
     parser.add_argument('--reduce-range', action='store_true',

@@ -1,4 +1,4 @@
-"""S2 with mmpretrain's RandAugment, of growing magnitude, in place of the paper's AutoAugment."""
+"""S2 with mmpretrain's RandAugment, of growing magnitude, instead of the paper's AutoAugment."""
 _base_ = './mobileone_s2_in1k.py'
 
 train_pipeline = [

@@ -34,7 +34,7 @@ model = dict(
     # Anchors that nearly fit are neither objects nor background: an easier start.
     train_cfg=dict(assigner=dict(neg_iou_thr=0.4)))
 
-# 128x128: a sixth of the work of 320x320. No cropping, zooming or changes of colour: the scenes
+# 128x128: a sixth of the work of 320x320. No cropping, zooming or changes of color: the scenes
 # are as varied as we like already, and each change would cost iterations.
 input_size = (128, 128)
 train_pipeline = [
@@ -70,7 +70,7 @@ randomness = dict(seed=0)
 optim_wrapper = dict(
     # faster than SGD in so few iterations
     optimizer=dict(_delete_=True, type='AdamW', lr=5e-3, weight_decay=0.01),
-    clip_grad=dict(max_norm=35))  # in place of a long warm-up
+    clip_grad=dict(max_norm=35))  # instead of a long warm-up
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=40),
     dict(type='CosineAnnealingLR', eta_min=0, by_epoch=True, begin=0, convert_to_iter_based=True)

@@ -23,7 +23,7 @@ model = dict(
     decode_head=dict(num_classes=7, channels=128, dilations=(1, 2, 4, 6)),
     auxiliary_head=dict(num_classes=7))
 
-train_pipeline = [  # no cropping or changes of colour: the scenes vary enough
+train_pipeline = [  # no cropping or changes of color: the scenes vary enough
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations'),
     dict(type='Resize', scale=crop_size, keep_ratio=False),

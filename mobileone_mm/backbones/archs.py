@@ -21,7 +21,7 @@ class MobileOneArch:
 
     Attributes:
         width_factor: The paper's alpha.
-        num_conv_branches: The paper's k, the over-parameterisation factor.
+        num_conv_branches: The paper's k, the over-parameterization factor.
         num_blocks: Depthwise + pointwise pairs.
         num_se_blocks: How many of the stage's last pairs carry squeeze-and-excitation.
     """

@@ -1,4 +1,4 @@
-"""Everyone's names of MobileOne's weights into Apple's: dictionaries in, dictionaries out."""
+"""Rename MobileOne's weights from other code bases to Apple's names."""
 
 import re
 from typing import Callable, Optional, Tuple, Union

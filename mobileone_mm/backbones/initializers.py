@@ -1,4 +1,4 @@
-"""Weight initialisation for short trainings from scratch."""
+"""Weight initialization for short trainings from scratch."""
 
 from mmengine.model.weight_init import BaseInit, update_init_info
 from mmengine.registry import WEIGHT_INITIALIZERS
@@ -12,8 +12,8 @@ class SkipInit(BaseInit):
     """Start every MobileOne block that has a skip branch as little more than that branch.
 
     Sets the batch norm weight of the other branches, as is usual for the last batch norm of a
-    residual block (arXiv 1706.02677, section 5.1). At its start the network is then as shallow as
-    its blocks without a skip branch, and learns from the first iterations. Not in the paper.
+    residual block (arXiv 1706.02677, section 5.1). The network then starts as shallow as its blocks
+    without a skip branch, and learns from the first iterations. Not in the paper.
 
     Args:
         val: The weight. Defaults to 0.
@@ -24,7 +24,7 @@ class SkipInit(BaseInit):
         self.val = val
 
     def __call__(self, module: nn.Module) -> None:
-        """Initialise all MobileOne blocks in ``module``."""
+        """Initialize all MobileOne blocks in ``module``."""
         for block in module.modules():
             skip = getattr(block, 'rbr_skip', None)
             if not isinstance(block, MobileOneBlock) or skip is None:

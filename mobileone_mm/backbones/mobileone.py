@@ -38,7 +38,7 @@ STAGE_STRIDES: Dict[int, Tuple[Tuple[int, int], ...]] = {
 
 @MODELS.register_module()
 class MobileOne(BaseModule):
-    """MobileOne: over-parameterised in training, a plain stack of convolutions once folded.
+    """MobileOne: over-parameterized in training, a plain stack of convolutions once folded.
 
     Follows the released weights where they differ from the paper's Table 7 (see
     :mod:`mobileone_mm.backbones.archs`); parameters carry Apple's names.
@@ -60,11 +60,12 @@ class MobileOne(BaseModule):
         use_skip_branch: The batch norm branch (Table 5). Defaults to True.
         with_cp: Checkpoint activations: less memory, one more forward pass. Defaults to False.
         deploy: Build the folded form. Defaults to False.
-        branch_engine: How the branches are computed, not what: ``'textbook'`` one by one,
-            ``'analytic'`` folded or fused, for less time and memory, ``'auto'``, the default, the
-            faster of both in each block and call. On CUDA both take Triton's
-            kernels, if Triton is installed; elsewhere but on CPUs, and in ``torch.compile`` on
-            these, all of them mean ``'textbook'``.
+        branch_engine: How the branches are computed; the results are the same. ``'textbook'``
+            runs them one by one, ``'analytic'`` folds or fuses them, which takes less time and
+            memory, and ``'auto'``, the default, chooses the faster for each block and call. On CUDA
+            ``'analytic'`` uses Triton kernels if Triton is installed, and ``'auto'`` means
+            ``'textbook'``. On other devices, and in ``torch.compile`` on a CPU, all three mean
+            ``'textbook'``.
         pretrained: OpenMMLab's older name for ``init_cfg=dict(type='Pretrained', checkpoint=...)``.
         init_cfg: Initialization config. ``dict(type='Pretrained', checkpoint=path_or_url)`` reads
             the files of Apple, mmpretrain, timm and cvnets; see
@@ -76,6 +77,16 @@ class MobileOne(BaseModule):
 
     Raises:
         ValueError: An argument is out of range; the message names it.
+
+    Examples:
+        >>> import torch
+        >>> from mobileone_mm import MobileOne
+        >>> backbone = MobileOne(arch='s0', out_indices=(1, 2, 3)).eval()
+        >>> [tuple(x.shape) for x in backbone(torch.randn(1, 3, 64, 64))]
+        [(1, 128, 8, 8), (1, 256, 4, 4), (1, 1024, 2, 2)]
+        >>> backbone.switch_to_deploy()
+        >>> [tuple(x.shape) for x in backbone(torch.randn(1, 3, 64, 64))]
+        [(1, 128, 8, 8), (1, 256, 4, 4), (1, 1024, 2, 2)]
     """
 
     def __init__(self,
@@ -217,7 +228,7 @@ class MobileOne(BaseModule):
                 module.switch_to_deploy()
 
     def init_weights(self) -> None:
-        """Initialise as ``init_cfg`` says, reading foreign checkpoints where it says Pretrained."""
+        """Initialize as ``init_cfg`` says, reading foreign checkpoints where it says Pretrained."""
         cfgs = self.init_cfg if isinstance(self.init_cfg, (list, tuple)) else [self.init_cfg]
         pretrained = [cfg for cfg in cfgs if cfg and cfg['type'] == 'Pretrained']
         if not pretrained:
@@ -278,7 +289,7 @@ def _is_integer(value: Any) -> bool:
 
 
 def _check_out_indices(out_indices: Union[int, Sequence[int]]) -> Tuple[int, ...]:
-    """Normalise to 0 ... 3, keeping the order."""
+    """Normalize to 0 ... 3, keeping the order."""
     given: Tuple[Any, ...] = (tuple(out_indices) if isinstance(out_indices, (list, tuple, range))
                               else (out_indices, ))
     indices: List[int] = []

@@ -1,4 +1,4 @@
-"""Initialize a backbone from anyone's checkpoint: ``init_cfg=dict(type='Pretrained', ...)``."""
+"""Initialize a backbone from any known checkpoint: ``init_cfg=dict(type='Pretrained', ...)``."""
 
 import logging
 import re
@@ -31,7 +31,7 @@ def load_pretrained(backbone: BaseModule,
                     weights_only: bool = True,
                     sha256: Optional[str] = None,
                     map_location: str = 'cpu') -> None:
-    """Initialise a backbone from a checkpoint of Apple, mmpretrain, timm, cvnets or this package.
+    """Initialize a backbone from a checkpoint of Apple, mmpretrain, timm, cvnets or this package.
 
     Everything is checked before a weight is written. The options are those of
     ``init_cfg=dict(type='Pretrained', ...)``.
@@ -40,12 +40,12 @@ def load_pretrained(backbone: BaseModule,
         backbone: A MobileOne; its arch must be the checkpoint's.
         checkpoint: Path or URL.
         prefix: Take only the keys below this; by default ``backbone.`` if there are any.
-        unfold: Start an unfolded backbone from a folded file; its eval() outputs are then the
-            file's. See :func:`mobileone_mm.backbones.unfold.unfold`.
-        weights_only: ``False`` also unpickles arbitrary objects: only for files that you trust.
+        unfold: Start an unfolded backbone from a folded file; its outputs in eval mode are then
+            the file's. See :func:`mobileone_mm.backbones.unfold.unfold`.
+        weights_only: ``False`` also unpickles arbitrary objects; use it only for files you trust.
         sha256: The file's SHA-256 sum, or at least its first 8 digits; by default that in its
             name, if it has one as OpenMMLab's have.
-        map_location: Accepted for mmengine's sake; weights go where the backbone is.
+        map_location: Accepted for mmengine, and ignored: weights go where the backbone is.
 
     Raises:
         FileNotFoundError: There is no such file.

@@ -14,15 +14,15 @@ __all__ = ['match_batch_statistics', 'unfold']
 
 @torch.no_grad()
 def unfold(backbone: nn.Module, folded: Dict[str, Tensor]) -> None:
-    """Set an unfolded backbone so that its eval() outputs are those of a folded state dict.
+    """Set an unfolded backbone so that its outputs in eval mode are those of a folded state dict.
 
-    All branches keep their random initialisation but the first convolution of each block, which
-    takes what the others leave of the folded kernel. Train mode normalises by the batch instead:
-    call :func:`match_batch_statistics` on some images, or train with ``norm_eval=True``, to start
-    from the same outputs there too.
+    The first convolution of each block becomes the folded kernel minus the other branches, which
+    keep their random initialization. Train mode normalizes by the batch instead: to start from the
+    same outputs there too, call :func:`match_batch_statistics` on some images, or train with
+    ``norm_eval=True``.
 
     Args:
-        backbone: Unfolded, freshly initialised.
+        backbone: Unfolded, freshly initialized.
         folded: State dict of the folded backbone, Apple's names.
     """
     for name, block in backbone.named_modules():
@@ -45,8 +45,8 @@ def _unfold_block(block: MobileOneBlock, target: KernelBias) -> None:
 def match_batch_statistics(module: nn.Module, *inputs: Tensor) -> None:
     """Make train mode compute on these inputs what eval mode computes, norm by norm.
 
-    Each batch norm takes the statistics of the batch as its running ones, and the gamma and beta
-    that leave its eval() map as it was; afterwards both modes agree on these inputs.
+    Each batch norm takes the statistics of the batch as its running statistics, and the gamma and
+    beta that keep its map in eval mode. Afterwards both modes agree on these inputs.
 
     Args:
         module: Holds batch norms with affine parameters; modified in place.

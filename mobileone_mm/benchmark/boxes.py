@@ -8,11 +8,11 @@ from torch import Tensor
 __all__ = ['clustered']
 
 
-def clustered(count: int, centres: int = 20, size: int = 320, seed: int = 0
+def clustered(count: int, centers: int = 20, size: int = 320, seed: int = 0
               ) -> Tuple[Tensor, Tensor]:
     """Boxes (N, 4) around some centers in a square image, and distinct scores (N,)."""
     generator = torch.Generator().manual_seed(seed)
-    middle = (torch.rand(centres, 2, generator=generator) * size)[torch.arange(count) % centres]
+    middle = (torch.rand(centers, 2, generator=generator) * size)[torch.arange(count) % centers]
     middle = middle + 3 * torch.randn(count, 2, generator=generator)
     half = 10 + 10 * torch.rand(count, 2, generator=generator)
     scores = (torch.randperm(count, generator=generator) + 1) / (count + 1)

@@ -110,10 +110,10 @@ def _triton_sum(block: BranchBlock, x: Tensor) -> Optional[Tensor]:
 
 
 def _collect(block: BranchBlock) -> Optional[_Branches]:
-    """The branches, if they are what the mathematics assumes and nobody watches them.
+    """The branches, if they are what the mathematics assumes and have no hooks.
 
-    Not so: other norms than batch norm, wrapped or replaced convolutions, grouped ones that are
-    not depthwise, hooks on submodules, norms synchronised over different processes.
+    ``None`` for norms other than batch norm, wrapped or replaced convolutions, grouped ones that
+    are not depthwise, hooks on submodules, and norms synchronized over different processes.
     """
     found = _Branches([], [])
     for branch in block.branches():
@@ -137,16 +137,16 @@ def _collect(block: BranchBlock) -> Optional[_Branches]:
 
 
 def _is_watched(module: nn.Module) -> bool:
-    """Whether someone hooked into this module or replaced its forward."""
+    """Whether this module has hooks or a replaced forward."""
     own = module.__dict__  # not vars(): torch 2.8 cannot trace that
     return 'forward' in own or any(own[name] for name in HOOKS)
 
 
 def _accepts(branches: _Branches, x: Tensor) -> bool:
-    """Whether this input can be taken.
+    """Whether this input is supported.
 
-    Not so: what the branches would refuse, so that it is they who raise; tracing by TorchScript,
-    ``torch.func`` transforms and forward-mode differentiation.
+    False for inputs that the branches reject, so that they raise the error, and under TorchScript
+    tracing, ``torch.func`` transforms and forward-mode differentiation.
     """
     # While Dynamo traces, torch.func's stack is not empty.
     transformed = (not is_compiling()

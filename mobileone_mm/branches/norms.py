@@ -13,22 +13,22 @@ if TYPE_CHECKING:
     from typing_extensions import TypeGuard  # of typing from Python 3.10 on
 
 __all__ = ['is_plain_norm', 'running_statistics', 'sync_groups', 'stack_affine', 'uses_batch',
-           'normalise', 'reduce_over', 'update_running']
+           'normalize', 'reduce_over', 'update_running']
 
 
 def is_plain_norm(norm: nn.Module) -> 'TypeGuard[_BatchNorm]':
-    """Whether ``norm`` normalises as torch's own BatchNorm2d or SyncBatchNorm does."""
+    """Whether ``norm`` normalizes as torch's own BatchNorm2d or SyncBatchNorm does."""
     return isinstance(norm, _BatchNorm) and type(norm).forward in (
         _BatchNorm.forward, nn.SyncBatchNorm.forward)
 
 
 def uses_batch(norm: _BatchNorm) -> bool:
-    """Whether ``norm`` would normalise by the batch's own statistics now."""
+    """Whether ``norm`` would normalize by the batch's own statistics now."""
     return norm.training or (norm.running_mean is None and norm.running_var is None)
 
 
 def sync_groups(norms: Sequence[_BatchNorm]) -> List[dist.ProcessGroup]:
-    """The groups of several processes that synchronised norms in training use, each once."""
+    """The groups of several processes that synchronized norms in training use, each once."""
     groups: List[dist.ProcessGroup] = []
     if dist.is_available() and dist.is_initialized():
         for norm in norms:
@@ -76,7 +76,7 @@ def _gather_moments(mean: Tensor, var: Tensor, count: int,
 
 
 def reduce_over(group: dist.ProcessGroup, count: int) -> Callable[[Tensor], Tuple[Tensor, int]]:
-    """A function that sums a tensor over ``group`` and tells the total count, in one call."""
+    """A function that sums a tensor over ``group`` and returns the total count too, in one call."""
     def reduce(tensor: Tensor) -> Tuple[Tensor, int]:
         both = torch.cat([tensor.double().flatten(), tensor.new_tensor([count]).double()])
         dist.all_reduce(both, group=group)
@@ -85,7 +85,7 @@ def reduce_over(group: dist.ProcessGroup, count: int) -> Callable[[Tensor], Tupl
     return reduce
 
 
-def normalise(norms: Sequence[_BatchNorm], gamma: Tensor, mean: Tensor, var: Tensor,
+def normalize(norms: Sequence[_BatchNorm], gamma: Tensor, mean: Tensor, var: Tensor,
               count: int) -> BranchStatistics:
     """Statistics in use and the scales, updating running statistics as the norms' forward does.
 

@@ -1,4 +1,4 @@
-"""What needs mmpretrain (extra: classification): distillation from teachers."""
+"""Distillation from teachers; needs mmpretrain (extra: classification)."""
 
 try:
     import mmpretrain  # noqa: F401

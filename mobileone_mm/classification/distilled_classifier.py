@@ -65,7 +65,7 @@ class DistilledClassifier(ImageClassifier):
         self._teachers = _Teachers(teachers)
 
     def init_weights(self) -> None:
-        """Initialise the student and load the teachers."""
+        """Initialize the student and load the teachers."""
         super().init_weights()
         self._teachers.load(next(self.parameters()).device)
 

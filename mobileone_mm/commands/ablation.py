@@ -75,7 +75,7 @@ def run_ablation(cfg: Config,
                  report: Callable[[str], None] = print) -> List[Result]:
     """Train every variant with every seed, one after the other, and keep the final metric.
 
-    Called again, it goes on where it was stopped, also within a run.
+    Called again, it continues where it stopped, also within a run.
 
     Args:
         cfg: The complete config that the variants change.

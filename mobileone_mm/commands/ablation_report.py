@@ -75,7 +75,7 @@ def draw_ablation(rows: Sequence[Row], metric: str, path: Union[str, Path], titl
             if interval is not None:
                 width = 0 if math.isnan(interval.half_width) else interval.half_width
                 axis.errorbar(interval.mean, y, xerr=width, fmt='D', color='black', capsize=4, ms=5)
-    right.axvline(0, color='grey', lw=1)
+    right.axvline(0, color='gray', lw=1)
     left.set_yticks(range(len(rows)), [row.name for row in rows])
     left.invert_yaxis()
     left.set_xlabel(f'{metric}: runs (dots), mean and 95% interval')

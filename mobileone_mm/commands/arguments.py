@@ -17,7 +17,7 @@ def train_parser() -> argparse.ArgumentParser:
     parser.add_argument('--auto-scale-lr', action='store_true',
                         help='scale lr by batch size / auto_scale_lr.base_batch_size')
     parser.add_argument('--resume', nargs='?', const='auto', metavar='CHECKPOINT',
-                        help='go on from a checkpoint, by default from the last whole one in the '
+                        help='continue from a checkpoint, by default the last whole one in the '
                              'work directory')
     return parser
 
@@ -54,7 +54,7 @@ def _parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument('--work-dir', help='for logs and checkpoints; work_dirs/CONFIG by default')
     add_cfg_options(parser, "; data_root=DIR moves every path below the config's data_root")
     parser.add_argument('--verbose', action='store_true',
-                        help='print on the console, too, what only the log file gets otherwise')
+                        help='also print to the console what otherwise only the log file gets')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     # torch.distributed.launch passes it; torchrun sets LOCAL_RANK instead
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0,

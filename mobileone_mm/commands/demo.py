@@ -1,23 +1,29 @@
 """The whole way on embedded data: draw it, train from scratch, evaluate, fold, evaluate, look."""
 
-from dataclasses import dataclass
+import sys
+import time
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Dict, List, Union
+from statistics import median
+from typing import Callable, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
 import torch
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
+from mmengine.hooks import Hook
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
+from torch import nn
 
 from ..datasets.drawn.scenes import CLASSES
 from ..datasets.drawn.shapes import make_shapes
 from ..engine import find_checkpoint, lock_directories, make_resumable
 from ..folding.reparameterize import reparameterize
-from .pictures import draw_detections, draw_segmentations
+from .pictures import Row, detection_rows, draw_rows, segmentation_rows
 
 DATA = 'data/shapes'  # as in the configs
-NUM_PICTURES = 8
+NUM_PICTURES = 4
 MAX_DIFFERENCE = 1e-4  # of a metric in [0, 1], between the trained and the folded model
 
 
@@ -38,13 +44,24 @@ TASKS = dict(
 
 @dataclass(frozen=True)
 class Report:
-    """The outcome of the demo; metrics are in [0, 1]."""
+    """The outcome of the demo; metrics are in [0, 1], pairs are of the trained and the folded."""
 
     metric: str  # the one that must reach ``least``
     trained: Dict[str, float]
     folded: Dict[str, float]
     least: float
     picture: Path
+    megabytes: Tuple[float, float] = (0., 0.)  # of weights
+    milliseconds: Tuple[float, float] = field(default=(0., 0.), compare=False)  # for an image
+    rows: Sequence[Row] = field(default=(), compare=False)
+
+    def caption(self) -> str:
+        """Metric, size and speed before and after folding, in a line."""
+        threads = torch.get_num_threads()
+        return (f'{self.metric} {self.trained[self.metric]:.3f} → {self.folded[self.metric]:.3f},  '
+                '{:.1f} → {:.1f} MB,  '.format(*self.megabytes)
+                + '{:.0f} → {:.0f} ms'.format(*self.milliseconds)
+                + f' on {threads} CPU thread' + 's' * (threads > 1))
 
     def problems(self) -> List[str]:
         """What is wrong, in words; empty if all is well."""
@@ -62,8 +79,42 @@ class Report:
         return found
 
 
+class _ProgressHook(Hook):
+    """Says how far the training is, and how long it will take."""
+
+    priority = 'VERY_LOW'
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._last = 0.
+
+    def before_train(self, runner: Runner) -> None:
+        self._start, self._first = time.monotonic(), runner.iter
+        left = runner.max_iters - runner.iter
+        if left:
+            self._say(f'training: {left} of {runner.max_iters} iterations')
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Optional[dict] = None,
+                         outputs: Optional[dict] = None) -> None:
+        done, now = runner.iter + 1 - self._first, time.monotonic()
+        if done == 20 or now - self._last > 30 and done > 20:  # the first ones compile kernels
+            self._last = now
+            left = (now - self._start) / done * (runner.max_iters - runner.iter - 1)
+            self._say(f'  epoch {runner.epoch + 1} of {runner.max_epochs}, '
+                      f'loss {float((outputs or {})["loss"]):.2f}, about {left / 60:.1f} min left')
+
+    def after_val_epoch(self, runner: Runner, metrics: Optional[Dict[str, float]] = None) -> None:
+        found = {name.split('/')[-1]: value for name, value in (metrics or {}).items()}
+        for name in ('bbox_mAP_50', 'mIoU'):
+            if name in found:
+                self._say(f'  validated folded: {name} {found[name]:.3f}')
+
+
 def run_demo(name: str, root: Union[str, Path], work_dir: Union[str, Path]) -> Report:
-    """Run the demo of one task; a second call goes on where the first was interrupted.
+    """Run the demo of one task; a second call continues where the first was interrupted.
+
+    The console gets what happens now and what comes out; all else goes to ``demo.log`` in the
+    work directory.
 
     Args:
         name: 'detection' or 'segmentation'.
@@ -81,18 +132,64 @@ def run_demo(name: str, root: Union[str, Path], work_dir: Union[str, Path]) -> R
     cfg = Config.fromfile(Path(root) / task.config)
     cfg.work_dir = str(work_dir)
     make_resumable(cfg)
-    with lock_directories(work_dir):
+    with lock_directories(work_dir), _log_to(Path(work_dir) / 'demo.log') as say:
         checkpoint = find_checkpoint(work_dir)
         cfg.resume, cfg.load_from = checkpoint is not None, checkpoint and str(checkpoint)
-        RUNNERS.build(cfg).train()
+        if checkpoint:
+            say(f'continuing from {checkpoint}')
+        runner = RUNNERS.build(cfg)
+        runner.register_hook(_ProgressHook(say))
+        runner.train()
 
-    runner = _evaluation_runner(cfg)
-    trained = _evaluate(name, runner)
-    runner.model = reparameterize(runner.model)
-    folded = _evaluate(name, runner)
-    picture = Path(work_dir) / 'predictions.png'
-    _draw(name, runner, picture)
-    return Report(task.metric, trained, folded, task.least, picture)
+        runner = _evaluation_runner(cfg)
+        say('testing the trained model')
+        unfolded = runner.model
+        trained = _evaluate(name, runner)
+        say('testing the folded model')
+        runner.model = reparameterize(unfolded)
+        folded = _evaluate(name, runner)
+        meta: Dict = runner.test_dataloader.dataset.metainfo
+        samples = _predict(runner)
+        rows = (detection_rows(samples, meta['classes']) if name == 'detection' else
+                segmentation_rows(samples))
+        report = Report(
+            task.metric, trained, folded, task.least, Path(work_dir) / 'predictions.png',
+            (_megabytes(unfolded), _megabytes(runner.model)),
+            _milliseconds(unfolded, runner), rows)
+        draw_report(name, report)
+    return report
+
+
+def draw_report(name: str, report: Report) -> None:
+    """Write the picture of one task."""
+    draw_rows(report.rows, report.picture, f'MobileOne-S0 on drawn shapes: {name}',
+              f'before → after folding:  {report.caption()}', _legend(name))
+
+
+def draw_both(detection: Report, segmentation: Report, path: Union[str, Path]) -> None:
+    """Write one picture of both tasks: what the folded models find in the same scenes."""
+    draw_rows([detection.rows[-1], segmentation.rows[-1]], path,
+              'MobileOne-S0, folded: SSDLite and DeepLabV3',
+              f'SSDLite, before → after folding:  {detection.caption()}\n'
+              f'DeepLabV3, before → after folding:  {segmentation.caption()}')
+
+
+def _legend(name: str) -> Sequence[str]:
+    return CLASSES if name == 'segmentation' else ()
+
+
+@contextmanager
+def _log_to(path: Path) -> Iterator[Callable[[str], None]]:
+    """Send what is printed and logged to a file; the function that this yields still prints."""
+    console = sys.stdout
+
+    def say(text: str) -> None:
+        print(text, file=console, flush=True)
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    say(f'full log: {path}')
+    with open(path, 'a') as file, redirect_stdout(file), redirect_stderr(file):
+        yield say
 
 
 def _evaluation_runner(cfg: Config) -> Runner:
@@ -134,11 +231,20 @@ def _predict(runner: Runner) -> List:
     return samples
 
 
-def _draw(name: str, runner: Runner, path: Path) -> None:
-    samples = _predict(runner)
-    meta: Dict = runner.test_dataloader.dataset.metainfo
-    if name == 'detection':
-        draw_detections(samples, meta['classes'], path)
-    else:  # shapes stand in for the first object classes of Pascal VOC
-        names = [f'{shape} (as {voc})' for shape, voc in zip(CLASSES, meta['classes'][1:])]
-        draw_segmentations(samples, ['background', *names], meta['palette'], path)
+def _megabytes(model: nn.Module) -> float:
+    """Of parameters and buffers."""
+    return sum(value.numel() * value.element_size() for value in model.state_dict().values()) / 1e6
+
+
+def _milliseconds(unfolded: nn.Module, runner: Runner, rounds: int = 15) -> Tuple[float, float]:
+    """Median time for one image of the unfolded and of the runner's model, in turns."""
+    models = (unfolded.eval(), runner.model.eval())
+    times: Tuple[List[float], List[float]] = ([], [])
+    batch = pseudo_collate([runner.test_dataloader.dataset[0]])
+    with torch.no_grad():
+        for _ in range(rounds):
+            for model, found in zip(models, times):
+                start = time.perf_counter()
+                model.test_step(batch)
+                found.append((time.perf_counter() - start) * 1e3)
+    return median(times[0]), median(times[1])

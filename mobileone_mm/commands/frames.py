@@ -87,7 +87,7 @@ def check_out(source: Source, out: Path) -> None:
 def open_sink(source: Source, out: Path) -> Iterator[Callable[[str, np.ndarray], None]]:
     """A function that takes the drawn pictures, BGR: a file each, or one video.
 
-    A video gets its name when it is complete, be it by Ctrl-C.
+    A video gets its name when it is complete, also if Ctrl-C ends it.
     """
     out.mkdir(parents=True, exist_ok=True)
     if source.fps:

@@ -1,4 +1,4 @@
-"""How every command ends: what went wrong is told in one line, without a traceback."""
+"""How every command ends: an error is one line, without a traceback."""
 
 import errno
 import logging
@@ -31,11 +31,11 @@ LONGEST = 400  # characters of a message that is not ours
 
 def main(command: Callable[[Optional[List[str]]], Any], *errors: Type[Exception],
          debug: bool = False) -> int:
-    """Run a command; an error is told in one line. What is no mistake of the user's is marked.
+    """Run a command; an error is printed in one line. What is no mistake of the user's is marked.
 
     The traceback of such an error goes into the run's log file, where there is one.
 
-    A tool whose own parser does not know ``--debug`` has it all the same.
+    ``--debug`` also works for tools whose own parser does not know it.
 
     Args:
         command: Takes the arguments, or None for those of the process. What it returns is the
@@ -73,7 +73,7 @@ def describe(error: BaseException) -> str:
     """What an exception says, as a message to a user."""
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     if isinstance(error, OSError) and error.errno in OS_ERRORS:
-        place = f'{error.filename}: ' if error.filename else ''  # told of opening, not of writing
+        place = f'{error.filename}: ' if error.filename else ''  # set on opening, not on writing
         return f'{place}{OS_ERRORS[error.errno]}'
     if 'PytorchStreamWriter failed' in text:  # torch.save's
         return 'a checkpoint could not be written: is the disk full?'
@@ -95,7 +95,7 @@ def _is_expected(error: Exception, errors: Any) -> bool:
 
 
 def _is_refusal(error: BaseException) -> bool:
-    """Whether a ValueError of the package is behind it; registries raise such ones anew."""
+    """Whether a ValueError of the package is behind it; registries re-raise them."""
     text, cause = str(error), error
     while True:
         frames = traceback.extract_tb(cause.__traceback__)

@@ -1,6 +1,6 @@
-"""Pictures of predictions beside the ground truth, for a look at what a model has learned."""
+"""Pictures of predictions beside the ground truth: equal panels, labels inside the frame."""
 
-import math
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, List, Sequence, Tuple, Union
 
@@ -12,75 +12,138 @@ from matplotlib.patches import Patch, Rectangle
 
 from ..utils.plots import new_figure, save_figure
 
+Color = Tuple[float, float, float]
 IGNORED = 255  # label of pixels left out of evaluation, drawn white
+PANEL, SHAPE = 2.6, .9  # width of a panel in inches, height over width: the same for every picture
+PAD = 1.5  # points around a label's text
+COLORS = [(31, 119, 180), (255, 127, 14), (44, 160, 44), (214, 39, 40), (148, 103, 189),
+          (140, 86, 75), (227, 119, 194), (127, 127, 127), (188, 189, 34), (23, 190, 207)]
+BACKGROUND = (38, 38, 44)
 
 
-def draw_detections(samples: Sequence[Any], classes: Sequence[str], path: Union[str, Path],
-                    score_thr: float = .4) -> None:
-    """Write a PNG with pairs of pictures: annotated boxes, and those of the model.
+@dataclass(frozen=True)
+class Label:
+    """A labeled box on a picture.
+
+    Attributes:
+        box: x1, y1, x2, y2 in pixels.
+        text: Beside the box.
+        color: RGB, from 0 to 1.
+    """
+
+    box: Tuple[float, ...]
+    text: str
+    color: Color
+
+
+@dataclass(frozen=True)
+class Row:
+    """Pictures of one kind, side by side.
+
+    Attributes:
+        title: Above the first of them.
+        pictures: RGB, (H, W, 3), uint8.
+        labels: The boxes on each picture.
+    """
+
+    title: str
+    pictures: Sequence[np.ndarray]
+    labels: Sequence[Sequence[Label]] = field(default=())
+
+
+def detection_rows(samples: Sequence[Any], classes: Sequence[str], score_thr: float = .4
+                   ) -> List[Row]:
+    """The annotated and the predicted boxes.
 
     Args:
         samples: mmdet's DetDataSample with ``gt_instances`` and ``pred_instances``, boxes in
             pixels of the original image, and ``img_path``.
         classes: Names of the classes.
-        path: The file to write.
         score_thr: Predictions of a lower score are left out. Defaults to 0.4.
     """
-    figure, axes = _grid(len(samples), ('ground truth', f'prediction (score >= {score_thr})'), 2)
-    for (left, right), sample in zip(axes, samples):
-        image = mmcv.imread(sample.img_path, channel_order='rgb')
-        for axis in (left, right):
-            axis.imshow(image)
-        truth, found = sample.gt_instances, sample.pred_instances
-        found = found[found.scores >= score_thr]
-        _boxes(left, truth.bboxes, truth.labels, [classes[i] for i in truth.labels])
-        _boxes(right, found.bboxes, found.labels,
-               [f'{classes[i]} {score:.2f}' for i, score in zip(found.labels, found.scores)])
-    save_figure(figure, path)
+    pictures = [mmcv.imread(sample.img_path, channel_order='rgb') for sample in samples]
+    found = [sample.pred_instances[sample.pred_instances.scores >= score_thr]
+             for sample in samples]
+    return [
+        Row('annotated boxes', pictures, [_labels(s.gt_instances, classes) for s in samples]),
+        Row(f'predicted boxes (score ≥ {score_thr})', pictures,
+            [_labels(instances, classes) for instances in found])]
 
 
-def draw_segmentations(samples: Sequence[Any], classes: Sequence[str],
-                       palette: Sequence[Sequence[int]], path: Union[str, Path]) -> None:
-    """Write a PNG with rows of image, label map and prediction, and a legend.
+def segmentation_rows(samples: Sequence[Any]) -> List[Row]:
+    """The images, the annotated and the predicted label maps; label 0 is the background.
 
     Args:
         samples: mmseg's SegDataSample with ``gt_sem_seg``, ``pred_sem_seg`` and ``img_path``.
-        classes: Names of the classes.
-        palette: RGB, 0-255, of each class.
-        path: The file to write.
     """
-    colours = np.full((256, 3), IGNORED, np.uint8)
-    colours[:len(palette)] = palette
-    figure, axes = _grid(len(samples), ('image', 'ground truth', 'prediction'), 2)
-    for trio, sample in zip(axes, samples):
-        maps = [sample.gt_sem_seg, sample.pred_sem_seg]
-        pictures = [mmcv.imread(sample.img_path, channel_order='rgb')]
-        pictures += [colours[labels.data.squeeze(0).cpu().numpy()] for labels in maps]
-        for axis, picture in zip(trio, pictures):
-            axis.imshow(picture, interpolation='nearest')
-    handles = [Patch(facecolor=(r / 255, g / 255, b / 255), edgecolor='grey', label=name)
-               for (r, g, b), name in zip([*palette, (IGNORED,) * 3], [*classes, 'ignored'])]
-    figure.legend(handles=handles, loc='outside lower center', ncols=4, fontsize=12)
-    save_figure(figure, path)
+    colors = np.full((256, 3), IGNORED, np.uint8)
+    colors[0], colors[1:1 + len(COLORS)] = BACKGROUND, COLORS
+    maps = [[colors[labels.data.squeeze(0).cpu().numpy()]
+             for labels in (sample.gt_sem_seg, sample.pred_sem_seg)] for sample in samples]
+    return [
+        Row('images', [mmcv.imread(sample.img_path, channel_order='rgb') for sample in samples]),
+        Row('annotated labels', [annotated for annotated, _ in maps]),
+        Row('predicted labels', [predicted for _, predicted in maps])]
 
 
-def _grid(number: int, titles: Sequence[str], groups: int
-          ) -> Tuple[Figure, List[List[Axes]]]:
-    """One group of axes per sample, ``groups`` of them side by side; no ``pyplot``, no display."""
-    rows, columns = math.ceil(number / groups), groups * len(titles)
-    figure = new_figure(3.4 * columns, 3.5 * rows)
-    axes = figure.subplots(rows, columns, squeeze=False)
-    for axis in axes.flat:
-        axis.set_axis_off()
-    for column, axis in enumerate(axes[0]):
-        axis.set_title(titles[column % len(titles)], fontsize=13)
-    return figure, axes.reshape(rows * groups, len(titles)).tolist()
+def draw_rows(rows: Sequence[Row], path: Union[str, Path], title: str, caption: str,
+              classes: Sequence[str] = ()) -> Figure:
+    """Write a PNG with rows of equal panels.
+
+    Args:
+        rows: All with the same number of pictures.
+        path: The file to write.
+        title: Above all.
+        caption: Below all.
+        classes: Names for a legend, without the background's.
+
+    Returns:
+        The figure.
+    """
+    columns = len(rows[0].pictures)
+    figure = new_figure(PANEL * columns, (PANEL * SHAPE + .35) * len(rows) + 1.2)
+    figure.suptitle(title, fontsize=17, fontweight='bold')
+    for axes, row in zip(figure.subplots(len(rows), columns, squeeze=False), rows):
+        axes[0].set_title(row.title, fontsize=14, loc='left')
+        for axis, picture in zip(axes, row.pictures):
+            axis.imshow(picture, interpolation='nearest', aspect='auto')
+            axis.set_box_aspect(SHAPE)
+            axis.set_axis_off()
+        for axis, picture, labels in zip(axes, row.pictures, row.labels):
+            for label in sorted(labels, key=_area, reverse=True):  # the small ones on top
+                _draw_label(axis, label, *picture.shape[:2])
+    figure.legend(
+        handles=[Patch(facecolor=_color(index), label=name) for index, name in enumerate(classes)],
+        loc='outside lower center', title=caption, title_fontsize=13, ncols=max(len(classes), 1),
+        fontsize=13, frameon=False, columnspacing=1.2, handlelength=1)
+    save_figure(figure, path, dpi=100)
+    return figure
 
 
-def _boxes(axis: Axes, boxes: Any, labels: Any, texts: Sequence[str]) -> None:
-    for box, label, text in zip(boxes, labels, texts):
-        x1, y1, x2, y2 = (float(v) for v in box)
-        colour = f'C{int(label) % 10}'
-        axis.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, ec=colour, lw=2))
-        axis.text(x1, max(y1, 9), text, fontsize=9, color='white', va='bottom', clip_on=True,
-                  bbox=dict(facecolor=colour, edgecolor='none', pad=1))
+def _labels(instances: Any, classes: Sequence[str]) -> List[Label]:
+    return [Label(tuple(float(v) for v in box), classes[int(index)], _color(int(index)))
+            for box, index in zip(instances.bboxes, instances.labels)]
+
+
+def _area(label: Label) -> float:
+    x1, y1, x2, y2 = label.box
+    return (x2 - x1) * (y2 - y1)
+
+
+def _color(index: int) -> Color:
+    red, green, blue = COLORS[index % len(COLORS)]
+    return red / 255, green / 255, blue / 255
+
+
+def _draw_label(axis: Axes, label: Label, height: int, width: int) -> None:
+    """A box, and its text where it stays within the picture."""
+    x1, y1, x2, y2 = label.box
+    axis.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, ec=label.color, lw=2.5))
+    is_left = x1 + x2 < width
+    is_above = y1 > .1 * height  # there is room for the text
+    axis.annotate(
+        label.text, (max(x1, -.5) if is_left else min(x2, width - .5), max(y1, -.5)),
+        (PAD if is_left else -PAD, PAD if is_above else -PAD), textcoords='offset points',
+        fontsize=12, color='white', ha='left' if is_left else 'right',
+        va='bottom' if is_above else 'top',
+        bbox=dict(facecolor=label.color, edgecolor='none', pad=PAD))

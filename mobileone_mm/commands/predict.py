@@ -20,7 +20,7 @@ from ..utils.devices import find_device
 from .frames import check_out, open_sink, open_source
 from .predict_files import open_files
 
-LISTED = 20  # problems told at the end
+LISTED = 20  # problems printed at the end
 
 
 class Speed(NamedTuple):
@@ -97,7 +97,7 @@ def predict(predictor: Predictor, source: str, out: Union[str, Path],
             limit: Optional[int] = None, save: Sequence[str] = ()) -> Speed:
     """Draw the predictions on pictures, folders, videos or a camera; Ctrl-C ends a camera's.
 
-    A picture that cannot be read is passed over and told in the result.
+    A picture that cannot be read is skipped and listed in the result.
 
     Args:
         predictor: The model.

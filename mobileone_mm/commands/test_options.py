@@ -51,7 +51,7 @@ def save_predictions(cfg: Config, out: str) -> None:
 def resize_images(cfg: Config, size: str) -> None:
     """Resize test images to one size, without keeping their aspect ratio.
 
-    Predictions are evaluated at the original size all the same. cvnets validates segmentors so.
+    Predictions are still evaluated at the original size. cvnets validates segmentors in this way.
 
     Args:
         cfg: A config whose test pipeline has a Resize. Changed.

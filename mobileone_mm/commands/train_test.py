@@ -159,7 +159,7 @@ def _resume(cfg: Config, resume: Optional[str], directories: List[Path]) -> None
         _check_whole(path)
     cfg.resume = path is not None
     cfg.load_from = str(path) if path else None
-    print(f'resuming {path}' if path else f'no checkpoint in {cfg.work_dir}: starting anew')
+    print(f'resuming {path}' if path else f'no checkpoint in {cfg.work_dir}: starting from scratch')
 
 
 def _check_whole(path: Path) -> None:
@@ -172,7 +172,7 @@ def _check_whole(path: Path) -> None:
 
 
 def _check_data(cfg: Config, *loaders: str) -> DataCheck:
-    """In each process, for it may point the config to repaired annotations; the first one tells."""
+    """In each process: it may point the config to repaired annotations. The first one prints."""
     try:
         checked = check_data(cfg, loaders)
     except PreflightError:

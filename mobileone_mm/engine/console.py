@@ -1,4 +1,4 @@
-"""What the console gets of a run's log: warnings, and what comes once the work has begun.
+"""What the console gets of a run's log: warnings, and all once training or testing has begun.
 
 mmengine logs the environment, the config, the hooks and every parameter's settings before the first
 iteration, more than a thousand lines. They are in the log file.
@@ -51,7 +51,7 @@ def quiet_start(verbose: bool = False) -> Iterator[Callable[[Any], Any]]:
         verbose: Change nothing.
 
     Yields:
-        A function that returns the runner, whose console is then opened by itself.
+        A function that returns the runner, which then opens the console itself.
     """
     quiet, build = _Quiet(), Runner.build_logger
 

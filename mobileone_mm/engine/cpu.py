@@ -33,7 +33,7 @@ class CPUAmpOptimWrapper(OptimWrapper):
 
 @LOG_PROCESSORS.register_module()
 class CPULogProcessor(LogProcessor):
-    """mmengine's, with the process's peak resident memory, in MB, where it tells a GPU's."""
+    """mmengine's, with the process's peak resident memory, in MB, where it has a GPU's."""
 
     def get_log_after_iter(self, runner: Runner, batch_idx: int, mode: str) -> Tuple[dict, str]:
         """What mmengine logs of an iteration, and ``memory``."""

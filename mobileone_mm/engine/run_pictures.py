@@ -46,7 +46,7 @@ def draw_learning_curve(work_dir: Union[str, Path], path: Union[str, Path]) -> N
     """Write losses and learning rate over iterations, and metrics over epochs or iterations.
 
     Args:
-        work_dir: Directory of the runs; a resumed run goes on in the same picture.
+        work_dir: Directory of the runs; a resumed run continues in the same picture.
         path: The PNG to write; it is not written where nothing was logged.
     """
     train, metrics = read_scalars(work_dir)
@@ -59,7 +59,7 @@ def draw_learning_curve(work_dir: Union[str, Path], path: Union[str, Path]) -> N
     for name, curve in train.items():
         axis = rates if name == 'lr' else left
         axis.plot(*_points(curve), label=name, lw=2 if name == 'loss' else 1,
-                  **(dict(color='grey', ls=':') if name == 'lr' else {}))
+                  **(dict(color='gray', ls=':') if name == 'lr' else {}))
     for name, curve in metrics.items():
         right.plot(*_points(curve), label=name, marker='.')
     left.set(xlabel='iteration', ylabel='loss')

@@ -26,7 +26,7 @@ class Format:
         half: Whether it can be exported in float16.
         stand_in: Where ``runtime`` is not the backend's own: what the parity check then shows. No
             latency is measured.
-        unpinned: Packages that pip has to be told to install with ``--no-deps``.
+        unpinned: Packages that pip has to install with ``--no-deps``.
     """
 
     name: str

@@ -14,7 +14,7 @@ from .job import ExportJob
 
 @dataclass
 class Interface:
-    """What a file of weights does not tell about itself; lies beside it as NAME.json.
+    """What a file of weights does not say about itself; saved beside it as NAME.json.
 
     Attributes:
         backend: A key of ``FORMATS``.

@@ -65,7 +65,7 @@ class Parity:
         worst: By output, the worst value and the image it belongs to.
         images: Number of images compared.
         objects: Number of matched boxes, or pixels.
-        exchanged: Number of boxes in place of which the other answer has ones of equal scores.
+        exchanged: Number of boxes for which the other answer has others of equal scores.
         note: Why the maps were not compared, if they were not.
     """
 

@@ -125,7 +125,7 @@ def export_model(config: Union[str, Path], checkpoint: Union[str, Path], backend
 
 
 def _export(job: ExportJob) -> Path:
-    """Write the file; what a converter cannot express is told in one line that names the head."""
+    """Write the file; if a converter cannot express a head, one line names it."""
     try:
         return import_module(f'.backends.{FORMATS[job.backend].module}', __package__).export(job)
     except UnknownHeadError as error:

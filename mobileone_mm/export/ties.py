@@ -1,7 +1,7 @@
 """Boxes of equal scores: which of them suppresses the other is up to rounding.
 
 A hardly trained detector gives many anchors the same score. One answer then holds a box, and the
-other, as right, a neighbour, with all that either of them suppresses. What tells a right answer
+other, as right, a neighbor, with all that either of them suppresses. What tells a right answer
 from a wrong one is the PyTorch model's boxes before suppression.
 """
 

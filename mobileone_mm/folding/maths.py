@@ -40,7 +40,7 @@ def check_precision(module: nn.Module) -> None:
 
 
 def bn_scale_shift(bn: _BatchNorm, dtype: torch.dtype = torch.float64) -> Tuple[Tensor, Tensor]:
-    """The per-channel affine map that a batch norm applies in eval mode.
+    """The affine map per channel that a batch norm applies in eval mode.
 
     ``BN(y) = scale * y + shift`` with ``scale = gamma / sqrt(var + eps)`` and
     ``shift = beta - mean * scale``; a norm without affine has gamma 1 and beta 0.
@@ -60,7 +60,7 @@ def bn_scale_shift(bn: _BatchNorm, dtype: torch.dtype = torch.float64) -> Tuple[
         raise TypeError(f'only batch norms fold into a convolution, got {type(bn).__name__}; '
                         "use norm_cfg=dict(type='BN') or dict(type='SyncBN')")
     if bn.running_mean is None or bn.running_var is None:
-        raise ValueError('a batch norm with track_running_stats=False normalises by each batch '
+        raise ValueError('a batch norm with track_running_stats=False normalizes by each batch '
                          'and cannot be folded')
     scale = torch.rsqrt(bn.running_var.to(dtype) + bn.eps)
     if bn.weight is not None:
@@ -81,6 +81,12 @@ def fold_conv_bn(conv: nn.Conv2d, bn: _BatchNorm, dtype: torch.dtype = torch.flo
 
     Returns:
         Kernel (C_out, C_in / G, K, K) and bias (C_out,) in ``dtype``.
+
+    Examples:
+        >>> conv, bn = nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8)
+        >>> kernel, bias = fold_conv_bn(conv, bn)
+        >>> kernel.shape, bias.shape
+        (torch.Size([8, 3, 3, 3]), torch.Size([8]))
     """
     scale, shift = bn_scale_shift(bn, dtype)
     if conv.bias is not None:
@@ -89,7 +95,7 @@ def fold_conv_bn(conv: nn.Conv2d, bn: _BatchNorm, dtype: torch.dtype = torch.flo
 
 
 def pad_kernel(kernel: Tensor, kernel_size: int) -> Tensor:
-    """Put a 1x1 kernel at the centre of a ``kernel_size`` x ``kernel_size`` one.
+    """Put a 1x1 kernel at the center of a ``kernel_size`` x ``kernel_size`` one.
 
     Both convolutions agree when the larger one has padding ``dilation * (kernel_size - 1) / 2``,
     whatever the stride and the dilation.
@@ -102,12 +108,12 @@ def pad_kernel(kernel: Tensor, kernel_size: int) -> Tensor:
         (C_out, C_in / G, K, K).
 
     Raises:
-        ValueError: ``kernel`` is not 1x1, or ``kernel_size`` is even and so has no centre.
+        ValueError: ``kernel`` is not 1x1, or ``kernel_size`` is even and so has no center.
     """
     if tuple(kernel.shape[2:]) != (1, 1):
         raise ValueError(f'expected a 1x1 kernel, got {tuple(kernel.shape)}')
     if kernel_size % 2 != 1:
-        raise ValueError(f'kernel_size must be odd to have a centre tap, got {kernel_size}')
+        raise ValueError(f'kernel_size must be odd to have a center tap, got {kernel_size}')
     return nn.functional.pad(kernel, [kernel_size // 2] * 4)
 
 
@@ -126,7 +132,7 @@ def identity_kernel(channels: int,
         device: Of the result.
 
     Returns:
-        (C, C / G, K, K) with a one at the centre tap of each channel's own input.
+        (C, C / G, K, K) with a one at the center tap of each channel's own input.
 
     Raises:
         ValueError: ``groups`` does not divide ``channels``, or ``kernel_size`` is even.

@@ -1,4 +1,4 @@
-"""From the model that was trained to the one that is deployed, whatever holds the MobileOne."""
+"""Turn a trained model into the deployed one, whatever contains the MobileOne."""
 
 import copy
 import logging
@@ -26,13 +26,13 @@ def reparameterize(model: nn.Module,
     and ``requires_grad`` stay as they were, and what is folded already stays folded.
 
     Batch norms are folded with their running statistics, so the result equals what ``model``
-    computes in eval mode; in train mode the backbone warns of that.
+    computes in eval mode. The backbone warns if it is in train mode.
 
     Args:
         model: Any model that holds a MobileOne: the backbone, a detector, a segmentor, or one of
             these in DistributedDataParallel, an averaged model (EMA) or ``torch.compile``.
-        inplace: Fold ``model`` itself and return it, wrappers and all. By default ``model`` is not
-            touched, and the result is a folded copy of what its wrappers hold.
+        inplace: Fold ``model`` itself and return it with its wrappers. By default ``model`` is not
+            changed, and the result is a folded copy of the model in its wrappers.
         fuse_conv_bn: Also fold the convolution + batch norm pairs of neck and head
             (``mmcv.cnn.ConvModule`` and ``nn.Sequential``). Batch norms that do not directly
             follow a plain convolution of their own remain, with a warning.
@@ -43,6 +43,18 @@ def reparameterize(model: nn.Module,
     Raises:
         ValueError: ``model`` holds nothing to fold, or is in half precision: fold in float32
             first, cast afterwards.
+
+    Examples:
+        >>> import torch
+        >>> from mobileone_mm import MobileOne
+        >>> from mobileone_mm.folding.reparameterize import reparameterize
+        >>> backbone = MobileOne(arch='s1').eval()
+        >>> folded = reparameterize(backbone)
+        >>> image = torch.randn(1, 3, 64, 64)
+        >>> torch.allclose(backbone(image)[0], folded(image)[0], rtol=1e-3, atol=1e-4)
+        True
+        >>> [sum(p.numel() for p in model.parameters()) for model in (backbone, folded)]
+        [3544192, 3483840]
     """
     if not any(hasattr(module, 'switch_to_deploy') for module in model.modules()):
         raise ValueError(f'{type(model).__name__} holds no MobileOne (no module with a '
@@ -61,7 +73,7 @@ def reparameterize(model: nn.Module,
 
 
 def unwrap_model(model: nn.Module) -> nn.Module:
-    """The model inside of ``torch.compile``, distributed wrappers and averaged models."""
+    """The model inside ``torch.compile``, distributed wrappers and averaged models."""
     while True:
         if '_orig_mod' in model._modules:
             model = model.get_submodule('_orig_mod')
@@ -104,7 +116,7 @@ def _fuse_conv_bn_pairs(model: nn.Module) -> None:
 
 
 def _conv_bn_names(parent: nn.Module) -> Iterator[Tuple[str, str]]:
-    """Names of neighbours, in the order they run, where that order is known."""
+    """Names of neighbors, in the order they run, where that order is known."""
     if isinstance(parent, ConvModule):
         names = dict(conv='conv', norm=parent.norm_name, act='activate')
         order = [names[layer] for layer in parent.order if names[layer] in parent._modules]

@@ -38,8 +38,8 @@ class FoldingError(RuntimeError):
 def textbook(model: nn.Module) -> nn.Module:
     """Let every MobileOne block compute its branches one by one, in place; returns ``model``.
 
-    In eval mode the other branch engines fold on the fly, by the functions that fold for good: who
-    compares a folded model with such a one compares these functions with themselves.
+    In eval mode the other branch engines fold on the fly, with the functions that fold for good.
+    Comparing a folded model with such a model would compare these functions with themselves.
     """
     for module in model.modules():
         if hasattr(module, 'branch_engine'):
@@ -56,16 +56,16 @@ def verify_folding(model: nn.Module,
 
     The unfolded model computes its branches one by one, whatever its ``branch_engine``.
 
-    Every folded block also gets the input that its unfolded counterpart gets, and noise, of which
-    each channel is compared by itself: a wrong one is found even where a rectifier or later layers
-    hide it, and named. Both run in float64, so what is measured is the rounding of the folded
-    weights alone, whatever TF32 or autocast would do to activations. Where an operator has
-    no float64 kernel, both run in float32, without TF32, and the log says so.
+    Every folded block also gets the input of its unfolded counterpart, and noise, on which each
+    channel is compared separately. A wrong channel is found and named even if a ReLU or later
+    layers hide it. Both models run in float64, so only the rounding of the folded weights is
+    measured, not what TF32 or autocast do to activations. If an operator has no float64 kernel,
+    both run in float32, without TF32, and the log says so.
 
-    What a rectifier leaves may be next to nothing: differences are divided by what it was given.
+    A ReLU may leave next to nothing, so differences are divided by the size of its input.
 
-    Of a detector of two stages, both second stages get the unfolded model's proposals: rounding may
-    change the order of proposals of nearly the same score, hence of the rows of the output. The
+    In a two-stage detector, both second stages get the unfolded model's proposals, because rounding
+    may change the order of proposals of nearly the same score, and so the rows of the output. The
     first stage's maps are compared instead.
 
     Args:
@@ -109,8 +109,8 @@ def verify_on_batch(model: BaseModel,
                     tolerance: float = DEFAULT_TOLERANCE) -> float:
     """Compare the raw outputs (``mode='tensor'``) of two mmengine models on an image of a batch.
 
-    It is the first image, and of a large one the middle of :data:`MAX_SIZE` pixels: the folded
-    weights are the same everywhere, and a check in float64 must not hold up a training.
+    Takes the first image, and of a large one the middle :data:`MAX_SIZE` pixels: the folded
+    weights are the same everywhere, and a check in float64 must not delay the training.
 
     Args:
         model: An unfolded detector, segmentor or classifier, or a ``BaseTTAModel`` around one, of

@@ -15,14 +15,14 @@ class DeepLabV3Head(ASPPHead):
 
     mmseg merges the five ASPP branches by a 3x3 convolution, cvnets (``modules/aspp_block.py``) by
     a 1x1 convolution, as does the DeepLabV3 paper (arXiv 1706.05587, section 3.3). With 512
-    channels that is 1.3 M weights in place of 11.8 M. Parameters have the names of ``ASPPHead``;
+    channels that is 1.3 M weights instead of 11.8 M. Parameters have the names of ``ASPPHead``;
     only the shape of ``bottleneck.conv.weight`` differs. All else is inherited and equals cvnets':
     batch norm in the image pooling, channel dropout between projection and classifier.
 
     Args:
         **kwargs: As :class:`mmseg.models.ASPPHead`.
 
-    Example:
+    Examples:
         >>> from mobileone_mm.segmentation import DeepLabV3Head
         >>> head = DeepLabV3Head(in_channels=8, channels=4, num_classes=3)
         >>> head.bottleneck.conv.weight.shape

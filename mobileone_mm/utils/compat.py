@@ -44,7 +44,7 @@ def find_forks() -> None:
 
 
 def _load_checkpoint(filename: str, map_location: Any = None, **_: Any) -> Any:
-    """In place of mmengine's; where the weights go is for whoever loads them to say."""
+    """Replaces mmengine's; the caller decides where the weights go."""
     return read_checkpoint(filename)
 
 

@@ -14,7 +14,7 @@ __all__ = ['config_directory', 'config_text', 'parse_config', 'read_config']
 
 
 def config_directory(task: str) -> Path:
-    """A folder of configs: beside the package in a clone, or in it, where a wheel has them.
+    """The folder of configs: beside the package in a clone, inside it in a wheel.
 
     Args:
         task: ``'detection'``, ``'segmentation'``, ``'classification'`` or ``'deploy'``.
@@ -65,7 +65,7 @@ def _syntax_problem(path: Path) -> str:
     """Where a syntax error is, in a config or in a local file that it is based on."""
     try:
         body = ast.parse(path.read_text(encoding='utf-8')).body
-    except SyntaxError as error:  # mmengine does not tell the file
+    except SyntaxError as error:  # mmengine does not name the file
         return f'{path}, line {error.lineno}: {error.msg}'
     for node in body:
         if isinstance(node, ast.Assign) and getattr(node.targets[0], 'id', '') == '_base_':

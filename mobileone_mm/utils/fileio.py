@@ -1,4 +1,4 @@
-"""Writing files so that no reader, and no crash, ever meets half of one."""
+"""Write files atomically: no reader and no crash ever sees half of one."""
 
 import os
 from contextlib import contextmanager

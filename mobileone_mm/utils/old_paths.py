@@ -30,7 +30,7 @@ OLD_PATHS: Dict[str, Tuple[str, ...]] = {
 
 
 class _OldPathFinder(MetaPathFinder, Loader):
-    """Makes a module of each old name that hands on the names of the new ones."""
+    """Makes a module for each old name that forwards the names of the new one."""
 
     def find_spec(self, name: str, path: Optional[Sequence[str]] = None,
                   target: Optional[ModuleType] = None) -> Optional[ModuleSpec]:

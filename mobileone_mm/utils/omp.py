@@ -1,4 +1,4 @@
-"""Have torch's threads sleep while they wait for each other; to be imported before torch.
+"""Let torch's threads sleep while they wait for each other; import this before torch.
 
 OpenMP's default is to spin for a while, which takes cores from whatever else runs: the compiled
 kernels of this package, and other programs, beside which training slows down several times.

@@ -1,6 +1,6 @@
 """What the names of a few classes in a checkpoint's pickle stand for, in place of the classes.
 
-To allow ``numpy.ndarray`` itself would be a mistake: called with the type ``object`` over raw bytes
+Allowing ``numpy.ndarray`` itself would be a mistake: called with the type ``object`` over raw bytes
 it makes wild pointers. The stand-ins check what they are given.
 """
 
@@ -71,7 +71,7 @@ class History(HistoryBuffer):
 
 
 def _history_method(owner: Any, name: str) -> str:
-    """All of ``getattr`` that a HistoryBuffer's pickle needs; its statistics are set anew."""
+    """All of ``getattr`` that a HistoryBuffer's pickle needs; its statistics are set again."""
     if owner is not History or name not in STATISTICS:
         raise RefusedObjectError('Unsupported global builtins.getattr')
     return name

@@ -12,13 +12,13 @@ __all__ = ['new_figure', 'save_figure']
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of this size in inches, laid out by its contents."""
+    """An empty figure of this size in inches, with a constrained layout."""
     figure = Figure(figsize=(width, height), layout='constrained')
     FigureCanvasAgg(figure)
     return figure
 
 
 def save_figure(figure: Figure, path: Union[str, Path], dpi: int = 80) -> None:
-    """Write a PNG of so many pixels an inch, whole or not at all."""
+    """Write a PNG of ``dpi`` pixels per inch, whole or not at all."""
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format='png', dpi=dpi)

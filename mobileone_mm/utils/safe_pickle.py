@@ -105,7 +105,7 @@ def _archive(path: Path) -> Any:
 
 
 def _protocol(path: Path) -> int:
-    """The pickle protocol of a file of ``torch.save``; 0 where it is not told."""
+    """The pickle protocol of a file of ``torch.save``; 0 if it does not say."""
     archive = _archive(path)
     if archive is not None:
         start = archive.get_record('data.pkl')[:2]

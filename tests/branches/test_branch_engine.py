@@ -5,7 +5,7 @@ import pickle
 
 import pytest
 import torch
-from engine_utils import assert_same, both, randomise, relative_error, run, set_engine
+from engine_utils import assert_same, both, randomize, relative_error, run, set_engine
 from mmengine.model import ExponentialMovingAverage
 from torch import nn
 from torch.utils.checkpoint import checkpoint
@@ -35,7 +35,7 @@ BLOCKS = dict(
 def make_block(name, k=2, seed=0, dtype=torch.float64, **kwargs):
     torch.manual_seed(seed)
     block = MobileOneBlock(**{**BLOCKS[name], **kwargs}, num_conv_branches=k)
-    return randomise(block.to(dtype), seed)
+    return randomize(block.to(dtype), seed)
 
 
 def make_input(block, batch=3, size=(9, 7), offset=.5, seed=0):
@@ -73,7 +73,7 @@ def test_channels_last(name, k):
     ('s3', {}), ('s4', {})])
 def test_network_equals_textbook(arch, kwargs):
     torch.manual_seed(0)
-    net = randomise(MobileOne(arch, out_indices=(0, 1, 2, 3), **kwargs).double())
+    net = randomize(MobileOne(arch, out_indices=(0, 1, 2, 3), **kwargs).double())
     x = torch.randn(4, 3, 48, 45, dtype=torch.float64)
     assert_same(both(net, x), net, TOLERANCE)
 
@@ -231,7 +231,7 @@ def test_left_to_the_branches():
     replaced = copy.deepcopy(block)
     replaced.rbr_conv[0].conv.forward = lambda t: t
     assert not is_used(replaced, x)
-    grouped = randomise(MobileOneBlock(6, 6, 1, norm_cfg=dict(type='GN', num_groups=2)).double())
+    grouped = randomize(MobileOneBlock(6, 6, 1, norm_cfg=dict(type='GN', num_groups=2)).double())
     assert not is_used(grouped, x)
     assert_same(both(grouped, x), grouped, TOLERANCE)
     with pytest.raises(ValueError, match='more than 1 value per channel'):

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 import torch
-from engine_utils import randomise, run, set_engine
+from engine_utils import randomize, run, set_engine
 
 from mobileone_mm.backbones import MobileOneBlock
 
@@ -20,7 +20,7 @@ BLOCKS = dict(
 def errors(name, k, x, context=None):
     """Per engine, the root mean square error of output, input and weight gradients in float32."""
     torch.manual_seed(0)
-    block = randomise(MobileOneBlock(**BLOCKS[name], num_conv_branches=k, act_cfg=None))
+    block = randomize(MobileOneBlock(**BLOCKS[name], num_conv_branches=k, act_cfg=None))
     exact = run(set_engine(copy.deepcopy(block).double(), 'textbook'), x.double())
     result = {}
     for engine in ('textbook', 'analytic'):
@@ -76,7 +76,7 @@ def test_half_precision_sums_do_not_overflow(dtype):
 def test_variances_are_never_negative(name, k, passes):
     """A constant input, and filters that all but annihilate a large one."""
     torch.manual_seed(0)
-    block = set_engine(randomise(MobileOneBlock(**BLOCKS[name], num_conv_branches=k)), 'analytic')
+    block = set_engine(randomize(MobileOneBlock(**BLOCKS[name], num_conv_branches=k)), 'analytic')
     with torch.no_grad():
         for branch in block.rbr_conv:
             branch.conv.weight -= branch.conv.weight.mean((1, 2, 3), keepdim=True)

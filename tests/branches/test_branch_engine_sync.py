@@ -1,11 +1,11 @@
-"""Synchronised norms in two processes equal one process on the whole batch."""
+"""Synchronized norms in two processes equal one process on the whole batch."""
 
 import copy
 
 import pytest
 import torch
 import torch.multiprocessing as mp
-from engine_utils import randomise, relative_error, set_engine
+from engine_utils import randomize, relative_error, set_engine
 from sync_worker import sync_step
 
 from mobileone_mm import MobileOne
@@ -17,7 +17,7 @@ TOLERANCE = 1e-9
 @pytest.mark.skipif(not torch.distributed.is_available(), reason='torch without distributed')
 def test_two_processes_equal_one(tmp_path):
     """Uneven parts; the single process is the textbook with plain batch norms."""
-    net = randomise(MobileOne(ARCH, branch_engine='textbook').double())
+    net = randomize(MobileOne(ARCH, branch_engine='textbook').double())
     images = torch.randn(5, 3, 48, 48, dtype=torch.float64)
     parts = [images[:3], images[3:]]
     before = copy.deepcopy(net.state_dict())

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 import torch
-from engine_utils import assert_same, both, randomise, run, set_engine
+from engine_utils import assert_same, both, randomize, run, set_engine
 
 from mobileone_mm.backbones import MobileOneBlock
 from mobileone_mm.branches.compiled import available
@@ -30,7 +30,7 @@ def two_threads():
     dict(kernel_size=1), dict(kernel_size=3, groups=12), dict(kernel_size=3, groups=12, stride=2)])
 def test_threads_share_the_channels(cfg, k, two_threads, monkeypatch):
     pytest.importorskip('numba')
-    block = set_engine(randomise(MobileOneBlock(12, 12, num_conv_branches=k, **cfg)), 'analytic')
+    block = set_engine(randomize(MobileOneBlock(12, 12, num_conv_branches=k, **cfg)), 'analytic')
     block = block.double()
     x = torch.randn(4, 12, 20, 30, dtype=torch.float64)
     state = {name: value.clone() for name, value in block.state_dict().items()}
@@ -61,7 +61,7 @@ def test_more_planes_than_a_group(cfg, elements, offset, k, monkeypatch):
     planes.layout.cache_clear()
     block = MobileOneBlock(3, 3, 3, groups=3, num_conv_branches=k, **cfg).double()
     x = torch.randn(5, 3, 9, 11, dtype=torch.float64) + offset
-    assert_same(both(randomise(block), x), block, 1e-9)
+    assert_same(both(randomize(block), x), block, 1e-9)
     planes.layout.cache_clear()
 
 

@@ -36,12 +36,19 @@ def test_an_untrained_model_is_a_problem_even_if_folding_changes_nothing():
     assert len(report(trained=(.1, .2), folded=(.1, .2)).problems()) == 2
 
 
+def test_the_caption_has_what_folding_changed():
+    caption = dataclasses.replace(
+        report(), megabytes=(25.53, 11.9), milliseconds=(41., 12.)).caption()
+    assert 'mAP_50 0.800 → 0.800' in caption and '25.5 → 11.9 MB' in caption
+    assert '41 → 12 ms' in caption
+
+
 def test_unknown_task(tmp_path):
     with pytest.raises(ValueError, match="got 'pose'"):
         run_demo('pose', tmp_path, tmp_path)
 
 
-def test_the_whole_way(tmp_path, monkeypatch):
+def test_the_whole_way(tmp_path, monkeypatch, capsys):
     """Of segmentation; `make demo`, which CI runs, is detection's."""
     pytest.importorskip('mmseg')
     name = 'segmentation'
@@ -65,9 +72,13 @@ log_level = 'ERROR'
     assert [problem for problem in first.problems() if 'folding' in problem] == []
     assert any('expected at least' in problem for problem in first.problems())
     picture = np.asarray(Image.open(first.picture).convert('RGB'))
-    assert picture.shape[0] > 400  # two rows: three samples, two in a row
+    assert picture.shape[0] > 700  # three rows
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 1000
+    said = capsys.readouterr().out
+    assert 4 <= len(said.splitlines()) < 12  # all else is in the log
+    assert 'training: 2 of 2 iterations' in said and 'validated folded: mIoU' in said
+    assert 'Loads checkpoint' in (tmp_path / 'work/demo.log').read_text()
+    assert 'Loads checkpoint' not in said
     # Again: no training, the same numbers.
-    monkeypatch.setattr(demo, '_draw', lambda *_: None)
     monkeypatch.setattr('mmengine.optim.OptimWrapper.update_params', None)
     assert run_demo(name, root, tmp_path / 'work') == first

@@ -1,4 +1,4 @@
-"""The stock visualizers: on the picture are the annotations' and predictions' boxes and colours."""
+"""The stock visualizers: on the picture are the annotations' and predictions' boxes and colors."""
 
 from pathlib import Path
 

@@ -119,7 +119,7 @@ def test_resume_where_all_checkpoints_are_damaged(tmp_path, capsys):
     work_dir.mkdir()
     (work_dir / 'epoch_1.pth').write_bytes(b'damaged')
     message = _fails(capsys, config, '--work-dir', work_dir, '--resume')
-    assert 'is whole: epoch_1.pth. Move them away to start anew' in message
+    assert 'is whole: epoch_1.pth. Move them away to start from scratch' in message
     assert [path.name for path in work_dir.glob('*.pth')] == ['epoch_1.pth']
 
 

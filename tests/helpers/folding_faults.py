@@ -27,7 +27,7 @@ def drop_a_branch(monkeypatch):
 
 
 def shift_the_scale_branch(monkeypatch):
-    """At a neighbour of the centre tap."""
+    """At a neighbor of the center tap."""
     _replace(monkeypatch, block, 'pad_kernel', lambda kernel: kernel.roll(1, -1))
 
 

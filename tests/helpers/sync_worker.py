@@ -10,7 +10,7 @@ from mobileone_mm import MobileOne
 
 
 def sync_step(rank: int, folder: str, arch: dict, state_dict: dict, parts: list) -> None:
-    """One pass over this process's part of the batch with synchronised norms."""
+    """One pass over this process's part of the batch with synchronized norms."""
     torch.set_num_threads(1)
     dist.init_process_group('gloo', init_method=f'file://{folder}/store', rank=rank, world_size=2)
     net = MobileOne(arch, branch_engine='analytic').double()

@@ -45,7 +45,7 @@ class ToyClassifier(BaseModel):
 class ToyDataset(BaseDataset):
     """Twelve images of three classes, which differ in brightness."""
 
-    METAINFO = dict(classes=('dark', 'grey', 'bright'))
+    METAINFO = dict(classes=('dark', 'gray', 'bright'))
 
     def __init__(self, noise=0.0):
         self.noise = noise

@@ -23,7 +23,7 @@ from paths import ROOT  # noqa: E402
 
 sys.path.insert(0, str(ROOT))
 
-from engine_utils import randomise, run, set_engine  # noqa: E402
+from engine_utils import randomize, run, set_engine  # noqa: E402
 from triton_bounds import bounds_checked  # noqa: E402
 
 from mobileone_mm.backbones import MobileOneBlock  # noqa: E402
@@ -58,7 +58,7 @@ class Case(NamedTuple):
     def block(self) -> MobileOneBlock:
         depthwise = self.kind == 'depthwise'
         torch.manual_seed(0)
-        block = randomise(MobileOneBlock(
+        block = randomize(MobileOneBlock(
             self.channels, self.out_channels or self.channels, 1 if self.kind == 'pointwise' else 3,
             stride=self.stride, dilation=self.dilation, num_conv_branches=self.k,
             act_cfg=dict(type='ReLU') if self.act else None,

@@ -13,7 +13,7 @@ from mobileone_mm.branches import choose
 
 
 def sync_step(rank: int, folder: str, blocks: List[nn.Module], parts: List[torch.Tensor]) -> None:
-    """A pass of each block over this process's part of the batch, with synchronised norms."""
+    """A pass of each block over this process's part of the batch, with synchronized norms."""
     torch.set_num_threads(1)
     dist.init_process_group('gloo', init_method=f'file://{folder}/store', rank=rank, world_size=2)
     with mock.patch.object(choose, '_uses_triton', lambda *_: True):

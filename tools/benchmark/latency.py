@@ -5,7 +5,7 @@
     python tools/benchmark/latency.py --nets detectors --backends onnxruntime --batch 4 --size 512
 
 Each network gets a short turn in each round; what else the machine does hits all alike. Ctrl-C
-loses nothing: the same command goes on. tools/benchmark/report.py makes tables and pictures of it.
+loses nothing: the same command continues. tools/benchmark/report.py makes tables and pictures.
 """
 
 import argparse
@@ -74,7 +74,7 @@ def measure(args: argparse.Namespace) -> int:
             results = study.run(settings, args.out, command, lambda done, total, text: bar.update(
                 task, completed=done, total=total, description=text))
     except KeyboardInterrupt:
-        print(f'\ninterrupted; the same command goes on. So far: {args.out}/latency.json')
+        print(f'\ninterrupted; the same command continues. So far: {args.out}/latency.json')
         return 130
     for name, reason in results.skipped.items():
         print(f'not measured: {name}: {reason}')

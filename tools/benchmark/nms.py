@@ -15,7 +15,7 @@ from mobileone_mm.benchmark.boxes import clustered
 from mobileone_mm.commands.main import main as run
 from mobileone_mm.utils.mmcv_ops import install_ops_fallback, nms
 
-# name: (number of centres, side of the image in pixels); None is one centre for each box
+# name: (number of centers, side of the image in pixels); None is one center for each box
 LAYOUTS = {'clustered': (50, 320), 'spread': (None, 320), 'hardly touching': (None, 3000)}
 
 
@@ -28,8 +28,8 @@ def main() -> None:
     if install_ops_fallback():
         sys.exit('mmcv has no compiled ops here to compare with: make test-compiled builds them')
     compiled = ext_loader.load_ext('_ext', ['nms']).nms
-    for name, (centres, size) in LAYOUTS.items():
-        boxes, scores = clustered(args.boxes, centres or args.boxes, size)
+    for name, (centers, size) in LAYOUTS.items():
+        boxes, scores = clustered(args.boxes, centers or args.boxes, size)
         times = {nms.nms: [], compiled: []}
         for _ in range(args.repeats):
             for op, seconds in times.items():

@@ -44,7 +44,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--peak-memory', action='store_true',
                         help='also the peak resident memory, in a process for each net')
     parser.add_argument('--markdown', action='store_true',
-                        help='print one table at the end, as in README.md')
+                        help='print one table at the end, as in docs/fast-training.md')
     parser.add_argument('--profile', action='store_true',
                         help='instead: CPU time of each net by operator and size of the map')
     parser.add_argument('--json', help='write the measurements to this file')

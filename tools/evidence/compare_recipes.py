@@ -4,7 +4,7 @@
     python tools/evidence/compare_recipes.py nuclei --data-root data/nuclei --out OUT --jobs 4
 
 Each variant changes the config of that data set in one respect and trains from scratch as many
-epochs as it. OUT/results.json keeps every finished run, so that a stopped comparison goes on;
+epochs as it. OUT/results.json keeps every finished run, so a stopped comparison continues;
 OUT/results.md holds means, 95 % intervals and paired differences. The data are small and so are the
 schedules: this says nothing about COCO or VOC.
 """

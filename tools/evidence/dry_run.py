@@ -5,7 +5,7 @@
 
 tools/train.py trains an epoch of drawn data in the official layout, from random weights, at full
 input size, and validates folded. Changed are the data root, the number of epochs and images and,
-on request, the batch. OUT/dry_run.json keeps every result, so that a stopped run goes on;
+on request, the batch. OUT/dry_run.json keeps every result, so a stopped run continues;
 OUT/dry_run.md is a table of time and memory, with an estimate of the hours of the full schedule:
 images times epochs at the measured speed of one device, data loading left out.
 """

@@ -3,7 +3,7 @@
     python tools/evidence/overfit_coco8.py --data-root data/coco
 
 The network, its anchors, losses and test settings are those of ssdlite_mobileone_s0_coco.py.
-Changed, for a short run without pre-trained weights: initialisation, batch norm momentum, optimizer
+Changed, for a short run without pre-trained weights: initialization, batch norm momentum, optimizer
 and schedule; no augmentation, no EMA. The evaluation is mmdet's CocoMetric on the same images,
 after folding. Exits with an error where bbox_mAP_50 is below 0.9.
 """

@@ -48,7 +48,7 @@ class Preparer:
 
     Args:
         network: Of the table.
-        folder: For exported files; they are made anew by each object.
+        folder: For exported files; each object makes its own.
         batch: Images of a call.
         size: Height and width of the images, in pixels.
         threads: Of a call. PyTorch's are those of the process: the caller sets them.

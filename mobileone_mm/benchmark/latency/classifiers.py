@@ -63,7 +63,7 @@ def _of(library: str, kind: str, width: int, hidden: int = 0,
 
 
 def _strides_of_classification(backbone: 'MobileNetV3') -> None:
-    """Undo what mmsegmentation's MobileNetV3 does for segmentation: dilation in place of stride."""
+    """Undo what mmsegmentation's MobileNetV3 does for segmentation: dilation instead of stride."""
     for name, layer in ((n, getattr(backbone, n)) for n in backbone.layers):
         conv = (layer.depthwise_conv if hasattr(layer, 'depthwise_conv') else layer).conv
         if conv.dilation != (1, 1):

@@ -41,7 +41,7 @@ def as_graph(model: nn.Module, family: str) -> nn.Module:
 def fold(model: nn.Module, size: int) -> nn.Module:
     """Fold MobileOne's branches, and every batch norm into the convolution before it.
 
-    Both are checked on an image of noise: mmcv's ``fuse_conv_bn`` takes neighbours in the order of
+    Both are checked on an image of noise: mmcv's ``fuse_conv_bn`` takes neighbors in the order of
     their definition, which a network need not run in.
 
     Args:

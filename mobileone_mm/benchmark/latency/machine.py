@@ -45,7 +45,7 @@ def _memory_gib() -> Optional[float]:
 
 
 def _caches() -> Dict[str, str]:
-    """Sizes of the first core's data caches, as Linux tells them."""
+    """Sizes of the first core's data caches, as Linux reports them."""
     caches = {}
     for folder in sorted(Path('/sys/devices/system/cpu/cpu0/cache').glob('index*')):
         kind, level, size = ((folder / name).read_text().strip()

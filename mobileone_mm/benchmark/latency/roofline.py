@@ -96,7 +96,7 @@ def layers_of(events: Sequence[dict], skip: int = 0) -> List[Layer]:
         ms = statistics.median(times[name][skip:] or times[name])
         kind = kind_of(args['op_name'], inputs)
         if kind == 'linear' and all(len(shape) < 2 for _, shape in inputs[1:]):
-            # ONNX Runtime packed the weights and does not tell their shape.
+            # ONNX Runtime packed the weights and does not report their shape.
             inputs.append((4, (inputs[0][1][-1], outputs[0][1][-1])))
         moved = sum(size * math.prod(shape) for size, shape in inputs + outputs)
         layers.append(Layer(name, kind, max(ms, 1e-4), _macs(kind, inputs, outputs),

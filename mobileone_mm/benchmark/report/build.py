@@ -49,7 +49,9 @@ def document(results: Results, captions: dict, pictures: str) -> List[str]:
 
     blocks: List[str] = [
         heading('Latency: what costs time', 1),
-        'Made by the two commands below from one run; every number but those labelled as the '
+        'After this page you know what MobileOne costs on a CPU, in which runtime, beside which '
+        'networks, and how to measure it on yours.',
+        'Made by the two commands below from one run; every number but those labeled as the '
         "paper's (arXiv 2206.04040) was measured in it. Times are medians in milliseconds, "
         'behind them the minimum and the 10th to 90th percentile. Weights are random. '
         '"Folded" is also said of other networks, whose batch norms are folded.',
@@ -61,7 +63,7 @@ def document(results: Results, captions: dict, pictures: str) -> List[str]:
             ('DeepLabV3 on ADE20K', 'segmentors', ('accuracy_ade20k', ))):
         if results.select(family):
             blocks += [heading(title), *(b for name in names for b in figure(name)),
-                       *_notes(family), tables.latency(results, family)]
+                       *_notes(family, results), tables.latency(results, family)]
             if numbers.STOCK[family] in {row.network for row in results.rows}:
                 blocks.append(tables.stock_ratios(results, family))
     if results.select('timm'):
@@ -71,7 +73,7 @@ def document(results: Results, captions: dict, pictures: str) -> List[str]:
                    *figure('rank_correlation'), tables.correlations(results)]
     for title, family in (('Activations', 'activations'), ('Branches', 'branches')):
         if results.select(family):
-            blocks += [heading(title), *_notes(family), *figure(family),
+            blocks += [heading(title), *_notes(family, results), *figure(family),
                        tables.variants(results, family)]
     if results.roofline:
         blocks += [heading('How far from the limit of the machine?'), *_roofline_notes(results),
@@ -94,16 +96,16 @@ NOTES = {
     'detectors': 'From the image to the boxes, normalization and suppression included; ncnn up to '
                  'the raw scores and deltas. Untrained scores would leave nothing to suppress, so '
                  'those of every detector are scaled until 300 pairs of anchor and class pass the '
-                 "threshold. The stock model is mmdet's config with its one defect, a missing "
-                 'attribute, mended.',
+                 "threshold. The stock model is mmdet's config with the missing attribute of its "
+                 'head added.',
     'segmentors': 'From the image to the label map at its size, normalization included; ncnn up to '
                   "the logits at the head's stride. The stock config computes at output stride 8, "
                   "this package's configs at 16; the row 'at stride 16' is the stock model with "
-                  "that stride and its dilations. S4 is without squeeze-and-excitation, as there. "
-                  'Most of the time is in the ASPP head, whose dilated convolutions the runtimes '
-                  'already compute without the padding. Two things could be mended: the image '
-                  'pooling does not go through the bottleneck as a map any more, which saves a '
-                  'fifth of it, and the label map is found by matrix products '
+                  'that stride and its dilations. S4 is without squeeze-and-excitation, as in the '
+                  'paper. Most of the time goes into the ASPP head, whose dilated convolutions the '
+                  'runtimes already compute without the padding. Two things were improved: the '
+                  'image pooling no longer passes through the bottleneck as a map, which saves a '
+                  'fifth of the bottleneck, and matrix products find the label map '
                   '(tools/benchmark/label_map.py measures the gain).',
     'activations': "The paper's Table 2. It gives no more of its network than 30 layers; ours is "
                    'MobileNetV1 with one more pair of convolutions. SE-ReLU is a '
@@ -113,9 +115,18 @@ NOTES = {
                 'convolution but the first.',
 }
 
+OLD_HEAD = ("**Measured with mmseg's `type=ASPPHead`**, whose 3x3 projection has nine times the "
+            'weights of the 1x1 one of `DeepLabV3Head`, which the configs have since 0.2.0. The '
+            "networks of today are smaller than this section's.")
 
-def _notes(family: str) -> List[str]:
-    return [NOTES[family]] if family in NOTES else []
+
+def _notes(family: str, results: Results) -> List[str]:
+    notes = [NOTES[family]] if family in NOTES else []
+    # Until 0.1 the configs had another head than the networks of today.
+    version = results.machine.get('versions', {}).get('mobileone_mm', '')
+    if family == 'segmentors' and version.startswith('0.1.'):
+        notes.append(OLD_HEAD)
+    return notes
 
 
 def _roofline_notes(results: Results) -> List[str]:

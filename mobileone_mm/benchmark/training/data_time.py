@@ -36,9 +36,9 @@ def measure_loop(cfg: Config, rounds: int = 12, iterations: int = 4,
     """Train as tools/train.py does, in turns with bare steps of the same model.
 
     A bare step is forward, loss, backward and the optimizer's step on one batch that has been
-    preprocessed. In each round as many iterations as the workers may have loaded in advance go by
-    unmeasured, for the bare steps gave the workers time. Validation and checkpoints are off, and
-    the ends of epochs vanish in the medians.
+    preprocessed. In each round, as many iterations as the workers may have loaded in advance are
+    not measured, because the bare steps gave the workers time. Validation and checkpoints are off,
+    and the ends of epochs vanish in the medians.
 
     Args:
         cfg: A config for training; it is changed. Weights are random: nothing is downloaded.

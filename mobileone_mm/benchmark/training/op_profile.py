@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-__all__ = ['OpTime', 'format_profile', 'profile_step', 'summarise']
+__all__ = ['OpTime', 'format_profile', 'profile_step', 'summarize']
 
 SMALL = 1 << 15
 """Elements. Operators on less than this count as small: their cost is the call."""
@@ -117,7 +117,7 @@ def _forward_backward(net: nn.Module, x: Tensor) -> None:
     y.backward(torch.ones_like(y))
 
 
-def summarise(rows: List[OpTime]) -> Dict[str, float]:
+def summarize(rows: List[OpTime]) -> Dict[str, float]:
     """Milliseconds by kind.
 
     Convolutions and matrix products, other passes over maps, kernels compiled by numba, operators
@@ -139,7 +139,7 @@ def summarise(rows: List[OpTime]) -> Dict[str, float]:
 
 def format_profile(rows: List[OpTime], top: int = 25) -> str:
     """A line by kind, then a markdown table of the ``top`` longest and the sum of the others."""
-    kinds = ', '.join(f'{kind} {ms:.0f}' for kind, ms in summarise(rows).items())
+    kinds = ', '.join(f'{kind} {ms:.0f}' for kind, ms in summarize(rows).items())
     lines = [f'CPU ms by kind: {kinds}', '',
              '| operator | map | calls | CPU ms |', '|--|--|--:|--:|']
     *rows, calls = rows

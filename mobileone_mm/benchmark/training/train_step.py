@@ -157,7 +157,7 @@ def _peak_of_this_process(arch: str, net: str, *numbers: str) -> float:
 
 
 def _peak_resident_kb() -> int:
-    """This program's own; what getrusage tells includes the process that started it."""
+    """This program's own; what getrusage reports includes the process that started it."""
     with open('/proc/self/status') as f:
         return next(int(line.split()[1]) for line in f if line.startswith('VmHWM'))
 

@@ -27,7 +27,7 @@ def usable(x: Tensor) -> bool:
 def has_cores_to_itself() -> bool:
     """Whether kernels are not kept waiting by torch's threads.
 
-    Of several, all but one go on running for a while after each operator, in wait for the next,
+    Of several, all but one keep running for a while after each operator, waiting for the next,
     unless the environment has ``OMP_WAIT_POLICY=passive``.
     """
     return (torch.get_num_threads() == 1
@@ -54,13 +54,13 @@ def _pool(process: int, threads: int) -> ThreadPoolExecutor:
 
 
 def _prepare(kernel: Callable, *arrays: Any) -> None:
-    """Have it compiled for these types, or read what was, on no channels; tell if it takes long."""
+    """Compile it for these types, or load it, on no channels; log it if it takes long."""
     start = time.monotonic()
     kernel(*arrays, 0, 0)
     seconds = time.monotonic() - start
     if seconds > 3:
         print_log(f'Compiled a kernel for training on CPUs in {seconds:.0f} s; a few more follow. '
-                  'They are kept, so that this is done once on a machine.', logger='current')
+                  'They are cached, so this happens once per machine.', logger='current')
 
 
 def run(kernel: Callable, x: Tensor, *args: Any) -> None:

@@ -55,7 +55,7 @@ class CompiledDense(Function):
         grad, sums = compiled_masked_grad(grad, out)
         grads.beta[:] = sums.numpy()
         kernel, offset = torch.from_numpy(state.kernel), torch.zeros_like(mean)
-        if not ctx.small_means:  # else centring the kernel's gradient is as good
+        if not ctx.small_means:  # else centering the kernel's gradient is as good
             mean_grad = sums / count
             grad.sub_(mean_grad.to(grad.dtype).view(1, -1, 1, 1))
             offset = mean_grad @ kernel.double()

@@ -1,4 +1,4 @@
-"""Fold branches normalised by batch statistics into one convolution, and differentiate it.
+"""Fold branches normalized by batch statistics into one convolution, and differentiate it.
 
 A branch b is ``BN_b(W_b p)``, p the patch that its output reads (:mod:`.moments`). With ``mu`` and
 ``S`` the mean and covariance of p over the batch::
@@ -7,7 +7,7 @@ A branch b is ``BN_b(W_b p)``, p the patch that its output reads (:mod:`.moments
     kernel = sum_b diag(a_b) W_b                bias = sum_b (beta_b - a_b mean_b)
 
 and the sum of the branches is ``kernel p + bias``, exactly. A branch whose norm is frozen takes its
-running mean and variance instead and is a constant map; synchronised norms take those of all
+running mean and variance instead and is a constant map; synchronized norms take those of all
 processes.
 
 The same serves where all branches are multiples of two maps, as in a block of one convolution: its
@@ -240,24 +240,24 @@ def fold_backward(kernels: Kernels, state: FoldState, grad_kernel: Tensor, grad_
                   count: int, reduce: Optional[Reduce] = None) -> FoldGrads:
     """From the folded convolution's own gradients to those of all branches and of the patches.
 
-    With ``G = grad_kernel - grad_bias mu^T`` (so centred, ``G = sum_o g_o (p_o - mu)^T``)::
+    With ``G = grad_kernel - grad_bias mu^T`` (so centered, ``G = sum_o g_o (p_o - mu)^T``)::
 
         da_b = diag(W_b G^T)      dgamma_b = da_b inv_b      dbeta_b = grad_bias
         dvar_b = -a_b inv_b^2 da_b / 2                       dmean_b = -a_b grad_bias
         dW_b = diag(a_b) G + 2 diag(dvar_b) W_b S
         dp_o = kernel^T g_o + 2/n sum_b W_b^T diag(dvar_b) W_b (p_o - mu) + sum_b W_b^T dmean_b / n
 
-    and further terms in ``W_b mu - mean_b`` for frozen and synchronised norms, whose mean is not
+    and further terms in ``W_b mu - mean_b`` for frozen and synchronized norms, whose mean is not
     that of this batch.
 
     Args:
         kernels: The branches.
         state: Of the forward.
-        grad_kernel: G, (C, K): the folded kernel's gradient *centred* as above.
+        grad_kernel: G, (C, K): the folded kernel's gradient *centered* as above.
         grad_bias: (C,).
         count: n of this process.
         reduce: Sums a tensor over all processes and returns it with their total count; ``None``
-            without synchronised norms.
+            without synchronized norms.
     """
     dtype = grad_kernel.dtype
     scale, inv, batch, shift = state.norms

@@ -21,9 +21,9 @@ from torch import Tensor
 from .norm_algebra import MAX_OFFSET_SQUARED, is_small
 
 __all__ = [
-    'ConvShape', 'Moments', 'NearlyCentred', 'accumulation_dtype', 'add_symmetric_product',
+    'ConvShape', 'Moments', 'NearlyCentered', 'accumulation_dtype', 'add_symmetric_product',
     'are_small', 'mirror', 'gram', 'channel_sum', 'channel_sum_squares', 'remove_mean_',
-    'has_small_means', 'nearly_centred', 'dense_moments',
+    'has_small_means', 'nearly_centered', 'dense_moments',
     'depthwise_patch_moments', 'dense_input_grad', 'depthwise_patch_input_grad',
 ]
 
@@ -80,7 +80,7 @@ def channel_sum_squares(x: Tensor) -> Tensor:
     return channel_sum(x * x)
 
 
-class NearlyCentred(NamedTuple):
+class NearlyCentered(NamedTuple):
     """A map with small means, ``x - shift``, and its sums.
 
     ``shift`` (C,), ``None`` for zero; ``sums`` and ``squares`` (C,): of ``x - shift`` and of its
@@ -94,7 +94,7 @@ class NearlyCentred(NamedTuple):
 
 
 def has_small_means(sums: Tensor, squares: Tensor, count: int) -> bool:
-    """Whether sums of squares over ``count`` values keep their digits without centring.
+    """Whether sums of squares over ``count`` values keep their digits without centering.
 
     ``mean^2 <= r var`` in every channel, that is ``(sum x)^2 (1 + r) <= r n sum x^2``. So it is in
     most maps after a ReLU, and passes over them can be saved.
@@ -108,18 +108,18 @@ def are_small(mean: Tensor, var: Tensor) -> bool:
     return bool(is_small(mean, var).all())
 
 
-def nearly_centred(x: Tensor, inplace: bool = False) -> NearlyCentred:
+def nearly_centered(x: Tensor, inplace: bool = False) -> NearlyCentered:
     """Take each channel's mean over the first image off where sums of squares would cancel.
 
     Of B images, that mean is within sqrt(B) deviations of the mean over all of them.
     """
-    near = NearlyCentred(x, None, channel_sum(x), channel_sum_squares(x))
+    near = NearlyCentered(x, None, channel_sum(x), channel_sum_squares(x))
     if has_small_means(near.sums, near.squares, x.numel() // x.shape[1]):
         return near
     shift = x[0].mean((1, 2))
     column = shift.view(1, -1, 1, 1)
     x = x.sub_(column) if inplace else x - column
-    return NearlyCentred(x, shift, channel_sum(x), channel_sum_squares(x))
+    return NearlyCentered(x, shift, channel_sum(x), channel_sum_squares(x))
 
 
 def patches(x: Tensor, shape: ConvShape) -> Tensor:
@@ -251,7 +251,7 @@ def _dense_patches(x: Tensor, shape: ConvShape, image: int, dtype: torch.dtype) 
 
 
 def dense_moments(x: Tensor, shape: ConvShape) -> Moments:
-    """Moments over all channels of a patch: the centred Gram matrix.
+    """Moments over all channels of a patch: the centered Gram matrix.
 
     ``cov = (P - mean)(P - mean)^T / n``, P the (K, n) patches; K = C for a pointwise convolution.
     The raw Gram ``P P^T / n - mean mean^T`` would cancel at large means, down to negative
@@ -272,14 +272,14 @@ def dense_moments(x: Tensor, shape: ConvShape) -> Moments:
         shift = _patch_mean(x, shape, dtype).flatten()
     cov = x.new_zeros(shift.numel(), shift.numel())
     rest = torch.zeros_like(shift)
-    centred: Optional[Tensor] = None
+    centered: Optional[Tensor] = None
     for image in range(x.shape[0]):
         p = _dense_patches(x, shape, image, dtype)
-        if centred is None:
-            centred = torch.empty_like(p, memory_format=torch.contiguous_format)
-        torch.sub(p, shift.unsqueeze(1), out=centred)
-        rest += centred.sum(1)
-        cov.addmm_(centred, centred.t())
+        if centered is None:
+            centered = torch.empty_like(p, memory_format=torch.contiguous_format)
+        torch.sub(p, shift.unsqueeze(1), out=centered)
+        rest += centered.sum(1)
+        cov.addmm_(centered, centered.t())
     return Moments.of_sums(rest, cov, x.shape[0] * p.shape[1], shift)
 
 

@@ -14,7 +14,7 @@ from ..map_ops import like_format
 from ..maths import moment_fold as fold
 from ..maths import moments as mo
 from ..maths.lags import LAG_SHAPE, depthwise_lag_input_grad, depthwise_lag_moments
-from ..norms import normalise, reduce_over, stack_affine, sync_groups
+from ..norms import normalize, reduce_over, stack_affine, sync_groups
 from ..plan import BranchPlan
 
 __all__ = ['FoldedConv']
@@ -36,7 +36,7 @@ class FoldedConv(Function):
         mean = kernels.project(moments.mean)
         gamma = stack_affine(gammas, 1., var, dtype)
         beta = stack_affine(betas, 0., var, dtype)
-        stats = normalise(norms, gamma, mean, var, moments.count)
+        stats = normalize(norms, gamma, mean, var, moments.count)
         kernel = kernels.combine(stats.scale).to(x.dtype)
         bias = fold.fold_bias(kernel, moments.mean, beta, stats.scale, stats.shift)
         channels = kernel.shape[0]
@@ -115,7 +115,7 @@ def _backward(ctx: Any, x: Tensor, grad: Tensor, grad_bias: Tensor, kernel: Tens
     x, kernel = x.to(exact), kernel.to(exact)
     mean_grad = grad_bias / ctx.count
     if not ctx.small_means:
-        # Centred, it gives the kernel's gradient against centred patches, without cancellation.
+        # Centered, it gives the kernel's gradient against centered patches, without cancellation.
         grad.sub_(mean_grad.view(1, -1, 1, 1))
     size = [shape.kernel_size] * 2
     needs_x = ctx.needs_input_grad[0]

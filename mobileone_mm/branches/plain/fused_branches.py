@@ -24,7 +24,7 @@ from ..map_ops import (
 )
 from ..maths import moment_fold as fold
 from ..maths import moments as mo
-from ..norms import normalise, reduce_over, stack_affine, sync_groups
+from ..norms import normalize, reduce_over, stack_affine, sync_groups
 from ..plan import BranchPlan
 
 __all__ = ['FusedBranches']
@@ -42,9 +42,9 @@ class FusedBranches(Function):
         weights, gammas, betas = plan.split(tensors)
         y = convolve(x, weights[0], plan)
         dtype = mo.accumulation_dtype(y.dtype)
-        sources = [mo.nearly_centred(y.to(dtype), inplace=True)]
+        sources = [mo.nearly_centered(y.to(dtype), inplace=True)]
         if len(plan.norms) > 1:
-            sources.append(mo.nearly_centred(at_outputs(x, y, plan.shape.stride).to(dtype)))
+            sources.append(mo.nearly_centered(at_outputs(x, y, plan.shape.stride).to(dtype)))
         count = y.numel() // y.shape[1]
         rest, cov, _ = mo.Moments.of_sums(
             torch.stack([source.sums for source in sources], 1),
@@ -56,7 +56,7 @@ class FusedBranches(Function):
         kernels = _kernels(weights, plan)
         products = kernels.times(cov)
         branch_mean, branch_var = kernels.project(mean), kernels.variances(cov, products)
-        stats = normalise(plan.norms, stack_affine(gammas, 1., branch_mean, dtype), branch_mean,
+        stats = normalize(plan.norms, stack_affine(gammas, 1., branch_mean, dtype), branch_mean,
                           branch_var, count)
         slopes = kernels.combine(stats.scale).to(dtype)
         beta = stack_affine(betas, 0., branch_mean, dtype)
@@ -83,11 +83,11 @@ class FusedBranches(Function):
          *tensors) = ctx.saved_tensors
         plan, dtype = ctx.plan, slopes.dtype
         weights = plan.split(tensors).weights
-        # What was kept in float32 is centred already: it was so in place.
-        is_centred = shift_y is None or y is not None and y.dtype == dtype
+        # What was kept in float32 is centered already: it was so in place.
+        is_centered = shift_y is None or y is not None and y.dtype == dtype
         if y is None:
             y = convolve(x, weights[0], plan)
-        sources = [y.to(dtype) if is_centred else y.to(dtype).sub_(shift_y.view(1, -1, 1, 1))]
+        sources = [y.to(dtype) if is_centered else y.to(dtype).sub_(shift_y.view(1, -1, 1, 1))]
         if len(plan.norms) > 1:
             sources.append(at_outputs(x, y, plan.shape.stride).to(dtype))
         if out is not None:

@@ -29,7 +29,7 @@ def triton_forward(block: BranchBlock, convs: List[nn.Conv2d], norms: List[_Batc
     stem, as pointwise blocks of the input's patches. Without tensor cores the latter two are taken
     in float32 only, and pointwise ones with at least two convolutions, since the covariance of the
     input costs as much as one. All norms must be affine, and one of them use the batch. Their
-    running statistics move as by their own forward. Norms that are synchronised, differ in their
+    running statistics move as by their own forward. Norms that are synchronized, differ in their
     settings or have no momentum take more and slower steps, which ``torch.compile`` cannot trace.
 
     Args:
@@ -116,7 +116,7 @@ class _Settings(NamedTuple):
 
 
 def _are_alike(norms: List[_BatchNorm]) -> bool:
-    """Whether all norms are in training, with one eps and one momentum, and not synchronised."""
+    """Whether all norms are in training, with one eps and one momentum, and not synchronized."""
     return (norms[0].momentum is not None and not sync_groups(norms)
             and all(norm.training and _settings(norm) == _settings(norms[0]) for norm in norms))
 

@@ -208,7 +208,7 @@ def fold_forward(part, flat, state, stats, C, n, splits, eps, K, SCALE, SKIP,
 
 @triton.jit
 def branch_weights(flat, c, C, K, SCALE, SKIP, BRANCHES: tl.constexpr):
-    """The 3x3 kernels of channel c, (BRANCHES, 16): 1x1 and identity are a centre tap."""
+    """The 3x3 kernels of channel c, (BRANCHES, 16): 1x1 and identity are a center tap."""
     t = tl.arange(0, 16)[None, :]
     branch = tl.arange(0, BRANCHES)[:, None]
     w = tl.load(flat + (branch * C + c) * 9 + t, mask=(branch < K) & (t < 9), other=0.)
@@ -245,10 +245,10 @@ def grad_sums(x, g, y, state, part, C, H, W, OH, OW, n, per, STRIDE, DIL,
     c, valid = channel_index(C, NHWC, COLS)
     split = tl.program_id(0)
     shift = tl.load(state + c)
-    centre = ()
+    center = ()
     acc = ()
     for t in tl.static_range(9):
-        centre = centre + (shift + tl.load(state + REST * C + c * 9 + t),)
+        center = center + (shift + tl.load(state + REST * C + c * 9 + t),)
     for _ in tl.static_range(10):
         acc = acc + (tl.zeros((ROWS, COLS), tl.float32),)
     for tile in range(split * per, (split + 1) * per):
@@ -261,7 +261,7 @@ def grad_sums(x, g, y, state, part, C, H, W, OH, OW, n, per, STRIDE, DIL,
         new = ()
         for t in tl.static_range(9):
             p = load_near(at, h, w, (t // 3 - 1) * DIL, (t % 3 - 1) * DIL, ok, C, H, W, NHWC)
-            new = new + (acc[t] + d * (p - centre[t]),)
+            new = new + (acc[t] + d * (p - center[t]),)
         acc = new + (acc[9] + d,)
     sums = part + split * C * 10
     for i in tl.static_range(10):
@@ -297,8 +297,8 @@ def fold_backward(part, flat, state, grads, coef, C, n, splits, DENSE, K, SCALE,
     d_weight = scale[:, None] * g[None, :] + 2. * d_var[:, None] * products
     own = (branch[:, None] < K) & (t[None, :] < 9)
     tl.store(grads + (branch[:, None] * C + c) * 9 + t[None, :], d_weight, mask=own)
-    centre = (SCALE > 0) & (branch[:, None] == K) & (t[None, :] == 4)
-    tl.store(grads + 9 * K * C + c + branch[:, None] * 0 + t[None, :] * 0, d_weight, mask=centre)
+    center = (SCALE > 0) & (branch[:, None] == K) & (t[None, :] == 4)
+    tl.store(grads + 9 * K * C + c + branch[:, None] * 0 + t[None, :] * 0, d_weight, mask=center)
     affine = grads + C * (9 * K + SCALE)
     tl.store(affine + branch * C + c, d_gamma, mask=norm)
     tl.store(affine + (NORMS + branch) * C + c, total + d_gamma * 0., mask=norm)

@@ -242,7 +242,7 @@ def fold_backward(part, rows, flat, products, rest, shift, scale, inv, grads, sc
     d_scale = tl.zeros((BRANCHES, BLOCK), tl.float32)
     for start in range(0, C, BLOCK):
         c = start + tl.arange(0, BLOCK)[None, :]
-        g = centred_row(part, rest, shift, total, o, c, OUT, C, splits, CENTRED, BLOCK)
+        g = centered_row(part, rest, shift, total, o, c, OUT, C, splits, CENTRED, BLOCK)
         w = tl.load(flat + (b * OUT + o) * C + c, mask=(b < K) & (c < C), other=0.)
         w = tl.where((SKIP > 0) & (b == K) & (c == o), 1., w)
         d_scale += w * g
@@ -258,7 +258,7 @@ def fold_backward(part, rows, flat, products, rest, shift, scale, inv, grads, sc
     d_mean = a * (-total.to(tl.float32) / count)
     for start in range(0, C + PAD, BLOCK):
         c = start + tl.arange(0, BLOCK)[None, :]
-        g = centred_row(part, rest, shift, total, o, c, OUT, C, splits, CENTRED, BLOCK)
+        g = centered_row(part, rest, shift, total, o, c, OUT, C, splits, CENTRED, BLOCK)
         at = (b * OUT + o) * C + c
         own = (b < K) & (c < C)
         w = tl.load(flat + at, mask=own, other=0.)
@@ -271,7 +271,7 @@ def fold_backward(part, rows, flat, products, rest, shift, scale, inv, grads, sc
 
 
 @triton.jit
-def centred_row(part, rest, shift, total, o, c, OUT, C, splits, CENTRED: tl.constexpr,
+def centered_row(part, rest, shift, total, o, c, OUT, C, splits, CENTRED: tl.constexpr,
                 BLOCK: tl.constexpr):
     """Row o of the folded kernel's gradient: of sums with the input less its mean."""
     g = tl.zeros((1, BLOCK), tl.float64)

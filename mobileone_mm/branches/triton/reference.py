@@ -70,8 +70,8 @@ def reference_forward(x: Tensor, params: Tensor, channels: int,
     y = (F.relu(y) if fold.relu else y).to(x.dtype)
     y = y.contiguous(memory_format=(torch.contiguous_format if x.is_contiguous()
                                     else torch.channels_last))
-    centre = moments.mean[:, 4] if fold.depthwise else moments.mean
-    shift = centre.float()
+    center = moments.mean[:, 4] if fold.depthwise else moments.mean
+    shift = center.float()
     rest = (moments.mean - (shift.unsqueeze(1) if fold.depthwise else shift)).float()
     parts = [shift, rest, scale, inv, products]
     if fold.depthwise:
@@ -98,15 +98,15 @@ def reference_backward(x: Tensor, grad: Tensor, y: Tensor, params: Tensor, kerne
     p = mo.patches(x.double(), shape)
     rows = g.double().flatten(2)
     if fold.depthwise:
-        centred = torch.einsum('bcn,bckn->ck', rows, p - mean.unsqueeze(2))
+        centered = torch.einsum('bcn,bckn->ck', rows, p - mean.unsqueeze(2))
     else:
-        centred = torch.einsum('bon,bcn->oc', rows, p[:, :, 0] - mean.unsqueeze(1))
+        centered = torch.einsum('bon,bcn->oc', rows, p[:, :, 0] - mean.unsqueeze(1))
     total, count = rows.sum((0, 2)), rows.shape[0] * rows.shape[2]
     scale, inv = scale.view(fold.norms, channels), inv.view(fold.norms, channels)
     grads = moment_fold.fold_backward(
         kernels, moment_fold.FoldState(
             mean, products, moment_fold.BranchStatistics(scale, inv, None, None)),
-        centred.float(), total.float(), count)
+        centered.float(), total.float(), count)
     input_grad = mo.depthwise_patch_input_grad if fold.depthwise else mo.dense_input_grad
     dx = input_grad(x.double(), shape, grads.quadratic.double(), grads.linear, g.double(),
                     kernel.double())

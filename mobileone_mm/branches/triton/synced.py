@@ -1,4 +1,4 @@
-"""Blocks whose norms are synchronised, or do not all use the batch.
+"""Blocks whose norms are synchronized, or do not all use the batch.
 
 Passes over maps are Triton's; the fold between them is torch's (:mod:`..maths.moment_fold`), which
 talks to the other processes.
@@ -13,7 +13,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..maths import moment_fold
-from ..norms import normalise, reduce_over, sync_groups
+from ..norms import normalize, reduce_over, sync_groups
 from . import depthwise, pointwise
 from .block import Fold
 from .reference import branch_kernels, flat_grads
@@ -35,7 +35,7 @@ class SyncedBranches(Function):
         mean = rest + shift.double().view(-1, *[1] * (rest.dim() - 1))
         products = kernels.times(cov)
         gamma, beta = params[-2 * fold.norms * channels:].view(2, fold.norms, channels)
-        stats = normalise(norms, gamma, kernels.project(mean),
+        stats = normalize(norms, gamma, kernels.project(mean),
                           kernels.variances(cov, products), count)
         kernel = kernels.combine(stats.scale)
         if fold.depthwise:
@@ -92,15 +92,15 @@ def _backward(ctx: Any, grad: Tensor) -> Tuple[Optional[Tensor], Tensor]:
     kernels = branch_kernels(params, size, channels, fold)
     if fold.depthwise:
         sums = depthwise.grad_sums(x, grad, y, state, fold).sum(0, dtype=torch.float64)
-        centred, total = sums[:, :9], sums[:, 9]
+        centered, total = sums[:, :9], sums[:, 9]
     else:
         part, rows = pointwise.outer_sums(grad, y, x, state, channels, False, fold.relu)
         total = rows.sum(0, dtype=torch.float64)
-        used = mean - state.double() if pointwise.is_centred(x) else mean
-        centred = part.sum(0, dtype=torch.float64) - torch.outer(total, used)
+        used = mean - state.double() if pointwise.is_centered(x) else mean
+        centered = part.sum(0, dtype=torch.float64) - torch.outer(total, used)
     grads = moment_fold.fold_backward(
         kernels, moment_fold.FoldState(mean, products, moment_fold.BranchStatistics(*stats)),
-        centred.float(), total.float(), ctx.count, ctx.reduce)
+        centered.float(), total.float(), ctx.count, ctx.reduce)
     flat = flat_grads(grads, fold)
     if not ctx.needs_input_grad[0]:
         return None, flat
@@ -108,7 +108,7 @@ def _backward(ctx: Any, grad: Tensor) -> Tuple[Optional[Tensor], Tensor]:
     if fold.depthwise:
         coef = torch.cat([quadratic.permute(1, 2, 0).flatten(), linear.float().t().flatten()])
         return depthwise.input_grad(x, grad, y, kernel, coef, fold, False), flat
-    if pointwise.is_centred(x):
+    if pointwise.is_centered(x):
         linear = linear + kernels.apply(quadratic, state.double())
     top = quadratic.abs().amax(1).clamp_min(torch.finfo(torch.float32).tiny)
     vectors = torch.stack([top, linear.float()])

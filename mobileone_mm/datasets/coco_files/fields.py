@@ -1,4 +1,4 @@
-"""Types and ids in a COCO file: what exporters write in place of what pycocotools reads."""
+"""Types and ids in a COCO file: what exporters write instead of what pycocotools reads."""
 
 from collections import Counter
 from itertools import chain
@@ -57,7 +57,7 @@ def repair_images(content: Dict[str, Any]) -> List[str]:
         if files.setdefault(key, image['file_name']) != image['file_name']:
             raise ValueError(
                 f'several images have the id {key!r}, for example {files[key]} and '
-                f'{image["file_name"]}: which boxes belong to which cannot be told. Export again, '
+                f'{image["file_name"]}: it is unclear which boxes belong to which. Export again, '
                 'or merge files with a tool that renumbers the images')
     if len(files) < len(content['images']):
         repairs.append(f'{len(content["images"]) - len(files):,} images are listed twice')
@@ -143,7 +143,7 @@ def _repair_annotation_ids(annotations: Items) -> Iterator[str]:
     if why:
         for number, annotation in enumerate(annotations, start=1):
             annotation['id'] = number
-        yield f'ids of annotations are {why} (numbered anew)'
+        yield f'ids of annotations are {why} (renumbered)'
 
 
 def _unify_ids(items: Items, annotations: Items, key: str, what: str) -> List[str]:

@@ -30,7 +30,7 @@ def repair_sizes(content: Dict[str, Any], folder: Path, ignore_exif: bool = Fals
 
     Args:
         content: The file's content; repaired in place.
-        folder: To which file names are relative. Files that are not there are passed over.
+        folder: To which file names are relative. Missing files are skipped.
         ignore_exif: The loader does not turn images.
 
     Raises:
@@ -79,7 +79,7 @@ def _look(images: List[Dict[str, Any]], which: Any, folder: Path,
     pictures = {}
     for i in which:
         path = folder / images[i]['file_name']
-        if path.is_file() and path.stat().st_size:  # others are told of all together
+        if path.is_file() and path.stat().st_size:  # the others are reported together
             pictures[i] = read_picture(path, ignore_exif)
     return pictures
 
@@ -132,7 +132,7 @@ def _turn_boxes(views: List[View], result: SizeRepairs) -> None:
                                  f'its boxes fit {view.stated}, the file is {picture.loaded} '
                                  '(width, height)')
         elif picture.orientation < 5 or picture.stored == picture.loaded:
-            open_.append(view)  # upside down or mirrored: the size tells nothing
+            open_.append(view)  # upside down or mirrored: the size says nothing
         elif view.stated == picture.loaded:
             upright.append(view)
         elif view.fits(picture.stored) != view.fits(picture.loaded):

@@ -54,24 +54,24 @@ class CocoFile:
 
 
 def read_coco(path: Path, images: Optional[Path] = None, evaluated: bool = False,
-              labelled: bool = True, ignore_exif: bool = False) -> CocoFile:
+              labeled: bool = True, ignore_exif: bool = False) -> CocoFile:
     """Read an annotation file, check all of it, and repair what can have one meaning only.
 
     Args:
         path: COCO annotations.
         images: Folder to which its ``file_name`` fields are relative; None leaves images unchecked.
         evaluated: A metric is computed on it: boxes that no detection can match are left out.
-        labelled: It must have annotations. Those of test sets need not.
+        labeled: It must have annotations. Those of test sets need not.
         ignore_exif: The images are loaded as stored, whatever orientation their EXIF data say.
 
     Raises:
         PreflightError: The file, or an image of it, is missing or damaged, or what it says can mean
             several things. The message names the file, and the first entry concerned.
     """
-    with _no_garbage_collection():  # half of the time, for there is none in a file's content
+    with _no_garbage_collection():  # half of the time; a file's content has no garbage
         file = CocoFile(path, {})
         try:
-            file.content = _read_lists(file, labelled)
+            file.content = _read_lists(file, labeled)
             file.repairs += repair_categories(file.content)
             file.repairs += repair_images(file.content)
             file.repairs += repair_annotations(file.content)
@@ -86,7 +86,7 @@ def read_coco(path: Path, images: Optional[Path] = None, evaluated: bool = False
     return file
 
 
-def _read_lists(file: CocoFile, labelled: bool) -> Dict[str, Any]:
+def _read_lists(file: CocoFile, labeled: bool) -> Dict[str, Any]:
     data = file.path.read_bytes()
     encoding = json.detect_encoding(data)
     try:
@@ -95,7 +95,7 @@ def _read_lists(file: CocoFile, labelled: bool) -> Dict[str, Any]:
         raise ValueError(f'not a whole JSON file ({error}): copy or download it again') from error
     if encoding != 'utf-8':
         file.repairs.append(f'its encoding is {encoding}, pycocotools reads UTF-8 without a mark')
-    needed = [key for key in LISTS if labelled or key != 'annotations']
+    needed = [key for key in LISTS if labeled or key != 'annotations']
     if not isinstance(content, dict) or any(not isinstance(content.get(k), list) for k in needed):
         raise ValueError(f'not a COCO annotation file: it needs the lists {", ".join(needed)}')
     if not content['images']:

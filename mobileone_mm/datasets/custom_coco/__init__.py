@@ -1,4 +1,4 @@
-"""A config for a data set of one's own in COCO's format, after a look at the data."""
+"""Check a user's data set in COCO's format and write a config for it."""
 
 from .split import CocoSplit, read_split
 from .write import BASES, write_custom_config

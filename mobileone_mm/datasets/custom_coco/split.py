@@ -1,4 +1,4 @@
-"""An annotation file of one's own, checked and counted."""
+"""A user's annotation file, checked and counted."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -28,7 +28,7 @@ def assemble(start: str, levels: bool) -> str:
 
 
 TEMPLATE = '''\
-"""SSDLite on a data set of one's own; written by tools/custom_coco.py, to be edited at will."""
+"""SSDLite on your own data set; written by tools/custom_coco.py, yours to edit."""
 _base_ = {base}
 
 classes = {classes}

@@ -1,4 +1,4 @@
-"""Write the config that trains SSDLite on a data set of one's own."""
+"""Write the config that trains SSDLite on a user's data set."""
 
 import os
 from pathlib import Path
@@ -37,11 +37,11 @@ def write_custom_config(train: CocoSplit, val: CocoSplit, out: Union[str, Path],
         base: One of the package's COCO configs of SSDLite, without ``.py``.
         epochs: Passes over ``train``.
         batch_size: Images of an iteration on one GPU. Defaults to 24, from scratch to 8.
-        from_scratch: Begin at random weights in place of those for ImageNet.
+        from_scratch: Start from random weights instead of those for ImageNet.
         input_size: Width and height to which images are resized, a multiple of 32; feature maps
             and anchors follow. Defaults to 320, from scratch to 192.
         workers: Processes that load images, for each data loader.
-        checkpoint: Weights for the backbone, a path or a URL, in place of the base's for ImageNet.
+        checkpoint: Weights for the backbone, a path or a URL, instead of the base's for ImageNet.
 
     Returns:
         What was repaired, is left out or is odd without being an error, a line each.

@@ -1,4 +1,4 @@
-"""A config of DeepLabV3 for a data set of one's own in images and masks."""
+"""A config of DeepLabV3 for a user's images and masks."""
 
 import os
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ class SegOptions:
             DeepLabV3's image pooling needs.
         input_size: Side of the square crops in pixels; None chooses by the images.
         workers: Processes that load images.
-        from_scratch: Begin at random weights in place of those for ImageNet.
+        from_scratch: Start from random weights instead of those for ImageNet.
         class_weights: Let rare classes count for more in the loss.
         slide: Test at the images' own size, window by window.
     """

@@ -36,7 +36,7 @@ def find_pairs(images: Union[str, Path], masks: Union[str, Path]) -> Pairing:
 
     A mask is called like its image, whatever their suffixes are (``a.JPG``, ``a.png``), or like it
     with the same text before or after it in all names (``a_mask.png``), or both differ in such a
-    text (``a_sat.jpg``, ``a_mask.png``). Hidden files are passed over.
+    text (``a_sat.jpg``, ``a_mask.png``). Hidden files are skipped.
 
     Raises:
         PreflightError: A folder is missing or holds no pictures, no mask has an image's name, or

@@ -117,7 +117,7 @@ def _pairs(folders: Folders, without_mask: str, notes: List[str]) -> List[Pair]:
         raise PreflightError(
             f'{len(bare):,} of {len(pairing.pairs):,} images have no mask in {folders.masks}, for '
             f'example {bare[0].image}: add the masks, or choose --without-mask skip (leave these '
-            'images out) or --without-mask background (nothing is to be seen on them)')
+            'images out) or --without-mask background (they show no object)')
     notes.append(f'{len(bare):,} images have no mask and are left out')
     return [pair for pair in pairing.pairs if pair.mask is not None]
 
@@ -213,7 +213,7 @@ def _write_list(split: Split, path: Path) -> None:
     images, masks = split.folders
     pairs = []
     for pair in split.pairs:
-        mask = f'{pair.name}.png'  # as it is written anew
+        mask = f'{pair.name}.png'  # as it is rewritten
         if pair.mask is not None and masks in pair.mask.parents:
             mask = pair.mask.relative_to(masks).as_posix()
         pairs.append([pair.image.relative_to(images).as_posix(), mask])

@@ -86,7 +86,7 @@ def survey(pairs: Sequence[Pair], progress: bool = True) -> Survey:
     """Look at every mask of the pairs.
 
     Args:
-        pairs: Images and masks; those without a mask are passed over.
+        pairs: Images and masks; those without a mask are skipped.
         progress: Whether to show a bar.
     """
     found = Survey()
@@ -111,7 +111,7 @@ def parallel(function: Callable, items: Sequence, progress: bool = True) -> Iter
 
 
 def look_at(pair: Pair) -> Look:
-    """Look at one mask; what is wrong with it is told, not raised."""
+    """Look at one mask; what is wrong with it is returned, not raised."""
     try:
         mask = read_mask(pair.mask)  # type: ignore[arg-type]
         fit, displayed = _fit(pair, mask)

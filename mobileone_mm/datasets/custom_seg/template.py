@@ -1,7 +1,7 @@
 """The text of the config that tools/custom_seg.py writes."""
 
 TEMPLATE = '''\
-"""DeepLabV3 on a data set of one's own; written by tools/custom_seg.py, to be edited at will."""
+"""DeepLabV3 on your own data set; written by tools/custom_seg.py, yours to edit."""
 _base_ = {base}
 
 metainfo = dict(

@@ -31,7 +31,7 @@ def _save_labels(path: Path, labels: np.ndarray, palette: np.ndarray) -> None:
 
 
 def voc_palette() -> np.ndarray:
-    """Pascal VOC's colour map, (256, 3) RGB: the bits of the index, spread over the channels."""
+    """Pascal VOC's color map, (256, 3) RGB: the bits of the index, spread over the channels."""
     index = np.arange(256)
     palette = np.zeros((256, 3), np.uint8)
     for bit in range(8):
@@ -90,7 +90,7 @@ def write_voc(root: Path, scenes: Scenes, num_train: int) -> None:
 
 
 def write_ade(root: Path, scenes: Scenes, num_train: int) -> None:
-    """ADEChallengeData2016: 0 is unlabelled, 1 to 150 are the classes.
+    """ADEChallengeData2016: 0 is unlabeled, 1 to 150 are the classes.
 
     The kinds of background take the first labels, the shape classes those after them.
     """

@@ -21,8 +21,8 @@ LARGE = (.20, .60)
 SMALL_SHARE = .2
 CROWD_SHARE = .06  # of the images
 MIN_VISIBLE = .5  # no object may lose more than the rest to those drawn over it
-# As with many real things, colour is a hint: backgrounds are pale, and each class has its hues,
-# which overlap with those of its neighbours. OpenCV's HSV: hue 0-180, saturation and value 0-255.
+# As with many real things, color is a hint: backgrounds are pale, and each class has its hues,
+# which overlap with those of its neighbors. OpenCV's HSV: hue 0-180, saturation and value 0-255.
 HUE_JITTER = 20
 OBJECT_RANGE = ((110, 70), (255, 255))  # lowest and highest saturation and value
 BACKGROUND_RANGE = ((0, 50), (60, 220))
@@ -67,7 +67,7 @@ def _outlines(category: int) -> List[np.ndarray]:
         ring=[circle, circle * .55])[CLASSES[category]]
 
 
-def _coverage(rng: np.random.Generator, category: int, centre: np.ndarray, side: float,
+def _coverage(rng: np.random.Generator, category: int, center: np.ndarray, side: float,
               size: Tuple[int, int]) -> np.ndarray:
     """Anti-aliased coverage (H, W), uint8, of one turned and stretched shape."""
     turn = math.radians(rng.uniform(-25, 25))
@@ -75,15 +75,15 @@ def _coverage(rng: np.random.Generator, category: int, centre: np.ndarray, side:
     stretch = np.array([rng.uniform(.8, 1.25), 1.]) * side / 2
     fills = []
     for outline in _outlines(category):
-        points = (outline * stretch) @ rotation.T + centre
+        points = (outline * stretch) @ rotation.T + center
         fill = np.zeros(size, np.uint8)
         cv2.fillPoly(fill, [np.round(points * 16).astype(np.int32)], 255, cv2.LINE_AA, shift=4)
         fills.append(fill)
     return fills[0] if len(fills) == 1 else fills[0] - np.minimum(fills[0], fills[1])
 
 
-def _colour(rng: np.random.Generator, hue: float, limits: Tuple) -> np.ndarray:
-    """A random colour of one hue, (3,) BGR float32; the hue is taken modulo 180."""
+def _color(rng: np.random.Generator, hue: float, limits: Tuple) -> np.ndarray:
+    """A random color of one hue, (3,) BGR float32; the hue is taken modulo 180."""
     saturation, value = rng.uniform(*limits)
     hsv = np.array([[[hue % 180, saturation, value]]]).astype(np.uint8)
     return cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR)[0, 0].astype(np.float32)
@@ -98,7 +98,7 @@ class _Canvas:
         self.size = (int(height), int(width))
         self.background = int(rng.integers(len(BACKGROUNDS)))
         self.image = paint(
-            rng, self.size, _colour(rng, rng.uniform(0, 180), BACKGROUND_RANGE),
+            rng, self.size, _color(rng, rng.uniform(0, 180), BACKGROUND_RANGE),
             BACKGROUNDS[self.background], rng.uniform(8, 30))
         self.categories: List[int] = []
         self.crowds: List[bool] = []
@@ -115,7 +115,7 @@ class _Canvas:
         x, y, w, h = cv2.boundingRect(coverage)
         coverage, below = coverage[y:y + h, x:x + w], self.image[y:y + h, x:x + w]
         pattern = BACKGROUNDS[int(self.rng.integers(len(BACKGROUNDS)))]
-        texture = paint(self.rng, (h, w), _colour(self.rng, hue, OBJECT_RANGE), pattern,
+        texture = paint(self.rng, (h, w), _color(self.rng, hue, OBJECT_RANGE), pattern,
                         self.rng.uniform(5, 35))
         rim = cv2.morphologyEx(coverage, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
         texture -= rim[..., None].astype(np.float32) * .15  # a slightly darker edge
@@ -140,10 +140,10 @@ class _Canvas:
         span = SMALL if rng.random() < SMALL_SHARE else LARGE
         side = min(self.size) * math.exp(rng.uniform(math.log(span[0]), math.log(span[1])))
         margin = .4 * side  # a shape may leave the image by a tenth of its side
-        centre = np.array([rng.uniform(margin, self.size[1] - margin),
+        center = np.array([rng.uniform(margin, self.size[1] - margin),
                            rng.uniform(margin, self.size[0] - margin)])
         category = int(rng.integers(len(CLASSES)))
-        return self._add(category, _coverage(rng, category, centre, side, self.size))
+        return self._add(category, _coverage(rng, category, center, side, self.size))
 
     def add_crowd(self) -> bool:
         """Draw a group of small shapes of one class, annotated as one region as in COCO."""
@@ -152,8 +152,8 @@ class _Canvas:
         middle = np.array(self.size[::-1]) * rng.uniform(.25, .75, 2)
         group = np.zeros(self.size, np.uint8)
         for _ in range(int(rng.integers(11, 16))):
-            centre = middle + rng.normal(0, .08 * min(self.size), 2)
-            one = _coverage(rng, category, centre, .08 * min(self.size), self.size)
+            center = middle + rng.normal(0, .08 * min(self.size), 2)
+            one = _coverage(rng, category, center, .08 * min(self.size), self.size)
             group = np.maximum(group, one)
         return self._add(category, group, is_crowd=True)
 

@@ -16,7 +16,7 @@ from .layouts import LAYOUTS
 from .scenes import Scene, draw_scene
 
 MANIFEST = 'shapes_manifest.json'
-#: Raise it when the same arguments give other files: data sets made before are then made anew.
+#: Raise it when the same arguments give other files: older data sets are then made again.
 VERSION = 1
 
 

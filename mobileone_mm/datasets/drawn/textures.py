@@ -1,6 +1,6 @@
 """Random textures, so that neither objects nor backgrounds of a drawn scene are flat.
 
-Shape legend: H, W image height and width in pixels. Colours are BGR, 0-255, float32.
+Shape legend: H, W image height and width in pixels. Colors are BGR, 0-255, float32.
 """
 import math
 from typing import Callable, Dict, Tuple
@@ -64,20 +64,20 @@ PATTERNS: Dict[str, Callable[[np.random.Generator, Size], np.ndarray]] = dict(
     stripes=stripes, checks=checks, ripples=ripples, clouds=clouds, grain=grain, ramp=ramp)
 
 
-def paint(rng: np.random.Generator, size: Size, colour: np.ndarray, pattern: str,
+def paint(rng: np.random.Generator, size: Size, color: np.ndarray, pattern: str,
           contrast: float) -> np.ndarray:
-    """Fill a canvas with a pattern around one colour.
+    """Fill a canvas with a pattern around one color.
 
     Args:
         rng (np.random.Generator): The source of all randomness.
         size (tuple[int, int]): (H, W).
-        colour (np.ndarray): (3,), the mean colour.
+        color (np.ndarray): (3,), the mean color.
         pattern (str): A key of ``PATTERNS``.
-        contrast (float): Amplitude of the pattern, in grey levels.
+        contrast (float): Amplitude of the pattern, in gray levels.
 
     Returns:
         np.ndarray: (H, W, 3), not yet clipped to 0-255.
     """
     tint = rng.uniform(.5, 1, 3).astype(np.float32) * contrast
-    canvas = colour + PATTERNS[pattern](rng, size)[..., None] * tint
+    canvas = color + PATTERNS[pattern](rng, size)[..., None] * tint
     return canvas + rng.normal(0, 4, (*size, 1)).astype(np.float32)  # sensor-like noise

@@ -31,7 +31,7 @@ def check_data(cfg: Any, loaders: Sequence[str] = ('train', 'val')) -> DataCheck
     """Check the data sets of a config: files, images, annotations, classes.
 
     COCO annotations that can have one meaning only, but not as pycocotools and mmdet read them,
-    are written anew to ``work_dir/annotations``, and the config is pointed to that copy.
+    are rewritten to ``work_dir/annotations``, and the config is pointed to that copy.
 
     Args:
         cfg: An OpenMMLab config; its custom imports must have been done.
@@ -83,10 +83,10 @@ def check_data(cfg: Any, loaders: Sequence[str] = ('train', 'val')) -> DataCheck
 def _check_coco(source: Source, loader: str, evaluators: Sequence[Dict[str, Any]], cfg: Any,
                 found: DataCheck) -> int:
     metrics = [e for e in evaluators if not str(e.get('type')).startswith('Dump')]
-    labelled = loader == 'train' or not metrics or not all(e.get('format_only') for e in metrics)
+    labeled = loader == 'train' or not metrics or not all(e.get('format_only') for e in metrics)
     folder = Path(cfg.work_dir, 'annotations') if cfg.get('work_dir') else None
     original = source.ann_file
-    check = check_coco(source, loader, labelled, folder)
+    check = check_coco(source, loader, labeled, folder)
     found.notes += check.notes
     for evaluator in evaluators:
         ann_file = evaluator.get('ann_file')
@@ -134,7 +134,7 @@ def check_classes(cfg: Any, loader: str, classes: Any, owner: str) -> None:
     Args:
         cfg: An OpenMMLab config.
         loader: 'train', 'val' or 'test'.
-        classes: Names in the order of the checkpoint's outputs; None where it does not tell.
+        classes: Names in the order of the checkpoint's outputs; None if it does not say.
         owner: Of ``classes``, for the message.
 
     Raises:

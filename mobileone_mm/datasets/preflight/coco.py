@@ -20,13 +20,13 @@ class CocoCheck(NamedTuple):
     images: int
 
 
-def check_coco(source: Source, loader: str, labelled: bool, folder: Optional[Path]) -> CocoCheck:
+def check_coco(source: Source, loader: str, labeled: bool, folder: Optional[Path]) -> CocoCheck:
     """Check the data of one data set; seconds for all of COCO.
 
     Args:
         source: The data set.
         loader: 'train', 'val' or 'test'.
-        labelled: Annotations are needed: for training or for a metric.
+        labeled: Annotations are needed: for training or for a metric.
         folder: For a repaired copy of the annotations, where one is needed.
 
     Raises:
@@ -35,13 +35,13 @@ def check_coco(source: Source, loader: str, labelled: bool, folder: Optional[Pat
     path = source.ann_file
     if path is None:
         raise ValueError('the data set has no annotation file')
-    file = read_coco(path, source.images, evaluated=loader != 'train', labelled=labelled,
+    file = read_coco(path, source.images, evaluated=loader != 'train', labeled=labeled,
                      ignore_exif=source.ignores_exif)
     classes = source.classes or [category['name'] for category in file.content['categories']]
     match_categories(file, classes)
     filter_cfg = None if source.option('test_mode') else source.option('filter_cfg')
     counts = count(file, classes, filter_cfg)
-    if labelled:
+    if labeled:
         counts.require(path, 'train on' if loader == 'train' else 'evaluate')
     if source.images:
         require_images(file, source.images)

@@ -25,7 +25,7 @@ class Shapes(NamedTuple):
 
 
 def check_network(runner: Runner, train_samples: Optional[int]) -> List[str]:
-    """Avoid training batches that batch norms refuse; tell sizes that disagree.
+    """Avoid training batches that batch norms refuse; report sizes that disagree.
 
     A batch norm over a map of 1x1 cannot train on one image. Where an epoch would end with such a
     batch, the runner's loader drops it.

@@ -115,7 +115,7 @@ class Source:
         name = PREPARED.get(self.type)
         how = '' if name is None else (
             f'  {DOWNLOADS[name]}\n  python tools/prepare_data.py {name} --check-only\n'
-            '  tells what to download and where to put it; without --check-only it unpacks.\n')
+            '  says what to download and where to put it; without --check-only it unpacks.\n')
         return how + ('  If the data are elsewhere: --cfg-options data_root=DIR moves all paths '
                       "below the config's data_root.")
 

@@ -15,15 +15,16 @@ from ..resuming.atomic_backend import BACKEND, LateRemovals
 class AtomicCheckpointHook(CheckpointHook):
     """mmengine's CheckpointHook, safe against being killed at any moment.
 
-    A checkpoint is written beside its place and moved there when it is wholly on the disk, and the
-    one it replaces (``max_keep_ckpts``, ``save_best``) is removed only then: mmengine removes first
-    and writes in place. Nothing outside the run's own directory is removed. Remote directories are
-    left to mmengine.
+    A checkpoint is written to a temporary file and moved into place once it is wholly on the disk.
+    Only then is the one that it replaces (``max_keep_ckpts``, ``save_best``) removed; mmengine
+    removes first and writes in place. Nothing outside the run's own directory is removed. Remote
+    directories are left to mmengine.
+
     Arguments are those of :class:`mmengine.hooks.CheckpointHook`.
     """
 
     def before_train(self, runner: Runner) -> None:
-        """Choose the backend, and clear away what a killed run has left half-written."""
+        """Choose the backend, and remove what a killed run has left half-written."""
         super().before_train(runner)
         if type(self.file_backend) is not LocalBackend or self.file_client_args is not None:
             return

@@ -29,7 +29,7 @@ class IterationSeedHook(Hook):
                 sampler.seed = runner.seed
 
     def before_train_epoch(self, runner: Runner) -> None:
-        """Tell the data set the epoch."""
+        """Pass the epoch to the data set."""
         for dataset in seeded_datasets(runner.train_loop.dataloader.dataset):
             dataset.set_state(runner.seed, runner.epoch)
 

@@ -20,9 +20,9 @@ STRENGTH = dict(RandAugment='magnitude_level', RandomApply='prob')
 class ProgressiveLearningHook(Hook):
     """Train in stages of growing input resolution and augmentation strength.
 
-    At the first epoch of a stage the training pipeline is built anew from the config, with its
-    resolution and strength replaced, and workers that live on are replaced by new ones. What an
-    epoch uses depends on its number alone, so that a resumed run goes on as the uninterrupted one.
+    At the first epoch of a stage the training pipeline is rebuilt from the config, with its
+    resolution and strength replaced, and persistent workers are restarted. What an epoch uses
+    depends on its number alone, so a resumed run continues like the uninterrupted one.
 
     Example, the steps of mmpretrain's recipe for MobileOne::
 

@@ -26,18 +26,18 @@ from ..resuming.finding import run_directories
 class ReparameterizeHook(Hook):
     """Fold MobileOne for validation and test, and write the files to deploy.
 
-    Validation and test run on a folded copy of the model, with EMAHook of the averaged weights;
-    training goes on with the untouched model. For each new best checkpoint, and for the last one,
-    the folded weights are written to ``<checkpoint>_deploy.pth`` with their config
-    ``<checkpoint>_deploy.py``; those of a best checkpoint go when CheckpointHook removes it for a
-    better one. What is written is checked against the model's branches on an image of at most
-    :data:`mobileone_mm.folding.verify.MAX_SIZE` pixels; where no best checkpoint is kept, or
-    nothing is trained, so is the first copy.
+    Validation and test run on a folded copy of the model (with EMAHook, of the averaged weights);
+    training continues with the original. For each new best checkpoint, and for the last one, the
+    folded weights are written to ``<checkpoint>_deploy.pth`` and their config to
+    ``<checkpoint>_deploy.py``. When CheckpointHook removes a best checkpoint for a better one,
+    these two go as well. What is written is checked against the model's branches on an image of at
+    most :data:`mobileone_mm.folding.verify.MAX_SIZE` pixels. If no best checkpoint is kept, or
+    nothing is trained, the first copy is checked too.
 
     A model without an unfolded MobileOne is left alone, with a message.
 
     Args:
-        tolerance: Largest relative difference of folded and unfolded outputs, 1e-3; see
+        tolerance: Largest relative difference between folded and unfolded outputs, 1e-3; see
             :func:`mobileone_mm.folding.verify.verify_folding`. Past it training ends with an error.
         fuse_conv_bn: Also fold the batch norms of neck and head.
     """
@@ -73,7 +73,7 @@ class ReparameterizeHook(Hook):
                                  for hook in runner.hooks)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        """Keep an image for the check, in case that nothing is validated."""
+        """Keep an image for the check, in case nothing is validated."""
         if self._active and self._batch is None:
             self._batch = first_of_batch(data_batch)
 

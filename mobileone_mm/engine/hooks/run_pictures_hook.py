@@ -23,7 +23,7 @@ class RunPicturesHook(Hook):
     drawn for it. ``learning_curve.png`` shows losses, learning rate and metrics of all runs in the
     directory; it is drawn after a validation, at most twice a minute, and at the end.
 
-    A picture that cannot be drawn is told in the log, and the run goes on.
+    A picture that cannot be drawn is logged, and the run continues.
 
     Args:
         max_images: Images shown at most. Defaults to 16.

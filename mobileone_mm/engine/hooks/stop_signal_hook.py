@@ -19,10 +19,10 @@ SIGNALS = [getattr(signal, name) for name in ('SIGINT', 'SIGTERM', 'SIGHUP')
 class StopSignalHook(Hook):
     """On SIGINT, SIGTERM or SIGHUP finish the iteration, save ``interrupted.pth`` and exit.
 
-    ``--resume`` goes on with the next iteration. A signal more than a second later ends the process
-    at once. A validation is left at once and repeated on ``--resume``: what was trained before it
-    is saved already, for a validation without a checkpoint of its own as ``interrupted.pth``. With
-    several processes they agree after each iteration. SIGHUP stays ignored under ``nohup``. Data
+    ``--resume`` continues with the next iteration. A second signal, more than a second later, ends
+    the process at once. A validation is left at once and repeated on ``--resume``: what was trained
+    before it is already saved, as ``interrupted.pth`` if the epoch has no checkpoint of its own.
+    Several processes agree after each iteration. SIGHUP stays ignored under ``nohup``. Data
     loaders' workers ignore all three.
     """
 
@@ -96,5 +96,5 @@ class StopSignalHook(Hook):
         self._restore()
         number = signal.Signals(self._signal or signal.SIGTERM)
         runner.logger.warning(
-            f'Stopped by {number.name}: {what}. The same command with --resume goes on.')
+            f'Stopped by {number.name}: {what}. To continue, add --resume to the command.')
         raise SystemExit(128 + number)

@@ -11,8 +11,8 @@ from ..resuming.interrupted import average_statistics
 class SyncStatisticsHook(SyncBuffersHook):
     """mmengine's SyncBuffersHook, also for EMAHook's model.
 
-    EMAHook saves its own copies of the running statistics. mmengine averages the trained model's
-    alone, so checkpoints would hold those of the first process.
+    EMAHook saves its own copies of the running statistics. mmengine averages only the trained
+    model's, so checkpoints would hold those of the first process.
     """
 
     def after_train_epoch(self, runner: Runner) -> None:

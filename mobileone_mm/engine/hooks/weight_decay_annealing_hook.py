@@ -15,7 +15,7 @@ _NAME = 'weight_decay'
 class WeightDecayAnnealingHook(Hook):
     """Lower the weight decay by a cosine over the whole run; never decay norms and biases.
 
-    Works in every config by one line, whatever its ``param_scheduler`` and ``paramwise_cfg`` are::
+    One line adds it to any config, whatever its ``param_scheduler`` and ``paramwise_cfg``::
 
         default_hooks = dict(weight_decay=dict(type='WeightDecayAnnealingHook'))
 

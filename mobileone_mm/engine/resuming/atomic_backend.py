@@ -28,7 +28,7 @@ class AtomicLocalBackend(LocalBackend):
 
 
 class LateRemovals(AtomicLocalBackend):
-    """Removes files of one directory, and those only when told that what replaces them is there.
+    """Removes files of one directory, and only once it knows that their replacements exist.
 
     Args:
         directory: The files must lie directly in it. Others are left alone, with a warning.

@@ -81,7 +81,7 @@ def find_checkpoint(*directories: Union[str, Path]) -> Optional[Path]:
     if damaged and not newest:
         raise CheckpointError(
             f'no checkpoint of {", ".join(map(str, directories))} is whole: '
-            f'{", ".join(path.name for path in damaged)}. Move them away to start anew')
+            f'{", ".join(path.name for path in damaged)}. Move them away to start from scratch')
     return max(newest)[-1] if newest else None
 
 

@@ -19,9 +19,9 @@ _ITERS_KEY, _VALIDATED_KEY = 'iters_per_epoch', 'epoch_validated'
 class ResumableEpochLoop(EpochBasedTrainLoop):
     """mmengine's loop, which also resumes a checkpoint that was saved within an epoch.
 
-    mmengine would start that epoch anew and count its iterations twice. This goes on with the next
-    batch; the earlier ones are not loaded again. A validation that was due at the checkpoint but
-    that it does not know of, because the run was stopped in it, is made up for.
+    mmengine would start that epoch over and count its iterations twice. This loop continues with
+    the next batch; the earlier ones are not loaded again. If the run was stopped in a validation,
+    the validation is repeated.
 
     The order of the batches must depend on (seed, epoch) alone, as DefaultSampler's does.
     """
@@ -86,8 +86,8 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
         message = str(error or 'another process could not load a sample')
         if self._iter > self._start:
             save_interrupted(self.runner, self._iter)
-            message += (f'. The {self._iter} iterations before are saved in {INTERRUPTED}: mend or '
-                        'remove the file, and go on with --resume')
+            message += (f'. The {self._iter} iterations before are saved in {INTERRUPTED}: '
+                        'repair or remove the file, and continue with --resume')
         return DatasetError(message)
 
     def _check_position(self) -> None:
@@ -98,7 +98,7 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
         if before != length or not start <= self._iter <= start + length:
             self.runner.logger.warning(
                 f'an epoch has {length} iterations, but had {before} in the checkpoint (another '
-                f'batch size, data set or number of GPUs?): epoch {self._epoch + 1} starts anew; '
+                f'batch size, data set or number of GPUs?): epoch {self._epoch + 1} starts over; '
                 'schedules by iteration keep the length that they had')
             self._iter: int = start
         self._start = self._iter

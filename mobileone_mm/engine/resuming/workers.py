@@ -15,7 +15,7 @@ def end_workers(loader: DataLoader) -> None:
     """End the persistent workers of a loader; iterated again, it starts new ones.
 
     Left to the garbage collector they take five seconds each: a runner is part of a reference
-    cycle, where the queues are finalised before the loader can send its workers home.
+    cycle, where the queues are finalized before the loader can send its workers home.
     """
     loader._iterator = None
 

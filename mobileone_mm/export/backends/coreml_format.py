@@ -2,7 +2,7 @@
 
 The input is an image; normalization, with its standard deviation per channel, is part of the graph.
 Detectors are a pipeline: the network with decoded boxes, then Apple's non-maximum suppression,
-whose outputs Vision turns into labelled boxes. Segmentors give a map of labels.
+whose outputs Vision turns into labeled boxes. Segmentors give a map of labels.
 """
 
 import json
@@ -57,7 +57,7 @@ class CoreMLDetector(RawDetectorGraph):
             image: (1, 3, H, W), 0 to 255.
 
         Returns:
-            Confidence (P, C), and coordinates (P, 4) as centre x, centre y, width and height in
+            Confidence (P, C), and coordinates (P, 4) as center x, center y, width and height in
             parts of the image's width and height.
         """
         scores, deltas = super().forward(image)
@@ -123,14 +123,14 @@ def postprocess(outputs: Sequence[np.ndarray], interface: Interface, size: Tuple
     if interface.task == 'segmentation':
         return outputs[0][0]
     scores, coordinates = outputs[0][0], outputs[1][0]
-    centres, halves = coordinates[:, :2], coordinates[:, 2:] / 2
+    centers, halves = coordinates[:, :2], coordinates[:, 2:] / 2
     scale = np.array([size[1], size[0]] * 2, np.float32)
-    boxes = np.concatenate([centres - halves, centres + halves], 1) * scale
+    boxes = np.concatenate([centers - halves, centers + halves], 1) * scale
     return select(scores, boxes, interface.decode)
 
 
 def build_graph(job: ExportJob) -> Tuple[CoreMLGraph, bool]:
-    """The graph to convert, and whether it takes RGB: Core ML brings either order by itself."""
+    """The graph to convert, and whether it takes RGB: Core ML produces either order itself."""
     image = job.single_image()
     pool_by_matrices(job.model, fixed=True)
     graph: CoreMLGraph = (CoreMLDetector(job.model, image) if job.task == 'detection'
@@ -171,20 +171,20 @@ def _describe(model: Any, job: ExportJob) -> None:
     about: Dict[str, str] = {}
     if job.task == 'detection':
         about = dict(zip(OUTPUTS, (
-            'boxes x classes', 'boxes x (centre x, centre y, width, height), 0 to 1')))
+            'boxes x classes', 'boxes x (center x, center y, width, height), 0 to 1')))
     else:
         about['labels'] = 'class of each pixel: ' + ', '.join(
             f'{index} {name}' for index, name in enumerate(job.classes))
         model.user_defined_metadata[PREVIEW + 'type'] = 'imageSegmenter'
         model.user_defined_metadata[PREVIEW + 'parameters'] = json.dumps(
-            dict(labels=list(job.classes), colors=_colours(len(job.classes))))
+            dict(labels=list(job.classes), colors=_colors(len(job.classes))))
     for name, text in about.items():
         model.output_description[name] = text
     model.short_description = f'MobileOne {job.task}'
 
 
-def _colours(count: int) -> List[str]:
-    """A colour for each class: black for the first, then well apart."""
+def _colors(count: int) -> List[str]:
+    """A color for each class: black for the first, then well apart."""
     return ['#000000'] + ['#%06x' % (index * 0x9e3779 % 0xffffff) for index in range(1, count)]
 
 

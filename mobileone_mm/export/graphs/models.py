@@ -294,11 +294,11 @@ def decode_deltas(anchors: Tensor, deltas: Tensor, coder: Any, size: Sequence[in
     if coder.add_ctr_clamp:
         raise ExportError('bbox_coder.add_ctr_clamp is not supported')
     deltas = deltas * deltas.new_tensor(coder.stds) + deltas.new_tensor(coder.means)
-    centres, sizes = (anchors[:, :2] + anchors[:, 2:]) / 2, anchors[:, 2:] - anchors[:, :2]
+    centers, sizes = (anchors[:, :2] + anchors[:, 2:]) / 2, anchors[:, 2:] - anchors[:, :2]
     limit = abs(float(torch.tensor(16 / 1000).log()))  # mmdet's wh_ratio_clip
     half = sizes * deltas[..., 2:].clamp(-limit, limit).exp() / 2
-    centres = centres + sizes * deltas[..., :2]
-    boxes = torch.cat([centres - half, centres + half], -1)
+    centers = centers + sizes * deltas[..., :2]
+    boxes = torch.cat([centers - half, centers + half], -1)
     if not coder.clip_border:
         return boxes
     height, width = size

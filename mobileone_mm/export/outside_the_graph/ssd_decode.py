@@ -54,13 +54,13 @@ def grid(levels: Sequence[Mapping[str, Any]]) -> np.ndarray:
 
 
 def decode(deltas: np.ndarray, anchors: np.ndarray, settings: Mapping[str, Any]) -> np.ndarray:
-    """Boxes (P, 4) of the deltas (P, 4): centres move by anchor sizes, sizes grow by exp."""
+    """Boxes (P, 4) of the deltas (P, 4): centers move by anchor sizes, sizes grow by exp."""
     means, stds = (np.array(settings[key], np.float32) for key in ('means', 'stds'))
     deltas = deltas * stds + means
-    centres, sizes = (anchors[:, :2] + anchors[:, 2:]) / 2, anchors[:, 2:] - anchors[:, :2]
-    centres = centres + sizes * deltas[:, :2]
+    centers, sizes = (anchors[:, :2] + anchors[:, 2:]) / 2, anchors[:, 2:] - anchors[:, :2]
+    centers = centers + sizes * deltas[:, :2]
     halves = sizes * np.exp(deltas[:, 2:].clip(-MAX_LOG_RATIO, MAX_LOG_RATIO)) / 2
-    boxes = np.concatenate([centres - halves, centres + halves], 1)
+    boxes = np.concatenate([centers - halves, centers + halves], 1)
     height, width = settings['size']
     border = np.array([width, height, width, height], np.float32)
     return boxes.clip(0, border) if settings['clip'] else boxes

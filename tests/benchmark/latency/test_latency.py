@@ -107,7 +107,7 @@ def test_folding_keeps_the_outputs(randomize):
 
 def test_a_wrong_fold_is_noticed(randomize):
     class NormFirst(nn.Module):
-        """Neighbours in their definition that do not run in that order."""
+        """Neighbors in their definition that do not run in that order."""
 
         def __init__(self) -> None:
             super().__init__()

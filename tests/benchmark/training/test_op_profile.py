@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mobileone_mm.backbones import MobileOneBlock
-from mobileone_mm.benchmark.training.op_profile import format_profile, profile_step, summarise
+from mobileone_mm.benchmark.training.op_profile import format_profile, profile_step, summarize
 from mobileone_mm.branches.compiled import has_cores_to_itself
 
 
@@ -23,13 +23,13 @@ def test_operators_of_a_block(cfg, limit):
     assert sum(calls.values()) <= limit
     if find_spec('numba') is not None and has_cores_to_itself():
         assert calls['taps.forward'] == calls['taps.backward'] == 1
-        assert summarise(rows)['compiled'] > 0
+        assert summarize(rows)['compiled'] > 0
 
 
 def test_profile_adds_up():
     net = torch.nn.Conv2d(3, 64, 3)
     rows = profile_step(net, torch.randn(2, 3, 64, 64), rounds=2)
-    assert summarise(rows)['products'] > 0
+    assert summarize(rows)['products'] > 0
     assert rows[0].size == '64x64' or rows[0].size == '62x62'
     text = format_profile(rows, top=1)
     step = float(text.splitlines()[-1].split('|')[-2])

@@ -86,7 +86,7 @@ def test_an_unknown_net_is_an_error():
 @pytest.mark.parametrize('arch, most', [('s0', .60), ('s1', .83)])
 @pytest.mark.parametrize('passes', ['compiled', 'torch'])
 def test_what_auto_keeps_for_the_backward_pass(arch, most, passes, monkeypatch):
-    """The bytes that README and docs/fast-training.md state, at their image and batch size."""
+    """The bytes that docs/fast-training.md states, at their image and batch size."""
     if passes == 'compiled':
         pytest.importorskip('numba')
     else:

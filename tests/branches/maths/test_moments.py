@@ -66,7 +66,7 @@ def test_nearly_centered_moments():
 
 
 def _check_nearly_centered(x, shifted):
-    near = mo.nearly_centred(x)
+    near = mo.nearly_centered(x)
     assert (near.shift is not None) is shifted
     mean, cov, _ = mo.Moments.of_sums(near.sums[:, None], near.squares[:, None, None],
                                       x.numel() // 4, near.shift[:, None] if shifted else None)
@@ -75,7 +75,7 @@ def _check_nearly_centered(x, shifted):
 
 
 @pytest.mark.parametrize('offset', [0, 10, 100, 1000])
-def test_centred_gram_keeps_precision(offset):
+def test_centered_gram_keeps_precision(offset):
     """In float32, against the raw Gram matrix, which cancels."""
     x = torch.randn(8, 16, 20, 20) + offset
     exact = mo.dense_moments(x.double(), mo.ConvShape()).cov

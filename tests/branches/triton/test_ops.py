@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from engine_utils import assert_same, randomise, run, set_engine
+from engine_utils import assert_same, randomize, run, set_engine
 
 from mobileone_mm.backbones import MobileOneBlock
 from mobileone_mm.branches import choose
@@ -38,7 +38,7 @@ def graphs_of(block, x):
 @pytest.mark.parametrize('name', BLOCKS)
 def test_a_compiled_block_is_one_graph_with_the_operator(name, layout):
     """Same outputs, gradients and running statistics as the branches one by one."""
-    block = randomise(MobileOneBlock(4, 4, **BLOCKS[name]))
+    block = randomize(MobileOneBlock(4, 4, **BLOCKS[name]))
     x = torch.randn(2, 4, 9, 7).contiguous(memory_format=layout)
     expected = run(set_engine(copy.deepcopy(block), 'textbook'), x)
     found, graphs = graphs_of(set_engine(block, 'analytic'), x)

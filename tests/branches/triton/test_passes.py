@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 pytest.importorskip('triton', reason='Triton is not installed here: see `make test-triton`')
 
-from engine_utils import randomise, set_engine  # noqa: E402
+from engine_utils import randomize, set_engine  # noqa: E402
 
 from mobileone_mm.backbones import MobileOneBlock  # noqa: E402
 from mobileone_mm.branches import choose  # noqa: E402
@@ -84,7 +84,7 @@ def passes(recorder: Recorder, x: torch.Tensor) -> Dict[str, int]:
 @pytest.mark.parametrize('name', BLOCKS)
 def test_at_most_ten_passes_and_sixteen_kernels(name, record):
     """The textbook branches of S0 need 113 passes, a plain convolution with norm and ReLU 18."""
-    block = set_engine(randomise(MobileOneBlock(128, 128, **{'num_conv_branches': 4,
+    block = set_engine(randomize(MobileOneBlock(128, 128, **{'num_conv_branches': 4,
                                                              **BLOCKS[name]})), 'analytic')
     x = torch.zeros(4, 128, 64, 64)
     recorder = record(block, x)
@@ -94,7 +94,7 @@ def test_at_most_ten_passes_and_sixteen_kernels(name, record):
 
 def test_the_count_sees_the_textbook(record, monkeypatch):
     """By the same count, the branches one by one are far beyond."""
-    block = set_engine(randomise(MobileOneBlock(128, 128, 3, groups=128, num_conv_branches=4)),
+    block = set_engine(randomize(MobileOneBlock(128, 128, 3, groups=128, num_conv_branches=4)),
                        'textbook')
     x = torch.zeros(4, 128, 64, 64)
     recorder = record(block, x)

@@ -1,4 +1,4 @@
-"""Synchronised norms in two processes equal one process on the whole batch, the textbook's."""
+"""Synchronized norms in two processes equal one process on the whole batch, the textbook's."""
 
 import copy
 import os
@@ -6,7 +6,7 @@ import os
 import pytest
 import torch
 import torch.multiprocessing as mp
-from engine_utils import randomise, relative_error, set_engine
+from engine_utils import randomize, relative_error, set_engine
 from triton_sync_worker import sync_step
 
 from mobileone_mm.backbones import MobileOneBlock
@@ -18,8 +18,8 @@ pytestmark = pytest.mark.skipif(
 
 def test_two_processes_equal_one(tmp_path):
     """Uneven parts, far from zero, so that each part has another mean."""
-    blocks = [randomise(MobileOneBlock(2, 2, 3, groups=2, num_conv_branches=2)),
-              randomise(MobileOneBlock(2, 3, 1, num_conv_branches=2))]
+    blocks = [randomize(MobileOneBlock(2, 2, 3, groups=2, num_conv_branches=2)),
+              randomize(MobileOneBlock(2, 3, 1, num_conv_branches=2))]
     x = torch.randn(3, 2, 5, 6) + torch.tensor([0., 1, 3]).view(3, 1, 1, 1)
     parts = [x[:1], x[1:]]
     mp.spawn(sync_step, (str(tmp_path), blocks, parts), nprocs=2)

@@ -135,7 +135,7 @@ def test_deployed_files_load_together_and_score_the_same(tmp_path, ema):
         deployed = tmp_path / f'{stem}_deploy'
         content = torch.load(deployed.with_suffix('.pth'))
         assert sorted(content) == ['meta', 'state_dict']
-        assert content['meta']['dataset_meta']['classes'] == ('dark', 'grey', 'bright')
+        assert content['meta']['dataset_meta']['classes'] == ('dark', 'gray', 'bright')
         assert Config.fromstring(content['meta']['cfg'], '.py').model.backbone.deploy
         assert score_of(deployed, tmp_path / 'test') == pytest.approx(expected, abs=1e-6)
 

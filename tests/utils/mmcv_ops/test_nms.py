@@ -83,13 +83,13 @@ def test_nms_equals_compiled(sample, offset, threshold):
 @pytest.mark.parametrize('count', [127, 128, 129, 640, 641, 5000])
 def test_nms_equals_compiled_at_block_edges_and_with_many_boxes(count):
     for size in (320, 3000):  # crowded, and hardly touching
-        boxes, scores = clustered(count, centres=count, size=size)
+        boxes, scores = clustered(count, centers=count, size=size)
         expected = COMPILED.nms(boxes, scores, iou_threshold=0.5, offset=0)
         assert torch.equal(nms.nms(boxes, scores, 0.5, 0), expected)
 
 
 def test_5000_boxes_equal_textbook():
-    boxes, scores = clustered(5000, centres=40)
+    boxes, scores = clustered(5000, centers=40)
     kept = nms.nms(boxes.double(), scores.double(), 0.5, 0)
     assert kept.tolist() == naive_nms(boxes, scores, 0.5)
 
@@ -105,7 +105,7 @@ def test_iou_at_the_threshold_does_not_suppress_in_nms_but_matches_in_nms_match(
 @pytest.mark.parametrize('score_threshold', [0., 0.4])
 @pytest.mark.parametrize('max_num', [-1, 7])
 def test_mmcv_nms_end_to_end(score_threshold, max_num):
-    boxes, scores = clustered(300, centres=30)
+    boxes, scores = clustered(300, centers=30)
     boxes.requires_grad_()
     dets, kept = mmcv_ops.nms(boxes, scores, 0.5, score_threshold=score_threshold, max_num=max_num)
     expected = naive_nms(boxes, scores, 0.5, 0, score_threshold, max_num)
@@ -125,7 +125,7 @@ def test_mmcv_nms_takes_arrays():
 @pytest.mark.parametrize('split_thr', [10000, 100])
 @pytest.mark.parametrize('class_agnostic', [False, True])
 def test_mmcv_batched_nms_end_to_end(split_thr, class_agnostic):
-    boxes, scores = clustered(300, centres=20)
+    boxes, scores = clustered(300, centers=20)
     labels = torch.arange(300) % 5
     cfg = dict(type='nms', iou_threshold=0.5, split_thr=split_thr)
     dets, kept = mmcv_ops.batched_nms(boxes, scores, labels, cfg, class_agnostic=class_agnostic)
@@ -174,7 +174,7 @@ def test_nms_match_equals_compiled(sample):
 
 @pytest.mark.parametrize('method', ['naive', 'linear', 'gaussian'])
 def test_mmcv_soft_nms_equals_textbook(method):
-    boxes, scores = clustered(120, centres=10)
+    boxes, scores = clustered(120, centers=10)
     dets, kept = mmcv_ops.soft_nms(boxes, scores, 0.3, 0.5, 1e-3, method)
     expected = naive_soft_nms(boxes, scores, 0.3, 0.5, 1e-3, method)
     assert sorted(kept.tolist()) == sorted(expected)

@@ -15,8 +15,8 @@ import numpy as np
 from ...maths import norm_algebra
 from .jit import jit
 
-__all__ = ['Branches', 'Grads', 'State', 'fold', 'fold_backward', 'normalise',
-           'normalise_backward']
+__all__ = ['Branches', 'Grads', 'State', 'fold', 'fold_backward', 'normalize',
+           'normalize_backward']
 
 _moment_grads = jit(norm_algebra.moment_grads)
 _mean_terms = jit(norm_algebra.mean_terms)
@@ -68,7 +68,7 @@ class Grads(NamedTuple):
 
 
 @jit
-def normalise(b: int, c: int, mean: float, var: float, branches: Branches, state: State) -> tuple:
+def normalize(b: int, c: int, mean: float, var: float, branches: Branches, state: State) -> tuple:
     """A branch's scale, and its offset ``beta + scale (mean - mean in use)``; fills the state."""
     used_mean, used_var = mean, var
     if branches.batch[b] == 0:
@@ -81,7 +81,7 @@ def normalise(b: int, c: int, mean: float, var: float, branches: Branches, state
 
 
 @jit
-def normalise_backward(b: int, c: int, dot: float, grad_bias: float, branches: Branches,
+def normalize_backward(b: int, c: int, dot: float, grad_bias: float, branches: Branches,
                        state: State, grad_gamma: np.ndarray) -> tuple:
     """``dvar``, ``dmean + 2 dvar shift`` and, for the kernel's gradient, the factor of the mean.
 
@@ -110,7 +110,7 @@ def fold(c: int, branches: Branches, mean: np.ndarray, cov: np.ndarray, state: S
             own_mean += w[t] * mean[t]
             own_var += w[t] * product
             state.products[b, c, t] = product
-        scale, offset = normalise(b, c, own_mean, max(own_var, 0.), branches, state)
+        scale, offset = normalize(b, c, own_mean, max(own_var, 0.), branches, state)
         bias += offset
         for t in range(taps):
             total[t] += scale * w[t]
@@ -137,7 +137,7 @@ def fold_backward(c: int, branches: Branches, state: State, grad_kernel: np.ndar
         w, scale, dot = branches.weight[b, c], state.scale[b, c], 0.
         for t in range(grad_kernel.size):
             dot += w[t] * grad_kernel[t]
-        d_var, per_mean, along = normalise_backward(b, c, dot, grad_bias, branches, state,
+        d_var, per_mean, along = normalize_backward(b, c, dot, grad_bias, branches, state,
                                                     grads.gamma)
         for t in range(grad_kernel.size):
             grads.weight[b, c, t] = (scale * grad_kernel[t] + 2 * d_var * state.products[b, c, t]

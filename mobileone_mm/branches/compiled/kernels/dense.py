@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .channel_fold import Branches, Grads, State, normalise, normalise_backward
+from .channel_fold import Branches, Grads, State, normalize, normalize_backward
 from .jit import jit
 
 __all__ = ['InputTerms', 'backward', 'forward']
@@ -24,7 +24,7 @@ def forward(branches: Branches, mean: np.ndarray, cov: np.ndarray, state: State,
         kernel[:] = 0
         for b in range(len(branches.eps)):
             if b == own:
-                scale, offset = normalise(b, c, mean[c], max(cov[c, c], 0.), branches, state)
+                scale, offset = normalize(b, c, mean[c], max(cov[c, c], 0.), branches, state)
                 kernel[c] += scale
             else:
                 w, product = branches.weight[b, c], state.products[b, c]
@@ -32,7 +32,7 @@ def forward(branches: Branches, mean: np.ndarray, cov: np.ndarray, state: State,
                 for t in range(w.size):
                     own_mean += w[t] * mean[t]
                     own_var += w[t] * product[t]
-                scale, offset = normalise(b, c, own_mean, max(own_var, 0.), branches, state)
+                scale, offset = normalize(b, c, own_mean, max(own_var, 0.), branches, state)
                 factor = w.dtype.type(scale)
                 for t in range(w.size):
                     kernel[t] += factor * w[t]
@@ -77,7 +77,7 @@ def backward(branches: Branches, mean: np.ndarray, state: State, grad_kernel: np
         grad, bias = grad_kernel[c], grads.beta[c]
         for b in range(len(branches.eps)):
             if b == own:
-                d_var, per_mean, _ = normalise_backward(b, c, grad[c], bias, branches, state,
+                d_var, per_mean, _ = normalize_backward(b, c, grad[c], bias, branches, state,
                                                         grads.gamma)
                 diagonal[0, c], diagonal[1, c] = 2 * d_var / count, per_mean / count
                 continue
@@ -85,7 +85,7 @@ def backward(branches: Branches, mean: np.ndarray, state: State, grad_kernel: np
             dot = 0.
             for t in range(w.size):
                 dot += w[t] * grad[t]
-            d_var, per_mean, along = normalise_backward(b, c, dot, bias, branches, state,
+            d_var, per_mean, along = normalize_backward(b, c, dot, bias, branches, state,
                                                         grads.gamma)
             linear[b, c] = per_mean / count
             of = w.dtype.type

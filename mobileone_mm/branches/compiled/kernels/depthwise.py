@@ -112,7 +112,7 @@ def backward(maps: Maps, branches: Branches, kernels: int, state: State, grads: 
              needs_x: bool, gx: np.ndarray, lay: Layout, lo: int, hi: int) -> None:
     """Gradients of the branches and, if needed, of x.
 
-    Only the first ``kernels`` branches read more than the centre.
+    Only the first ``kernels`` branches read more than the center.
     """
     x = maps.x
     q = np.zeros(lay.size, x.dtype)
@@ -196,7 +196,7 @@ def _of_patches(c: int, branches: Branches, kernels: int, state: State, quadrati
 @jit
 def _branch_input_grad(maps: Maps, c: int, q: np.ndarray, around: np.ndarray, branches: Branches,
                        state: State, terms: np.ndarray, gx: np.ndarray, lay: Layout) -> None:
-    """The gradient of a single branch's output y, then of x from that and from the centre.
+    """The gradient of a single branch's output y, then of x from that and from the center.
 
     ``terms`` (2, b): quadratic and linear, as by :func:`.channel_fold.fold_backward`.
     """
@@ -222,12 +222,12 @@ def _branch_input_grad(maps: Maps, c: int, q: np.ndarray, around: np.ndarray, br
         if images < x.shape[0]:  # not there any more
             _load(q, g, maps, c, first, images, origin, lay)
         n = images * lay.period
-        y, gy, centre = flat[:n], g[:n], q[lay.at[4]:lay.at[4] + n]
+        y, gy, center = flat[:n], g[:n], q[lay.at[4]:lay.at[4] + n]
         correlate9(y, q, lay.at, w, of(offset))
         for i in range(n):
             own, m = gy[i], lay.mask[i]
             gy[i] = m * (slope * own + square * y[i] + add)
-            y[i] = m * (slope_c * own + square_c * centre[i] + add_c)
+            y[i] = m * (slope_c * own + square_c * center[i] + add_c)
         if lay.stride == 1:
             correlate9(gq[:n], around, back, w, of(0))
             add_scaled(gq[:n], y, of(1))

@@ -1,7 +1,7 @@
 """How the kernels are compiled, and the loops that they are made of.
 
 A loop reads at most six arrays: beyond, LLVM no longer checks whether they overlap, and gives up
-vectorising it. Sums may be taken in any order; infinities and NaN keep their meaning.
+vectorizing it. Sums may be taken in any order; infinities and NaN keep their meaning.
 """
 
 from typing import Any, Callable
