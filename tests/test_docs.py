@@ -19,7 +19,8 @@ LINK = re.compile(r'\]\((?!https?://|#|api/)([^)#]+)')  # the site makes api/
 
 
 def broken_links(text, folder):
-    return [link for link in LINK.findall(text) if not (folder / link).exists()]
+    links = LINK.findall(text) + re.findall(r'<img src="([^"]+)"', text)
+    return [link for link in links if not (folder / link).exists()]
 
 
 @pytest.mark.parametrize('page', PAGES)
@@ -28,8 +29,8 @@ def test_links_lead_to_files(page):
 
 
 def test_a_planted_broken_link_is_found():
-    assert broken_links('see [there](docs/nowhere.md#part) and [here](#part)', ROOT) == [
-        'docs/nowhere.md']
+    text = 'see [there](docs/nowhere.md#part), [here](#part) and <img src="docs/no.png">'
+    assert broken_links(text, ROOT) == ['docs/nowhere.md', 'docs/no.png']
 
 
 def zoo(config):

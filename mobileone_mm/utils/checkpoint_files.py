@@ -30,9 +30,9 @@ def read_checkpoint(checkpoint: Union[str, PathLike], weights_only: bool = True,
     """Read a checkpoint file without executing anything that is pickled in it.
 
     Args:
-        checkpoint: A path, or a URL (downloaded once to torch's hub cache). What kind of file it
-            is - torch's, of any pickle protocol, safetensors or TorchScript - is told from what is
-            in it, not from its name.
+        checkpoint: A path, or a URL (downloaded once to torch's hub cache). Its content,
+            not its name, decides what kind of file it is: torch's, of any pickle protocol,
+            safetensors or TorchScript.
         weights_only: ``False`` also unpickles arbitrary objects: only for files that you trust.
         sha256: The file's SHA-256 sum, or at least its first 8 digits. By default that in the
             file's name, if it has one as OpenMMLab's have.

@@ -102,7 +102,7 @@ MISTAKES = [
     ('reparameterize', ['{f}/detection.py', '{f}/detection.pth', '{f}/file/y.pth'], 'file'),
     ('reparameterize', ['{f}/detection.py', '{f}/nan.pth', '{t}/y.pth'], 'the weights are NaN'),
     ('reparameterize', ['{f}/detection.py', '{f}/syntax.py', '{t}/y.pth'], 'not a checkpoint'),
-    ('predict', ['{f}/detection.pth', '{f}/pictures', '--out', '{f}/file'], 'no folder'),
+    ('predict', ['{f}/detection.pth', '{f}/pictures', '--out', '{f}/file'], 'is a file: expected a folder'),
     ('predict', ['{f}/detection.pth', '{f}/empty.jpg', '--out', '{t}'], 'empty.jpg'),
     ('predict', ['{f}/nan.pth', '{f}/pictures', '--out', '{t}', '--config', '{f}/detection.py'],
      'weights are NaN'),
