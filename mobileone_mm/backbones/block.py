@@ -46,8 +46,8 @@ class MobileOneBlock(nn.Module):
         branch_engine: How the branches are computed, not what: ``'textbook'`` one by one,
             ``'analytic'`` folded by the batch's statistics or fused
             (:mod:`mobileone_mm.branches`), ``'auto'``, the default, the faster of both. On CUDA
-            both take Triton's kernels, if Triton is installed; elsewhere but on CPUs, and in
-            ``torch.compile`` on these, all of them mean ``'textbook'``.
+            ``'analytic'`` uses Triton kernels if Triton is installed, and ``'auto'`` means
+            ``'textbook'``; so do both on other devices and when ``torch.compile`` traces on a CPU.
 
     Raises:
         ValueError: ``kernel_size`` is even, the skip branch is asked for where input and output

@@ -70,14 +70,16 @@ def detection_rows(samples: Sequence[Any], classes: Sequence[str], score_thr: fl
             [_labels(instances, classes) for instances in found])]
 
 
-def segmentation_rows(samples: Sequence[Any]) -> List[Row]:
+def segmentation_rows(samples: Sequence[Any],
+                      palette: Sequence[Sequence[int]] = (BACKGROUND, *COLORS)) -> List[Row]:
     """The images, the annotated and the predicted label maps; label 0 is the background.
 
     Args:
         samples: mmseg's SegDataSample with ``gt_sem_seg``, ``pred_sem_seg`` and ``img_path``.
+        palette: RGB, 0 to 255, of each label.
     """
     colors = np.full((256, 3), IGNORED, np.uint8)
-    colors[0], colors[1:1 + len(COLORS)] = BACKGROUND, COLORS
+    colors[:len(palette)] = palette
     maps = [[colors[labels.data.squeeze(0).cpu().numpy()]
              for labels in (sample.gt_sem_seg, sample.pred_sem_seg)] for sample in samples]
     return [
@@ -91,7 +93,7 @@ def draw_rows(rows: Sequence[Row], path: Union[str, Path], title: str, caption: 
     """Write a PNG with rows of equal panels.
 
     Args:
-        rows: All with the same number of pictures.
+        rows: Those with fewer pictures than others leave their last panels empty.
         path: The file to write.
         title: Above all.
         caption: Below all.
@@ -100,15 +102,16 @@ def draw_rows(rows: Sequence[Row], path: Union[str, Path], title: str, caption: 
     Returns:
         The figure.
     """
-    columns = len(rows[0].pictures)
+    columns = max(len(row.pictures) for row in rows)
     figure = new_figure(PANEL * columns, (PANEL * SHAPE + .35) * len(rows) + 1.2)
     figure.suptitle(title, fontsize=17, fontweight='bold')
     for axes, row in zip(figure.subplots(len(rows), columns, squeeze=False), rows):
         axes[0].set_title(row.title, fontsize=14, loc='left')
+        for axis in axes:
+            axis.set_axis_off()
         for axis, picture in zip(axes, row.pictures):
             axis.imshow(picture, interpolation='nearest', aspect='auto')
             axis.set_box_aspect(SHAPE)
-            axis.set_axis_off()
         for axis, picture, labels in zip(axes, row.pictures, row.labels):
             for label in sorted(labels, key=_area, reverse=True):  # the small ones on top
                 _draw_label(axis, label, *picture.shape[:2])

@@ -16,8 +16,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from ...utils.fileio import atomic_path
-from ..pictures import draw_detections
-from .figures import draw_confusion, draw_curves
+from ..pictures import detection_rows
+from .figures import draw_confusion, draw_curves, draw_worst
 
 __all__ = ['DetectionReport', 'match']
 
@@ -110,8 +110,9 @@ class DetectionReport(BaseMetric):
             samples.append(SimpleNamespace(img_path=result['img_path'], gt_instances=gt,
                                            pred_instances=found))
         if samples:
-            draw_detections(samples, self.dataset_meta['classes'], self.out_dir / 'worst.png',
-                            self.score_thr)
+            classes = self.dataset_meta['classes']
+            draw_worst(samples, lambda some: detection_rows(some, classes, self.score_thr),
+                       self.out_dir / 'worst.png', classes)
         with atomic_path(self.out_dir / 'worst.json') as path:
             path.write_text(json.dumps([dict(image=result['img_path'], wrong_boxes=wrong)
                                         for wrong, result, _ in worst], indent=1),

@@ -1,17 +1,17 @@
-"""Confusion matrices and curves as PNG files."""
+"""Confusion matrices, curves and the worst images as PNG files."""
 
 from pathlib import Path
-from typing import Dict, Sequence, Union
+from typing import Any, Callable, Dict, List, Sequence, Union
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
-from ...utils.fileio import atomic_path
+from ...utils.plots import new_figure, save_figure
+from ..pictures import Row, draw_rows
 
-__all__ = ['draw_confusion', 'draw_curves']
+__all__ = ['draw_confusion', 'draw_curves', 'draw_worst']
 
 MANY = 40  # classes whose cells still hold a number
+COLUMNS = 4  # of a sheet of images
 
 
 def draw_confusion(counts: np.ndarray, rows: Sequence[str], columns: Sequence[str],
@@ -26,8 +26,7 @@ def draw_confusion(counts: np.ndarray, rows: Sequence[str], columns: Sequence[st
     """
     shares = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
     side = max(4., min(30., 1.5 + .45 * len(columns)))
-    figure = Figure(figsize=(side + 1, side), layout='constrained')
-    FigureCanvasAgg(figure)
+    figure = new_figure(side + 1, side)
     axis = figure.subplots()
     axis.imshow(shares, cmap='Blues', vmin=0, vmax=100)
     axis.set_xticks(range(len(columns)), columns, rotation=90, parse_math=False)
@@ -38,7 +37,7 @@ def draw_confusion(counts: np.ndarray, rows: Sequence[str], columns: Sequence[st
             share = shares[row, column]
             axis.text(column, row, f'{share:.0f}', ha='center', va='center', fontsize=8,
                       color='white' if share > 50 else 'black')
-    _save(figure, path)
+    save_figure(figure, path, dpi=90)
 
 
 def draw_curves(recalls: np.ndarray, precisions: Dict[str, np.ndarray],
@@ -50,8 +49,7 @@ def draw_curves(recalls: np.ndarray, precisions: Dict[str, np.ndarray],
         precisions: Name of the curve -> (R, ); the last is drawn thick.
         path: The file to write.
     """
-    figure = Figure(figsize=(8, 6), layout='constrained')
-    FigureCanvasAgg(figure)
+    figure = new_figure(8, 6)
     axis = figure.subplots()
     for i, precision in enumerate(precisions.values()):
         last = i == len(precisions) - 1
@@ -61,9 +59,19 @@ def draw_curves(recalls: np.ndarray, precisions: Dict[str, np.ndarray],
         text.set_parse_math(False)
     axis.set(xlabel='recall', ylabel='precision', xlim=(0, 1), ylim=(0, 1.02))
     axis.grid(alpha=.3)
-    _save(figure, path)
+    save_figure(figure, path, dpi=90)
 
 
-def _save(figure: Figure, path: Union[str, Path]) -> None:
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format='png', dpi=90)
+def draw_worst(samples: Sequence[Any], rows: Callable[[Sequence[Any]], List[Row]],
+               path: Union[str, Path], classes: Sequence[str] = ()) -> None:
+    """Draw a sheet of images, the worst first.
+
+    Args:
+        samples: What ``rows`` takes.
+        rows: :func:`~mobileone_mm.commands.pictures.detection_rows` or its like.
+        path: The file to write.
+        classes: For the legend.
+    """
+    sheet = [row for start in range(0, len(samples), COLUMNS)
+             for row in rows(samples[start:start + COLUMNS])]
+    draw_rows(sheet, path, 'Worst images', 'from the worst on', classes)

@@ -2,6 +2,7 @@
 
 import io
 import json
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Dict, List, Sequence, Tuple
@@ -14,8 +15,8 @@ from mmengine.structures import PixelData
 from PIL import Image
 
 from ...utils.fileio import atomic_path
-from ..pictures import draw_segmentations
-from .figures import draw_confusion
+from ..pictures import segmentation_rows
+from .figures import draw_confusion, draw_worst
 
 __all__ = ['SegmentationReport', 'mean_iou']
 
@@ -66,7 +67,7 @@ class SegmentationReport(BaseMetric):
             key: PixelData(data=torch.from_numpy(_unpacked(packed))[None])
             for key, packed in zip(('gt_sem_seg', 'pred_sem_seg'), maps)})
             for _, path, maps in scored]
-        draw_segmentations(samples, classes, palette, self.out_dir / 'worst.png')
+        draw_worst(samples, partial(segmentation_rows, palette=palette), self.out_dir / 'worst.png')
         with atomic_path(self.out_dir / 'worst.json') as path:
             path.write_text(json.dumps([dict(image=image, mIoU=round(100 * score, 2))
                                         for score, image, _ in scored], indent=1),
