@@ -105,9 +105,9 @@ class _ProgressHook(Hook):
 
     def after_val_epoch(self, runner: Runner, metrics: Optional[Dict[str, float]] = None) -> None:
         found = {name.split('/')[-1]: value for name, value in (metrics or {}).items()}
-        for name in ('bbox_mAP_50', 'mIoU'):
+        for name, unit in (('bbox_mAP_50', 1), ('mIoU', 100)):
             if name in found:
-                self._say(f'  validated folded: {name} {found[name]:.3f}')
+                self._say(f'  validated folded: {name} {found[name] / unit:.3f}')
 
 
 def run_demo(name: str, root: Union[str, Path], work_dir: Union[str, Path]) -> Report:
