@@ -12,7 +12,7 @@ import sys
 
 from command_line import run
 
-DATASETS = ('coco', 'voc12aug', 'voc12coco', 'ade20k')
+DATASETS = ('coco', 'voc12coco', 'voc12aug', 'ade20k')
 
 
 def make_parser() -> argparse.ArgumentParser:
