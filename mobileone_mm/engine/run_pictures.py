@@ -7,8 +7,6 @@ from typing import Any, Dict, List, Tuple, Union
 
 import cv2
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from ..utils.fileio import atomic_path
@@ -52,8 +50,8 @@ def draw_learning_curve(work_dir: Union[str, Path], path: Union[str, Path]) -> N
     train, metrics = read_scalars(work_dir)
     if not train and not metrics:
         return
-    figure = Figure(figsize=(11, 4), layout='constrained')
-    FigureCanvasAgg(figure)
+    from ..utils.plots import new_figure, save_figure  # whoever draws nothing needs no matplotlib
+    figure = new_figure(11, 4)
     left, right = figure.subplots(1, 2)
     rates = left.twinx()
     for name, curve in train.items():
@@ -69,8 +67,7 @@ def draw_learning_curve(work_dir: Union[str, Path], path: Union[str, Path]) -> N
         if axis.get_legend_handles_labels()[0]:
             axis.legend(fontsize=7)
         axis.grid(alpha=.3)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format='png', dpi=80)
+    save_figure(figure, path)
 
 
 def read_scalars(work_dir: Union[str, Path]) -> Tuple[Curves, Curves]:
