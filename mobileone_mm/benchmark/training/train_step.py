@@ -66,7 +66,7 @@ def saved_bytes(net: nn.Module, x: Tensor) -> int:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in held:
             kept[storage.data_ptr()] = storage.nbytes()
-        return tensor.detach()  # else an output keeps its own node alive, and all before it
+        return tensor.detach()  # an output itself would keep its whole graph alive
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         y = net(x)
