@@ -33,6 +33,9 @@ def as_if_trained(model):
             bn.momentum = None  # a plain average
     with torch.no_grad():
         model.train()(images)
+        for bn in model.modules():
+            if isinstance(bn, _BatchNorm):
+                bn.running_var.clamp_(min=.02)  # dividing by next to nothing, maps would explode
         outputs = model.eval()(images)
         if hasattr(model, 'decode_head'):  # no class wins everywhere
             model.decode_head.conv_seg.bias -= outputs.mean((0, 2, 3))

@@ -115,7 +115,7 @@ def _settings(prepared: Prepared, train: Split, val: Split, data: Path, options:
               ) -> Dict[str, Any]:
     classes = prepared.reading.classes
     size = options.input_size or _input_size(train)
-    weights = f'_delete_=True, {_class_weights(train.pixels)}' if options.class_weights else ''
+    weights = _class_weights(train.pixels) if options.class_weights else ''
     rate = SCRATCH_LR if options.from_scratch else BASE_LR * (
         options.batch_size / BASE_BATCH_SIZE) ** .5
     optimizer = FROM_SCRATCH if options.from_scratch else FINE_TUNING
