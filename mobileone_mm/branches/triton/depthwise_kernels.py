@@ -49,20 +49,11 @@ def image_offset(b, c, C, H, W, NHWC: tl.constexpr):
 
 @triton.jit
 def pixel_offset(h, w, C, W, NHWC: tl.constexpr):
-    """From there to row h, column w."""
+    """From one pixel to that h rows below and w columns to the right."""
     if NHWC:
         return (h * W + w) * C
     else:
         return h * W + w
-
-
-@triton.jit
-def step_offset(dh, dw, C, W, NHWC: tl.constexpr):
-    """Of the pixel dh rows below and dw columns to the right."""
-    if NHWC:
-        return (dh * W + dw) * C
-    else:
-        return dh * W + dw
 
 
 @triton.jit
@@ -75,7 +66,7 @@ def inside(h, w, H, W):
 def load_near(at, h, w, dh, dw, ok, C, H, W, NHWC: tl.constexpr):
     """The value dh rows and dw columns from (h, w), to which ``at`` points; 0 outside."""
     ok = ok & inside(h + dh, w + dw, H, W)
-    return tl.load(at + step_offset(dh, dw, C, W, NHWC), mask=ok, other=0.).to(tl.float32)
+    return tl.load(at + pixel_offset(dh, dw, C, W, NHWC), mask=ok, other=0.).to(tl.float32)
 
 
 @triton.jit
@@ -423,7 +414,7 @@ def input_grad_halved(x, g, y, kernel, coef, dx, C, H, W, OH, OW, n, RELU: tl.co
                 exists = inside(oh + (t // 3 == 0), ow + (t % 3 == 0), OH, OW)
                 total += tl.where(exists, v, 0.)
         exists = ok & inside(h + half // 2, w + half % 2, H, W)
-        tl.store(dx + offset + step_offset(half // 2, half % 2, C, W, NHWC),
+        tl.store(dx + offset + pixel_offset(half // 2, half % 2, C, W, NHWC),
                  total.to(dx.dtype.element_ty), mask=exists)
 
 
