@@ -3,7 +3,8 @@
 import re
 from typing import Callable, Optional, Tuple, Union
 
-from ..utils.checkpoint_files import CheckpointError, StateDict, is_folded, shorten
+from ..utils.checkpoint_files import CheckpointError, StateDict, is_folded
+from ..utils.messages import shorten
 
 # Regular expressions, applied in order, that turn each code base's names into Apple's. The name
 # sets do not overlap, so that one list serves all. cvnets' squeeze-and-excitation goes before its
@@ -57,8 +58,9 @@ def to_apple_names(state_dict: StateDict, prefix: Optional[str] = None) -> State
         prefix = f'{prefix.rstrip(".")}.'
         inside = {k[len(prefix):]: v for k, v in state_dict.items() if k.startswith(prefix)}
         if not inside:
-            raise CheckpointError(f'no key of the checkpoint starts with prefix={prefix!r}'
-                                  f'{prefix_advice(state_dict)}; its keys: {shorten(state_dict)}')
+            raise CheckpointError(
+                f'no key of the checkpoint starts with prefix={prefix!r}'
+                f'{prefix_advice(state_dict)}; its keys: {shorten(state_dict, 3)}')
         state_dict = inside
     return {_rename(k): v for k, v in state_dict.items() if not CLASSIFIER.match(k)}
 

@@ -14,9 +14,9 @@ from ..utils.checkpoint_files import (
     check_finite,
     is_folded,
     read_checkpoint,
-    shorten,
     unwrap,
 )
+from ..utils.messages import shorten
 from .archs import ARCHS, MobileOneArch
 from .checkpoint_names import check_form, prefix_advice, to_apple_names
 from .unfold import unfold as unfold_into
@@ -58,7 +58,7 @@ def load_pretrained(backbone: BaseModule,
     state_dict = to_apple_names(weights, prefix)
     if not _stage_channels(state_dict):
         raise CheckpointError(f'{name} holds no MobileOne backbone{prefix_advice(weights)}; its '
-                              f'keys: {shorten(weights)}')
+                              f'keys: {shorten(weights, 3)}')
     _check_arch(state_dict, backbone.arch, name)
     check_finite(state_dict, name)
     if not backbone.arch.num_se_blocks[-1]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..export.errors import ExportError
 from ..export.samples import list_pictures, read_picture
-from ..utils.fileio import atomic_path
+from ..utils.pictures import write_picture
 
 VIDEOS = ('.mp4', '.avi', '.mov', '.mkv', '.webm')
 
@@ -180,9 +180,3 @@ def _video_writer(target: Path, fps: float) -> Iterator[Callable[[str, np.ndarra
     if writer is not None:
         writer.release()
         os.replace(temporary, target)
-
-
-def write_picture(target: Path, picture: np.ndarray) -> None:
-    """Write a picture, BGR or gray, as PNG, whole or not at all."""
-    with atomic_path(target) as temporary:
-        temporary.write_bytes(cv2.imencode('.png', picture)[1].tobytes())

@@ -10,7 +10,8 @@ from PIL import Image
 
 from ..export.errors import ExportError
 from ..utils.fileio import atomic_path
-from .frames import Frame, write_picture
+from ..utils.pictures import write_picture
+from .frames import Frame
 
 __all__ = ['KINDS', 'PredictionFiles', 'open_files']
 

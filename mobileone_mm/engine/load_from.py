@@ -10,9 +10,9 @@ from ..utils.checkpoint_files import (
     check_finite,
     is_folded,
     read_checkpoint,
-    shorten,
     unwrap,
 )
+from ..utils.messages import shorten
 
 __all__ = ['check_load_from']
 
@@ -51,4 +51,4 @@ def check_load_from(model: nn.Module, checkpoint: str) -> None:
               'of a backbone alone go to --cfg-options model.backbone.init_cfg.checkpoint=FILE')
     raise CheckpointError(f'load_from={checkpoint}: {len(absent)} of {len(wanted)} weights of the '
                           f'backbone are missing or of another shape, first {absent[0]}; the '
-                          f'keys of the file: {shorten(weights)}. {advice}')
+                          f'keys of the file: {shorten(weights, 3)}. {advice}')

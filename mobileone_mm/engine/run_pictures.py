@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from torch import Tensor
 
-from ..utils.fileio import atomic_path
+from ..utils.pictures import write_picture
 
 __all__ = ['draw_batch', 'draw_learning_curve', 'read_scalars']
 
@@ -37,7 +37,7 @@ def draw_batch(batch: Dict[str, Any], path: Union[str, Path], max_images: int = 
         row, column = divmod(i, columns)
         height, width = tile.shape[:2]
         sheet[row * TILE:row * TILE + height, column * TILE:column * TILE + width] = tile
-    _write(sheet, path)
+    write_picture(path, sheet)
 
 
 def draw_learning_curve(work_dir: Union[str, Path], path: Union[str, Path]) -> None:
@@ -131,8 +131,3 @@ def _color(label: int) -> Tuple[int, int, int]:
     hue = np.array([[[label * 67 % 180, 255, 255]]], np.uint8)
     blue, green, red = cv2.cvtColor(hue, cv2.COLOR_HSV2BGR)[0, 0].tolist()
     return blue, green, red
-
-
-def _write(sheet: np.ndarray, path: Union[str, Path]) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(cv2.imencode('.png', sheet)[1].tobytes())

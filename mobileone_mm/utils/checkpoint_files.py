@@ -13,6 +13,7 @@ from torch import Tensor
 from . import safe_pickle
 from .downloads import check_sha256, download
 from .errors import CheckpointError, NonFiniteWeightsError
+from .messages import shorten
 
 __all__ = ['CheckpointError', 'NonFiniteWeightsError', 'check_finite', 'is_folded',
            'read_checkpoint', 'unwrap']
@@ -119,7 +120,7 @@ def unwrap(checkpoint: Any, name: str = 'the checkpoint') -> StateDict:
         if tensors:
             return _plain_names(tensors, name)
         raise CheckpointError(f'{name} holds no state dict: expected one bare, or under one of '
-                              f'the keys {list(WRAPPERS)}; its keys: {shorten(checkpoint)}')
+                              f'the keys {list(WRAPPERS)}; its keys: {shorten(checkpoint, 3)}')
     raise CheckpointError(f'{name} holds no state dict but a {type(checkpoint).__name__}')
 
 
@@ -156,12 +157,6 @@ def check_finite(weights: Mapping[str, Tensor], name: str = 'the checkpoint') ->
             f'{name}: the weights are {kind}, {wrong[0]} first ({len(wrong)} of {len(floats)} '
             'tensors): the training diverged. Go back to an earlier checkpoint, and train with a '
             'lower learning rate or with clip_grad')
-
-
-def shorten(keys: Any, most: int = 3) -> str:
-    """The first keys, for a message."""
-    names = [str(key) for key in keys]
-    return ', '.join(names[:most]) + (', ...' if len(names) > most else '')
 
 
 def is_folded(state_dict: StateDict, prefix: str = '') -> bool:

@@ -4,9 +4,10 @@ from collections import Counter
 from typing import Sequence
 
 from ...utils.libraries import PreflightError
+from ...utils.messages import shorten
 from .read import CocoFile
 
-__all__ = ['match_categories', 'shorten']
+__all__ = ['match_categories']
 
 
 def match_categories(file: CocoFile, classes: Sequence[str]) -> None:
@@ -27,7 +28,7 @@ def match_categories(file: CocoFile, classes: Sequence[str]) -> None:
     others = [name for name in categories if name not in set(classes)]
     if absent and (others or not categories):
         raise PreflightError(
-            f'{file.path}: its {len(categories)} categories ({shorten(list(categories))}) do not '
+            f'{file.path}: its {len(categories)} categories ({shorten(categories)}) do not '
             f'match the {len(classes)} classes of the config: {shorten(absent)} not found. Set '
             'num_classes of the head, and metainfo=dict(classes=(...)) of each data set, to the '
             "file's categories, or give both the same names")
@@ -47,8 +48,3 @@ def match_categories(file: CocoFile, classes: Sequence[str]) -> None:
         if boxes:
             file.notes.append(f'{file.path}: {boxes:,} boxes are of categories that are no classes '
                               f'of the config ({shorten(others)}), and are left out')
-
-
-def shorten(names: Sequence[str], most: int = 5) -> str:
-    """The first names, separated by commas."""
-    return ', '.join(names[:most]) + (', ...' if len(names) > most else '')

@@ -4,6 +4,7 @@ from collections import Counter
 from typing import Dict, List, Optional, Sequence, Tuple
 
 from ...utils.libraries import PreflightError
+from ...utils.messages import shorten
 from .classes import IGNORE_INDEX, MAX_CLASSES, ClassTable
 from .listed import read_listed
 from .masks import to_text
@@ -115,7 +116,7 @@ def _invent(used: List[int], places: Dict[int, str]) -> ClassTable:
     if number > MAX_CLASSES or len(used) < number / 2:
         raise PreflightError(
             f'{places[used[-1]]}: holds the value {used[-1]}; all masks together hold '
-            f'{len(used)} values ({_texts(used)}): say what they mean with --classes '
+            f'{len(used)} values ({shorten(used, 12)}): say what they mean with --classes '
             f'palette.json, such as {template(used, "gray")}')
     if number <= 2:
         return ClassTable(('background', 'foreground'))
@@ -165,7 +166,3 @@ def _refuse_labels_beyond(table: Dict[int, int], classes: ClassTable, counts: Co
             f'to {number - 1}, {IGNORE_INDEX} to leave out). All labels: '
             f'{list_values(counts, "gray")}. Name all classes in --classes, or leave labels out '
             f'with --ignore{first}')
-
-
-def _texts(values: Sequence[int]) -> str:
-    return ', '.join(map(str, values[:12])) + (', ...' if len(values) > 12 else '')

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from ...utils.libraries import PreflightError
-from ..coco_files.categories import shorten
+from ...utils.messages import shorten
 from .coco import check_coco
 from .label_maps import label_map_problems
 from .segmentors import segmentor_problems

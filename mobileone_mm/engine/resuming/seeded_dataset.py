@@ -9,6 +9,8 @@ import torch
 from mmengine.dataset import BaseDataset, RepeatDataset
 from mmengine.registry import DATASETS
 
+from ...utils.wrapped import inner_datasets
+
 __all__ = ['DatasetError', 'SeededDataset', 'seed_everything', 'seeded_datasets']
 
 
@@ -69,11 +71,8 @@ def seeded_datasets(dataset: Any) -> Iterator[SeededDataset]:
     """Every SeededDataset in a data set, however wrapped: one left out would repeat its epochs."""
     if isinstance(dataset, SeededDataset):
         yield dataset
-    inner = getattr(dataset, '__dict__', {})
-    # wrappers of mmengine and mmdet; the last, what num_batch_per_epoch makes
-    for part in (inner.get('dataset'), *inner.get('datasets', ()), inner.get('_dataset')):
-        if part is not None:
-            yield from seeded_datasets(part)
+    for part in inner_datasets(dataset):
+        yield from seeded_datasets(part)
 
 
 def seed_everything(*entropy: int) -> None:
