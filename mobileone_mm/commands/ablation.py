@@ -141,10 +141,8 @@ def _metric(cfg: Config) -> str:
 def _run(cfg: Config, work_dir: Path, seed: int, metric: str, train: Callable) -> float:
     cfg = copy.deepcopy(cfg)
     cfg.randomness = dict(cfg.get('randomness') or {}, seed=seed)
-    # mmengine keeps one message hub and one visualizer of a name in a process.
+    # mmengine keeps one message hub of a name in a process.
     cfg.experiment_name = f'{work_dir.parent.name}-{work_dir.name}-{work_dir.resolve()}'
-    if cfg.get('visualizer'):
-        cfg.visualizer.name = cfg.experiment_name
     config = work_dir / 'config.py'
     _write_config(cfg, config)
     train([str(config), '--work-dir', str(work_dir), '--resume'])

@@ -8,7 +8,7 @@ from typing import Dict, List, Optional, Union
 
 from mmengine.config import Config, ConfigDict
 from mmengine.device import get_device
-from mmengine.registry import RUNNERS
+from mmengine.registry import RUNNERS, VISUALIZERS
 from mmengine.runner import Runner
 
 from ..datasets.preflight import DataCheck, check_classes, check_data, check_network
@@ -201,6 +201,7 @@ def _is_main_process(launcher: str) -> bool:
 
 
 def _build_runner(cfg: Config) -> Runner:
+    _forget_visualizer(cfg)
     if get_device() == 'cpu':
         logs = dict(cfg.get('log_processor') or {})
         if logs.get('type', 'LogProcessor') == 'LogProcessor':
@@ -208,3 +209,11 @@ def _build_runner(cfg: Config) -> Runner:
     if cfg.launcher == 'pytorch' and get_device() == 'cpu':
         join_cpu_processes(cfg)
     return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+
+
+def _forget_visualizer(cfg: Config) -> None:
+    """mmengine keeps one visualizer of a name in a process: a second run would log to the first."""
+    visualizer = cfg.get('visualizer') or {}
+    with VISUALIZERS.switch_scope_and_registry(cfg.get('default_scope')) as registry:
+        kind = registry.get(str(visualizer.get('type')))
+    getattr(kind, '_instance_dict', {}).pop(visualizer.get('name'), None)

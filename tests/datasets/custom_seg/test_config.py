@@ -9,7 +9,7 @@ from PIL import Image
 from mobileone_mm.commands.train_test import test as run_test
 from mobileone_mm.commands.train_test import train as run_train
 
-pytest.importorskip('mmseg')
+SegLocalVisualizer = pytest.importorskip('mmseg.visualization').SegLocalVisualizer
 
 # What a program, a shell, Python and mmengine's configs might take for more than a name.
 NAME = '"""\'\\U0001 {{ fileDirname }} {{_base_.model}} {{$HOME:x}}\'); raise SystemExit(9) #'
@@ -53,6 +53,9 @@ def test_write_train_test_predict(drawn, custom_seg, run_tool, capsys):
     assert cfg.train_dataloader.dataset.metainfo.classes == ('background', NAME)
     assert cfg.crop_size == (64, 64)  # that of the images
     work = drawn / 'work'
+    # As an earlier run in this process leaves it, which must not receive this run's curves.
+    SegLocalVisualizer.get_instance('visualizer', save_dir=str(drawn / 'earlier'),
+                                    vis_backends=[dict(type='LocalVisBackend')])
     run_train([str(drawn / 'configs/own.py'), '--work-dir', str(work), '--cfg-options',
                'model.backbone.num_conv_branches=1', 'model.decode_head.channels=32',
                'train_cfg.val_interval=6', 'default_hooks.logger.interval=1'])
