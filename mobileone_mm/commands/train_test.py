@@ -212,7 +212,7 @@ def _build_runner(cfg: Config) -> Runner:
 
 
 def _forget_visualizer(cfg: Config) -> None:
-    """mmengine keeps one visualizer of a name in a process: a second run would log to the first."""
+    """Drop what mmengine keeps of an earlier run of this name, whose directory it would log to."""
     visualizer = cfg.get('visualizer') or {}
     with VISUALIZERS.switch_scope_and_registry(cfg.get('default_scope')) as registry:
         kind = registry.get(str(visualizer.get('type')))
