@@ -1,1 +1,1 @@
-"""Measuring, without printing."""
+"""Measure speed, memory and correctness; printing is left to the tools."""

@@ -10,7 +10,7 @@ __all__ = ['clustered']
 
 def clustered(count: int, centers: int = 20, size: int = 320, seed: int = 0
               ) -> Tuple[Tensor, Tensor]:
-    """Boxes (N, 4) around some centers in a square image, and distinct scores (N,)."""
+    """Draw boxes (N, 4) around some centers in a square image, and distinct scores (N,)."""
     generator = torch.Generator().manual_seed(seed)
     middle = (torch.rand(centers, 2, generator=generator) * size)[torch.arange(count) % centers]
     middle = middle + 3 * torch.randn(count, 2, generator=generator)

@@ -10,25 +10,25 @@ __all__ = ['SubsetError', 'write_easy_subset']
 
 
 class SubsetError(ValueError):
-    """There is no such annotation file, or it has too few suitable images."""
+    """The annotation file does not exist, or has too few suitable images."""
 
 
 def write_easy_subset(source: Union[str, Path], target: Union[str, Path], num_images: int = 8,
                       input_size: int = 320, min_side: float = 32., max_objects: int = 5) -> None:
-    """Write the annotations of the first images, by id, whose objects are few and not tiny.
+    """Write the annotations of the first images, by id, that have few objects and no tiny ones.
 
     The categories stay as they are, so that labels and metrics mean the same.
 
     Args:
         source: COCO annotations, ``instances_*.json``.
-        target: The file to write; its directory is made.
+        target: The file to write; its directory is created.
         num_images: How many images.
         input_size: Side, in pixels, of the square to which the images will be resized.
-        min_side: Least width and height of every object, in pixels after resizing.
-        max_objects: Most objects in an image; it has at least one and none is a crowd.
+        min_side: Minimum width and height of every object, in pixels after resizing.
+        max_objects: Maximum number of objects in an image, which has at least one and no crowd.
 
     Raises:
-        SubsetError: ``source`` is missing, or has fewer such images.
+        SubsetError: ``source`` is missing, or has too few such images.
     """
     if not Path(source).is_file():
         raise SubsetError(f'{source} does not exist: --data-root must name a COCO directory')

@@ -1,4 +1,4 @@
-"""Configs that hold a user's names and paths: as data, whatever characters are in them."""
+"""Write a user's names and paths into configs, whatever characters they contain."""
 
 import math
 from pathlib import PurePath
@@ -8,14 +8,14 @@ __all__ = ['fill', 'literal']
 
 
 def fill(template: str, **values: Any) -> str:
-    """Fill a config's template, each ``{field}`` with the Python literal of a value.
+    """Fill each ``{field}`` of a config's template with the Python literal of a value.
 
-    No value can end the literal that it is in, nor be expanded by mmengine. A template therefore
-    has its fields where Python expects an expression: not in quotes, comments or docstrings.
+    No value can break out of its literal or be expanded by mmengine. So fields belong where Python
+    expects an expression, not in quotes, comments or docstrings.
 
     Args:
         template: Python source with the fields of :meth:`str.format`.
-        **values: What :func:`literal` takes.
+        **values: Values that :func:`literal` takes.
     """
     return template.format(**{name: literal(value) for name, value in values.items()})
 
@@ -25,10 +25,10 @@ def literal(value: Any) -> str:
 
     Args:
         value: A string, a path (becomes a string), a finite number, a bool, None, or a list, tuple
-            or dict of such.
+            or dict of these.
 
     Raises:
-        TypeError: It is or holds anything else.
+        TypeError: The value is or holds anything else.
     """
     if isinstance(value, PurePath):
         value = str(value)

@@ -1,1 +1,1 @@
-"""What costs latency (paper, section 3.1), measured on any machine."""
+"""Measure what costs latency (paper, section 3.1), on any machine."""

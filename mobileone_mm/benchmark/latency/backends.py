@@ -1,4 +1,4 @@
-"""From a module to a call that runs it once in a backend."""
+"""Turn a module into a call that runs it once in a backend."""
 
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional
@@ -13,16 +13,16 @@ from .networks import Network
 __all__ = ['BACKENDS', 'Preparer', 'check_backends']
 
 TOLERANCE = 1e-2
-"""Largest difference of a backend's logits, relative to the largest logit."""
+"""Largest accepted difference of a backend's logits, relative to the largest logit."""
 
 Call = Callable[[], object]
 BACKENDS: Dict[str, str] = {
     'torch': 'torch', 'onnxruntime': 'onnxruntime', 'openvino': 'openvino', 'ncnn': 'ncnn'}
-"""Backends and the package that each needs beside torch."""
+"""Backends, and the package that each needs besides torch."""
 
 
 def check_backends(names: List[str]) -> None:
-    """Refuse unknown backends, and those that are not installed, before any work.
+    """Refuse backends that are unknown or not installed, before any work.
 
     Raises:
         ValueError: The name is unknown.
@@ -44,14 +44,14 @@ def check_backends(names: List[str]) -> None:
 
 
 class Preparer:
-    """Make a network's module once, and a call of it for each backend.
+    """Build a network once, and a call of it for each backend.
 
     Args:
-        network: Of the table.
-        folder: For exported files; each object makes its own.
-        batch: Images of a call.
+        network: A network of the table.
+        folder: Folder for exported files; each object creates its own inside.
+        batch: Images per call.
         size: Height and width of the images, in pixels.
-        threads: Of a call. PyTorch's are those of the process: the caller sets them.
+        threads: Threads per call. PyTorch uses those of the process, which the caller sets.
     """
 
     def __init__(self, network: Network, folder: Path, batch: int = 1,
@@ -62,12 +62,12 @@ class Preparer:
         generator = torch.Generator().manual_seed(0)
         self.image = torch.rand(batch, 3, size, size, generator=generator)
         if network.family in ('detectors', 'segmentors'):
-            self.image = 255 * self.image  # normalization is in the graph
+            self.image = 255 * self.image  # the graph normalizes
         self._onnx: Dict[str, Path] = {}
         self._expected: Optional[Tensor] = None
 
     def call(self, backend: str) -> Call:
-        """What runs the network once, from arrays of the host to arrays of the host.
+        """A call that runs the network once, with arrays of the host as input and output.
 
         Raises:
             mobileone_mm.export.ExportError: The network cannot be exported to this backend.
@@ -81,13 +81,13 @@ class Preparer:
         return lambda: runtime(array)
 
     def check(self, outputs: Any) -> None:
-        """Compare a classifier's logits with PyTorch's: a wrong conversion is not worth timing.
+        """Compare a classifier's logits with PyTorch's: there is no point in timing a wrong model.
 
         Raises:
             mobileone_mm.export.ParityError: They differ by more than ``TOLERANCE``.
         """
         if self.network.family in ('detectors', 'segmentors'):
-            return  # whose exports have parity checks of their own
+            return  # their exports are compared with PyTorch anyway
         from ...export import ParityError
         if self._expected is None:
             with torch.inference_mode():
@@ -99,7 +99,7 @@ class Preparer:
             raise ParityError(f"its logits differ from PyTorch's by {change:.0e} of the largest")
 
     def onnx(self, backend: str = 'onnxruntime') -> Path:
-        """The network as an ONNX file, as the exporter of this backend writes it."""
+        """Export the network to ONNX, as for this backend."""
         pick = 'topk' if backend == 'openvino' and hasattr(self.module, 'pick') else 'argmax'
         if pick not in self._onnx:
             from ...export.graphs.trace import export_onnx
@@ -113,7 +113,7 @@ class Preparer:
         return self._onnx[pick]
 
     def _ncnn(self) -> Path:
-        """The network as ncnn's files: detectors and segmentors up to their raw outputs."""
+        """Export the network to ncnn: detectors and segmentors up to their raw outputs."""
         from ...export.backends.ncnn_format import check_layers, run_pnnx
         folder = self.folder / f'{self.network.name}_ncnn'
         folder.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""ImageNet classifiers around the backbones of mobileone_mm, mmdet, mmsegmentation and timm."""
+"""ImageNet classifiers on backbones of mobileone_mm, mmdet, mmsegmentation and timm."""
 
 from functools import partial
 from typing import TYPE_CHECKING, Any, Callable, Dict, Tuple
@@ -19,7 +19,7 @@ class Classifier(nn.Module):
 
     Args:
         backbone: Returns one map or a sequence of maps.
-        channels: Of the last map.
+        channels: Channels of the last map.
         hidden: Width of a hidden layer before the logits, with h-swish, as in MobileNetV3.
         num_classes: Defaults to 1000.
     """
@@ -47,7 +47,7 @@ def mobileone(arch: str) -> nn.Module:
 
 def _of(library: str, kind: str, width: int, hidden: int = 0,
         edit: Callable[[nn.Module], None] = lambda backbone: None, **settings: Any) -> nn.Module:
-    """A classifier on a backbone of mmdet or mmsegmentation whose last map has `width` channels."""
+    """A classifier on a backbone of mmdet or mmsegmentation with ``width`` channels at the end."""
     if library == 'mmdet':
         from mmdet.models import backbones
 
@@ -133,21 +133,21 @@ OTHERS: Dict[str, Entry] = {
         num_layers=[2, 2, 2, 2], out_indices=(3, ))),
 }
 
-# What is measured with timm by default; timm:NAME gives any other.
+# The models of timm that are measured by default; timm:NAME gives any other.
 TIMM = ('mobileone_s0', 'mobileone_s1', 'repvgg_a0', 'mobilenetv3_large_100', 'ghostnet_100',
         'efficientnet_b0', 'mixnet_s', 'mobilevit_s', 'resnet18')
 
 
 def timm(name: str) -> nn.Module:
-    """A classifier of timm, with its branches folded where it has some.
+    """A classifier of timm, with its branches folded if it has any.
 
     Raises:
-        ModuleNotFoundError: timm is not installed, or does not import here.
+        ModuleNotFoundError: timm is not installed or cannot be imported.
     """
     try:
         import timm as library
         from timm.utils.model import reparameterize_model
-    except (ImportError, RuntimeError) as error:  # torchvision of another torch: RuntimeError
+    except (ImportError, RuntimeError) as error:  # RuntimeError: wrong torchvision
         raise ModuleNotFoundError(
             f'networks of timm need timm, and torchvision built for torch {torch.__version__}: '
             f'pip install timm ({error})', name='timm') from error

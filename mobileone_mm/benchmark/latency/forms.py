@@ -1,4 +1,4 @@
-"""From a network of the table to the module that is timed."""
+"""Turn a network of the table into the module to time."""
 
 import copy
 
@@ -12,14 +12,14 @@ from .networks import Network
 __all__ = ['TOLERANCE', 'as_graph', 'build', 'fold', 'with_pick', 'without_ends']
 
 TOLERANCE = 1e-4
-"""Largest change of an output by folding, relative to the largest output."""
+"""Largest accepted change of an output by folding, relative to the largest output."""
 
 
 def build(network: Network) -> nn.Module:
     """The module of a network, in its form and in eval mode.
 
-    Detectors and segmentors come as :mod:`mobileone_mm.export.graphs.models`: from the image, by
-    way of its normalization, to boxes or labels.
+    Detectors and segmentors are those of :mod:`mobileone_mm.export.graphs.models`: from the image,
+    including its normalization, to boxes or labels.
 
     Raises:
         RuntimeError: Folding changed what the network computes.
@@ -32,7 +32,7 @@ def build(network: Network) -> nn.Module:
 
 
 def as_graph(model: nn.Module, family: str) -> nn.Module:
-    """The end-to-end graph of a detector or segmentor; other modules are their own."""
+    """The end-to-end graph of a detector or segmentor; other modules are returned as they are."""
     from ...export.graphs.models import DetectorGraph, SegmentorGraph
     graphs = dict(detectors=DetectorGraph, segmentors=SegmentorGraph)
     return graphs[family](model).eval() if family in graphs else model
@@ -41,12 +41,12 @@ def as_graph(model: nn.Module, family: str) -> nn.Module:
 def fold(model: nn.Module, size: int) -> nn.Module:
     """Fold MobileOne's branches, and every batch norm into the convolution before it.
 
-    Both are checked on an image of noise: mmcv's ``fuse_conv_bn`` takes neighbors in the order of
-    their definition, which a network need not run in.
+    The result is checked on an image of noise, because mmcv's ``fuse_conv_bn`` pairs layers in the
+    order of their definition, which need not be the order in which they run.
 
     Args:
-        model: In eval mode; it is not changed.
-        size: Of the image, in pixels.
+        model: The model, in eval mode; it is not changed.
+        size: Size of the image, in pixels.
 
     Raises:
         RuntimeError: The outputs changed by more than ``TOLERANCE``.
@@ -79,9 +79,9 @@ def _outputs(model: nn.Module, image: Tensor) -> list:
 
 
 def without_ends(module: nn.Module) -> nn.Module:
-    """A detector's or segmentor's graph without normalization, decoding, suppression and argmax.
+    """A detector's or segmentor's graph without normalization, decoding, suppression or argmax.
 
-    It is what ncnn's graphs hold; other modules are returned as they are.
+    This is what ncnn's graphs hold. Other modules are returned as they are.
     """
     from ...export.graphs.models import DetectorGraph, RawDetectorGraph, SegmentorGraph
     if isinstance(module, DetectorGraph):
@@ -92,7 +92,7 @@ def without_ends(module: nn.Module) -> nn.Module:
 
 
 def with_pick(module: nn.Module, pick: str) -> nn.Module:
-    """A segmentor's graph whose last step is written for another runtime; others as they are."""
+    """A segmentor's graph with the last step of another runtime; other modules as they are."""
     if getattr(module, 'pick', pick) == pick:
         return module
     from ...export.graphs.models import SegmentorGraph

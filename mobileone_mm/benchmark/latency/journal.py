@@ -1,4 +1,4 @@
-"""A file of turns that grows as they are measured, so that an interruption loses none of them."""
+"""A file of turns, written as they are measured, so that an interruption loses none of them."""
 
 import json
 from collections import defaultdict
@@ -13,14 +13,14 @@ class JournalError(RuntimeError):
 
 
 class Journal:
-    """Turns of a measurement, one JSON line each, behind a line that says what is measured.
+    """The turns of a measurement, one JSON line each, after a line that says what is measured.
 
     Args:
-        path: The file; it is made, or read and continued.
-        setup: What all turns have in common; JSON.
+        path: The file, which is created, or read and continued.
+        setup: What all turns have in common, as JSON.
 
     Raises:
-        JournalError: The file is of another setup.
+        JournalError: The file belongs to another setup.
     """
 
     def __init__(self, path: Path, setup: dict) -> None:
@@ -46,7 +46,7 @@ class Journal:
                 self._keep(item['round'], item['name'], item['ms'])
 
     def _read(self) -> list:
-        """The whole lines; a last one that a crash cut off is removed."""
+        """Read the complete lines; a last one that a crash cut off is removed."""
         if not self.path.exists():
             return []
         text = self.path.read_text()
@@ -56,13 +56,13 @@ class Journal:
         return [json.loads(line) for line in whole.splitlines()]
 
     def add(self, number: int, name: str, samples: List[float]) -> None:
-        """Keep a turn: its round, its candidate, its samples in milliseconds."""
+        """Keep a turn: its round, its candidate, and its samples in milliseconds."""
         samples = [round(sample, 4) for sample in samples]
         self._keep(number, name, samples)
         self._write(dict(round=number, name=name, ms=samples))
 
     def note(self, name: str, value: Any) -> None:
-        """Keep something else that was found out, as JSON."""
+        """Keep any other result, as JSON."""
         self.notes[name] = value
         self._write(dict(note=name, value=value))
 
@@ -79,6 +79,6 @@ class Journal:
         self._file.close()
 
     def remove(self) -> None:
-        """Close and delete the file, once the results are elsewhere."""
+        """Close and delete the file, once the results are saved elsewhere."""
         self.close()
         self.path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""The machine: what it is, and what it can do at best."""
+"""Describe the machine, and measure the best it can do."""
 
 import os
 import platform
@@ -19,7 +19,7 @@ PACKAGES = ('torch', 'onnx', 'onnxruntime', 'openvino', 'ncnn', 'mmengine', 'mmc
 
 
 def describe() -> dict:
-    """Processor, memory, system and versions; what is not known is left out."""
+    """Processor, memory, system and versions; unknown ones are left out."""
     facts = dict(
         cpu=_cpu_model(), cores=os.cpu_count(), vector=torch.backends.cpu.get_cpu_capability(),
         memory_gib=_memory_gib(), cache=_caches(), system=platform.platform(terse=True),
@@ -67,14 +67,14 @@ def _versions() -> Dict[str, str]:
 
 @dataclass(frozen=True)
 class Peak:
-    """The best that was measured on some threads.
+    """The best results on a number of threads.
 
     Attributes:
-        gflops: 1e9 multiplications and additions a second of a float32 matrix product.
+        gflops: 1e9 multiplications and additions per second in a float32 matrix product.
         gemm: The size and the library that reached it.
-        dram_gbs: 1e9 bytes read and written a second of a copy far larger than the caches.
-        cache_gbs: The same of a copy that stays in the caches.
-        threads: Threads.
+        dram_gbs: 1e9 bytes read and written per second by a copy far larger than the caches.
+        cache_gbs: The same for a copy that stays in the caches.
+        threads: Number of threads.
     """
 
     gflops: float
@@ -93,12 +93,12 @@ CACHE_BYTES, DRAM_BYTES = 192 << 10, 256 << 20
 
 
 def measure_peak(threads: int = 1, seconds: float = 6., dram_bytes: int = DRAM_BYTES) -> Peak:
-    """Measure the two roofs of the roofline model (Williams et al., 2009), best of many tries.
+    """Measure the two roofs of the roofline model (Williams et al., 2009), the best of many tries.
 
     Args:
-        threads: Of torch and of ONNX Runtime.
-        seconds: All tries together, about.
-        dram_bytes: Size of the large array; several times the last cache.
+        threads: Threads of torch and of ONNX Runtime.
+        seconds: Approximate time of all tries together.
+        dram_bytes: Size of the large array, several times that of the last cache.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
@@ -115,7 +115,7 @@ def measure_peak(threads: int = 1, seconds: float = 6., dram_bytes: int = DRAM_B
 
 
 def _best(call: Callable[[], object], seconds: float) -> float:
-    """The shortest of the runs that fit into so many seconds; after one that warms up."""
+    """The shortest of the runs that fit into ``seconds``, after one to warm up."""
     call()
     times: List[float] = []
     while not times or sum(times) < seconds:
@@ -126,7 +126,7 @@ def _best(call: Callable[[], object], seconds: float) -> float:
 
 
 def _copy_rate(nbytes: int, seconds: float) -> float:
-    """Bytes read and written a second by copying an array of so many bytes."""
+    """Bytes read and written per second by copying an array of ``size`` bytes."""
     source = torch.ones(nbytes // 4)
     target = torch.empty_like(source)
     repeats = max(1, (16 << 20) // nbytes)  # so that the call itself costs nothing
@@ -139,7 +139,7 @@ def _copy_rate(nbytes: int, seconds: float) -> float:
 
 
 def _gemms(size: int, threads: int) -> List[tuple]:
-    """Name, operations of a call, and call, for each library that is installed."""
+    """Name, operations per call, and call, for each installed library."""
     a, b = (torch.randn(size, size) for _ in range(2))
     out = torch.empty(size, size)
     found = [(f'torch, {size}', 2 * size ** 3, lambda: torch.mm(a, b, out=out))]

@@ -1,7 +1,7 @@
-"""The networks that can be measured, by name and by family.
+"""The networks to measure, by name and by family.
 
-Every one is built from its own library's code, with random weights: latency does not depend on
-them, but for the number of boxes a detector suppresses, see :mod:`.tasks`.
+Each is built from its own library's code, with random weights: latency does not depend on them,
+except for the number of boxes that a detector suppresses (see :mod:`.tasks`).
 """
 
 import fnmatch
@@ -31,16 +31,16 @@ SIZES = dict(backbones=224, detectors=320, segmentors=512, activations=224, bran
 
 @dataclass(frozen=True)
 class Network:
-    """What can be measured.
+    """A network to measure.
 
     Attributes:
         name: Unique.
         family: A key of ``FAMILIES``.
-        label: As in tables and pictures.
-        build: Makes the module: images (N, 3, H, W) in, tensors out.
-        form: ``'folded'`` for a network whose batch norms, and a MobileOne's branches, are to be
-            folded; ``'unfolded'`` for one that runs as it was trained.
-        group: Networks that belong together, as lines of a picture.
+        label: Its name in tables and pictures.
+        build: Builds the module: images (N, 3, H, W) in, tensors out.
+        form: ``'folded'`` to fold the batch norms and a MobileOne's branches; ``'unfolded'`` to run
+            the network as it was trained.
+        group: Networks of one group are connected by a line in pictures.
     """
 
     name: str
@@ -95,12 +95,12 @@ NETWORKS: Dict[str, Network] = _table()
 
 
 def select(patterns: Iterable[str]) -> List[Network]:
-    """The networks of some families, names, or shell patterns of names, in the table's order.
+    """Networks by family, name, or shell pattern of names, in the table's order.
 
     ``timm:NAME`` is any model of timm.
 
     Raises:
-        ValueError: A pattern fits nothing; the message lists what there is.
+        ValueError: A pattern matches nothing; the message lists what there is.
     """
     chosen: Dict[str, Network] = {}
     for pattern in patterns:
@@ -113,7 +113,7 @@ def select(patterns: Iterable[str]) -> List[Network]:
         else:
             found = [n for n in NETWORKS.values() if fnmatch.fnmatch(n.name, pattern)]
         if not found:
-            raise ValueError(f'no network fits {pattern!r}: expected a family '
+            raise ValueError(f'no network matches {pattern!r}: expected a family '
                              f'({", ".join(FAMILIES)}), timm:NAME, or a pattern of these names: '
                              f'{", ".join(NETWORKS)}')
         chosen.update((network.name, network) for network in found)

@@ -59,7 +59,7 @@ SEGMENTORS: Dict[str, Segmentor] = {
     'mobileone_s2': Segmentor(77.9, 35.7), 'mobileone_s3': Segmentor(78.8, 36.2),
     'mobileone_s4': Segmentor(80.1, 38.2), 'mobilenet_v2': Segmentor(75.7, 34.1),
 }
-# Table 1: of latency with FLOPs and with parameters.
+# Table 1: correlation of latency with FLOPs and with parameters.
 RANK_CORRELATIONS: Dict[str, Dict[str, Correlation]] = {
     'iPhone 12': dict(flops=Correlation(.47, .03), params=Correlation(.30, .18)),
     'Xeon': dict(flops=Correlation(.06, .80), params=Correlation(.07, .77)),

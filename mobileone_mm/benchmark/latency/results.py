@@ -16,10 +16,10 @@ __all__ = ['Results', 'Row']
 
 @dataclass(frozen=True)
 class Row:
-    """One network in one backend; times in milliseconds, of one call.
+    """One network in one backend; times are of one call, in milliseconds.
 
     Attributes:
-        scope: What is in a call: ``'whole'``, or ``'network'`` where a backend's graph ends
+        scope: What a call includes: ``'whole'``, or ``'network'`` if the backend's graph ends
             before decoding, suppression or argmax.
     """
 
@@ -45,7 +45,7 @@ class Row:
     @classmethod
     def of(cls, network: Network, backend: str, settings: Any, cost: Dict[str, int],
            times: Summary) -> 'Row':
-        """A row of what was measured."""
+        """Make a row of a measurement."""
         whole = backend != 'ncnn' or network.family not in ('detectors', 'segmentors')
         ms = [round(t, 4) for t in (times.median, times.min, times.p10, times.p90)]
         return cls(network.name, network.label, network.family, network.group, network.form,
@@ -55,7 +55,7 @@ class Row:
 
     @property
     def gflops(self) -> float:
-        """1e9 multiplications and additions a second, of the median."""
+        """1e9 multiplications and additions per second, at the median."""
         return 2e-6 * self.macs * self.batch / self.median_ms
 
 
@@ -64,15 +64,15 @@ class Results:
     """Everything a report needs.
 
     Attributes:
-        command: That made them.
-        started: UTC.
-        finished: UTC.
+        command: The command that measured them.
+        started: Start of the measurement, UTC.
+        finished: End of the measurement, UTC.
         machine: :func:`.machine.describe`.
         settings: :class:`.study.Settings`.
-        rows: What was timed.
+        rows: The measurements.
         peaks: :class:`.machine.Peak` before and after, and the load average.
-        skipped: 'network, backend' and why it was not timed.
-        roofline: Layers of each profiled network.
+        skipped: 'network, backend' -> why it was not timed.
+        roofline: The layers of each profiled network.
     """
 
     command: str
@@ -99,7 +99,7 @@ class Results:
         """Read a ``latency.json``, or the one in a folder.
 
         Raises:
-            ValueError: The file is no such result.
+            ValueError: The file does not hold such results.
             FileNotFoundError: It does not exist.
         """
         path = path / 'latency.json' if path.is_dir() else path
@@ -110,18 +110,18 @@ class Results:
             data = json.loads(path.read_text())
             return cls(**dict(data, rows=[Row(**row) for row in data['rows']]))
         except (ValueError, TypeError, KeyError) as error:
-            raise ValueError(f'{path} is no result of tools/benchmark/latency.py: {error}') \
+            raise ValueError(f'{path} holds no results of tools/benchmark/latency.py: {error}') \
                 from error
 
     def select(self, family: str, backend: Optional[str] = None,
                form: Optional[str] = None) -> List[Row]:
-        """Rows of a family, in the table's order."""
+        """The rows of a family, in the table's order."""
         return [row for row in self.rows if row.family == family
                 and backend in (None, row.backend) and form in (None, row.form)]
 
     @property
     def backends(self) -> List[str]:
-        """Those that were timed."""
+        """The backends that were timed."""
         return list(dict.fromkeys(row.backend for row in self.rows))
 
     def layers(self, network: str) -> List[Layer]:
@@ -129,7 +129,7 @@ class Results:
         return [Layer(**layer) for layer in self.roofline[network]]
 
     def peak(self) -> Optional[dict]:
-        """The best of all measured peaks, roof by roof."""
+        """The best of all measured peaks, for each roof."""
         if not self.peaks:
             return None
         best = max(self.peaks, key=lambda peak: peak['gflops'])
@@ -138,7 +138,7 @@ class Results:
 
 
 def _compact_json(data: dict) -> str:
-    """JSON with one line for each row and layer."""
+    """JSON with one line per row and layer."""
     text = []
     for key, value in data.items():
         if isinstance(value, list) and value:

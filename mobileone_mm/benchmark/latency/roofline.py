@@ -1,7 +1,7 @@
-"""What each layer of a network reaches, by ONNX Runtime's own profiler.
+"""What each layer of a network achieves, by ONNX Runtime's own profiler.
 
 Shapes in the profile are those of the graph after ONNX Runtime's optimizations: a convolution has
-its activation, and often a sum, inside.
+includes its activation, and often a sum.
 """
 
 import json
@@ -24,11 +24,11 @@ class Layer:
     """A node of the optimized graph.
 
     Attributes:
-        name: Of the node.
+        name: Name of the node.
         kind: See :func:`kind_of`.
         ms: Median of the runs, in milliseconds.
         macs: Multiply-adds of convolutions and matrix products; 0 for the rest.
-        bytes: Read and written if nothing were cached: inputs, weights and outputs, once each.
+        bytes: Bytes of inputs, weights and outputs: what is read and written without a cache.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Layer:
 
     @property
     def gflops(self) -> float:
-        """1e9 multiplications and additions a second."""
+        """1e9 multiplications and additions per second."""
         return 2e-6 * self.macs / self.ms
 
     @property
@@ -58,11 +58,11 @@ def profile(path: Path, image: np.ndarray, threads: int = 1, runs: int = 30) -> 
     Args:
         path: A graph with one input.
         image: That input.
-        threads: Of a run.
-        runs: Behind two that warm up.
+        threads: Number of threads.
+        runs: Number of runs, after two to warm up.
 
     Returns:
-        The layers in the order of their names' first appearance, that is, of execution.
+        The layers, in the order in which they run.
     """
     import onnxruntime
     options = onnxruntime.SessionOptions()
@@ -82,7 +82,7 @@ def profile(path: Path, image: np.ndarray, threads: int = 1, runs: int = 30) -> 
 
 
 def layers_of(events: Sequence[dict], skip: int = 0) -> List[Layer]:
-    """The layers in a profile's events; the first ``skip`` runs of each are left out."""
+    """Collect the layers from a profile's events; the first ``skip`` runs of each are left out."""
     times: Dict[str, List[float]] = defaultdict(list)
     facts: Dict[str, dict] = {}
     for event in events:
@@ -109,7 +109,7 @@ SIZES = dict(float=4, int64=8, int32=4, double=8, bool=1, uint8=1, float16=2)
 
 
 def _tensors(entries: Sequence[Dict[str, Sequence[int]]]) -> Tensors:
-    """Bytes of an element, and shape, of each tensor."""
+    """Bytes per element, and shape, of each tensor."""
     return [(SIZES.get(dtype, 4), tuple(shape)) for entry in entries
             for dtype, shape in entry.items()]
 

@@ -1,4 +1,4 @@
-"""A whole measurement: choose, prepare, take turns, sum up, keep."""
+"""A complete measurement: select, prepare, take turns, sum up, save."""
 
 import contextlib
 import gc
@@ -25,7 +25,7 @@ __all__ = ['ROOFLINE', 'Settings', 'run']
 ROOFLINE = tuple(f'mobileone_s{i}' for i in range(5)) + (
     'mobilenet_v2_x1.0', 'mobilenet_v3_large', 'ssdlite_mobileone_s1', 'deeplabv3_mobileone_s1')
 SLOW = 3
-"""Segmentors take so many times fewer rounds: a call takes them longer than a turn."""
+"""Segmentors take this many times fewer rounds: one call takes them longer than a turn."""
 
 Progress = Callable[[int, int, str], None]
 
@@ -37,11 +37,11 @@ class Settings:
     Attributes:
         nets: Families, names or patterns, see :func:`.networks.select`.
         backends: Keys of ``BACKENDS``.
-        threads: Of a call.
-        batch: Images of a call.
+        threads: Threads per call.
+        batch: Images per call.
         size: Height and width, in pixels; by default each family's own.
-        rounds: In which every network takes a turn in every backend.
-        turn_ms: Length of a turn, at least one call.
+        rounds: Number of rounds; in each, every network takes a turn in every backend.
+        turn_ms: Length of a turn, which has at least one call.
         roofline: Networks to profile layer by layer with ONNX Runtime.
     """
 
@@ -75,23 +75,23 @@ class Settings:
 
 def run(settings: Settings, out: Path, command: str = '',
         progress: Progress = lambda done, total, text: None) -> Results:
-    """Measure; what an earlier, interrupted run with the same settings measured is kept.
+    """Measure, and continue an interrupted run with the same settings.
 
-    Writes ``latency.json`` and ``latency.csv``; until both are there, ``latency.journal.jsonl``
-    holds every turn. After Ctrl-C both files hold what there is, and the journal stays.
+    Writes ``latency.json`` and ``latency.csv``. Until both exist, ``latency.journal.jsonl`` holds
+    every turn. After Ctrl-C, both files hold the results so far, and the journal stays.
 
     Args:
         settings: See :class:`Settings`.
-        out: Folder for the results; it is made.
-        command: Kept with the results.
-        progress: Is called with turns done, turns in all, and what is going on.
+        out: Folder for the results, which is created.
+        command: The command to save with the results.
+        progress: Called with turns done, turns in total, and what is going on.
 
     Returns:
         The results.
 
     Raises:
-        ValueError: As :meth:`Settings.check`, before any work.
-        KeyboardInterrupt: After the results so far are written.
+        ValueError: As in :meth:`Settings.check`, before any work.
+        KeyboardInterrupt: After Ctrl-C, once the results so far are written.
     """
     networks = settings.check()
     out.mkdir(parents=True, exist_ok=True)
@@ -119,7 +119,7 @@ class _Job:
         self.started = self._now()
 
     def measure(self) -> None:
-        """Peaks, every family, the roofline, and the peaks again."""
+        """Measure the peaks, every family, the roofline, and the peaks again."""
         self._peak('peak before')
         for family in FAMILIES:
             members = [n for n in self.networks.values() if n.family == family]
@@ -201,7 +201,7 @@ class _Job:
         return datetime.now(timezone.utc).strftime('%Y-%m-%d %H:%M:%S UTC')
 
     def results(self, facts: dict, command: str) -> Results:
-        """What there is."""
+        """The results so far."""
         notes = self.journal.notes
         rows = []
         for network in self.networks.values():
@@ -222,7 +222,7 @@ class _Job:
 
 
 def _load() -> Optional[float]:
-    """Processes that wanted a core in the last minute; the measurement itself is one of them."""
+    """Processes that wanted a core in the last minute, this measurement included."""
     return round(os.getloadavg()[0], 2) if hasattr(os, 'getloadavg') else None
 
 

@@ -1,4 +1,4 @@
-"""Whole detectors and segmentors: ours, and the stock MobileNetV2 configs of mmdet and mmseg."""
+"""Complete detectors and segmentors: ours, and mmdet's and mmseg's with MobileNetV2."""
 
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ __all__ = ['CANDIDATES', 'OTHER_DETECTORS', 'OTHER_SEGMENTORS', 'deeplabv3_mobil
            'spread_scores', 'ssdlite_mobileone']
 
 CANDIDATES = 300
-"""Pairs of anchor and class that pass a detector's score threshold."""
+"""How many pairs of anchor and class pass a detector's score threshold."""
 
 
 def _own_config(task: str, name: str) -> Config:
@@ -29,7 +29,7 @@ def _stock_config(library: str, *parts: str) -> Config:
 
 
 def _build(cfg: Config, scope: str) -> BaseModel:
-    """A model of a config with random weights, in eval mode."""
+    """Build the model of a config with random weights, in eval mode."""
     model_cfg = cfg.model
     if scope == 'mmdet':
         from mmdet.registry import MODELS
@@ -88,7 +88,7 @@ OTHER_DETECTORS: Dict[str, Entry] = {
 }
 OTHER_SEGMENTORS: Dict[str, Entry] = {
     'mobilenet_v2': ('MobileNetV2-D8, stock', 'MobileNetV2', _deeplabv3_mobilenet_v2),
-    # The same at our configs' output stride, so that the backbones alone differ.
+    # The same at our configs' output stride, so that only the backbones differ.
     'mobilenet_v2_os16': ('MobileNetV2 at stride 16', 'MobileNetV2', partial(
         _deeplabv3_mobilenet_v2, **{
             'model.backbone.strides': (1, 2, 2, 2, 1, 1, 1),
@@ -100,15 +100,15 @@ OTHER_SEGMENTORS: Dict[str, Entry] = {
 @torch.no_grad()
 def spread_scores(detector: BaseModel, threshold: float, candidates: int = CANDIDATES,
                   size: int = 320) -> None:
-    """Scale the class scores so that a given number of boxes reaches the suppression.
+    """Scale the class scores so that a given number of boxes reaches the suppression step.
 
-    Untrained scores are all near 1 / (C + 1), below the threshold: nothing would be suppressed,
-    and the detector would seem faster than any trained one.
+    Untrained scores are all near 1 / (C + 1), below the threshold. Nothing would be suppressed, and
+    the detector would seem faster than a trained one.
 
     Args:
         detector: An SSD detector; the last convolutions of its class branches are changed.
-        threshold: Of the score of a pair of anchor and class.
-        candidates: How many such pairs are to pass it, on one image of noise.
+        threshold: Score threshold for a pair of anchor and class.
+        candidates: How many pairs shall pass it, on one image of noise.
         size: Height and width of that image.
     """
     head = detector.bbox_head

@@ -1,8 +1,8 @@
 """The paper's 30-layer network, with the activation and the branches as options (Tables 2, 3).
 
-The paper gives the number of layers only. The rest is our choice: MobileNetV1 (arXiv 1704.04861)
-with one more pair at 14x14, which makes a stem, 14 pairs of depthwise and pointwise convolution
-and a classifier: 30 layers with weights.
+The paper only gives the number of layers. The rest is our choice: MobileNetV1 (arXiv 1704.04861)
+with one more pair at 14x14. A stem, 14 pairs of depthwise and pointwise convolutions and a
+classifier make 30 layers with weights.
 """
 
 from typing import Callable, Dict, List, Tuple
@@ -42,14 +42,14 @@ BRANCHES: Dict[str, Tuple[bool, bool]] = dict(
 
 
 class ThirtyLayers(nn.Module):
-    """A plain network of 30 layers, in its deployed form: convolutions with bias, no batch norms.
+    """A plain network of 30 layers in deployed form: convolutions with bias, no batch norms.
 
     Args:
         activation: A key of ``ACTIVATIONS``; it follows each of the 29 convolutions.
         se: Squeeze-and-excitation before the activation of each convolution but the stem.
         skip: A connection around each convolution that keeps the shape, added before the
             activation.
-        width: Factor of all numbers of channels. Defaults to 1.
+        width: Factor for all numbers of channels. Defaults to 1.
         num_classes: Defaults to 1000.
 
     Raises:

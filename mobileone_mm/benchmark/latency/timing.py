@@ -1,4 +1,4 @@
-"""Interleaved timing: every candidate gets a short turn in each round."""
+"""Interleaved timing: each candidate gets a short turn in every round."""
 
 import statistics
 import time
@@ -10,14 +10,14 @@ __all__ = ['Summary', 'summarize', 'take_turns']
 
 @dataclass(frozen=True)
 class Summary:
-    """Of the samples of one candidate, in milliseconds.
+    """Statistics of one candidate's samples, in milliseconds.
 
     Attributes:
         median: The usual run.
         min: The paper's protocol takes the minimum of 1000 runs.
         p10: One run in ten is faster.
-        p90: One run in ten is slower; the spread of this table is p10 to p90.
-        samples: How many runs.
+        p90: One run in ten is slower; tables give the spread as p10 to p90.
+        samples: Number of runs.
     """
 
     median: float
@@ -28,7 +28,7 @@ class Summary:
 
 
 def summarize(samples: Sequence[float]) -> Summary:
-    """Sum up samples in milliseconds; at least one."""
+    """Sum up at least one sample, in milliseconds."""
     ordered = sorted(samples)
     last = len(ordered) - 1
     return Summary(statistics.median(ordered), ordered[0], ordered[round(.1 * last)],
@@ -37,15 +37,15 @@ def summarize(samples: Sequence[float]) -> Summary:
 
 def take_turns(calls: Dict[str, Callable[[], object]], rounds: Sequence[int],
                turn_ms: float = 50.) -> Iterator[Tuple[int, str, List[float]]]:
-    """Time candidates in turns, so that what else the machine does hits all of them alike.
+    """Time candidates in turns, so that other load on the machine affects them alike.
 
     Args:
-        calls: What to time, by name; each was called before, to warm up.
+        calls: The calls to time, by name; each has been called before, to warm up.
         rounds: Numbers of the rounds to do.
-        turn_ms: A turn calls again until so much time has passed, and at least once.
+        turn_ms: A turn repeats the call until this much time has passed, at least once.
 
     Yields:
-        Round, name and the samples of a turn in milliseconds, as soon as they are there.
+        Round, name and samples in milliseconds of each turn, as soon as it ends.
     """
     for number in rounds:
         for name, call in calls.items():

@@ -1,4 +1,4 @@
-"""Tables and pictures of what :mod:`mobileone_mm.benchmark.latency` measured."""
+"""Tables and pictures of the results of :mod:`mobileone_mm.benchmark.latency`."""
 
 from .build import build_report
 

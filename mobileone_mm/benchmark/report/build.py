@@ -1,4 +1,4 @@
-"""The whole report from a folder of results."""
+"""Write the report on a folder of results."""
 
 from pathlib import Path
 from typing import Dict, List, Optional
@@ -15,11 +15,11 @@ def build_report(folder: Path, page: Optional[Path] = None) -> List[Path]:
     """Write pictures and a Markdown page.
 
     Args:
-        folder: With ``latency.json``; pictures go there.
+        folder: The folder of ``latency.json``; pictures go there too.
         page: The Markdown page. Defaults to ``latency.md`` in ``folder``.
 
     Returns:
-        The files.
+        The files that were written.
 
     Raises:
         FileNotFoundError: There are no results.
@@ -41,20 +41,20 @@ def document(results: Results, captions: dict, pictures: str) -> List[str]:
 
     Args:
         results: All there are.
-        captions: Of each picture that was drawn, by its name.
+        captions: Caption of each picture that was drawn, by its name.
         pictures: Path from the page to the folder of the pictures.
     """
     def figure(name: str) -> List[str]:
         return [f'![{captions[name]}]({pictures}/{name}.png)'] if name in captions else []
 
     blocks: List[str] = [
-        heading('Latency: what costs time', 1),
-        'After this page you know what MobileOne costs on a CPU, in which runtime, beside which '
-        'networks, and how to measure it on yours.',
-        'Made by the two commands below from one run; every number but those labeled as the '
-        "paper's (arXiv 2206.04040) was measured in it. Times are medians in milliseconds, "
-        'behind them the minimum and the 10th to 90th percentile. Weights are random. '
-        '"Folded" is also said of other networks, whose batch norms are folded.',
+        heading('Latency: see what costs time', 1),
+        'After this page you know what MobileOne costs on a CPU in four runtimes, how other '
+        'networks compare, and how to measure all of it on your machine.',
+        'The two commands below wrote this page from one run. Every number was measured in it, '
+        "except those labeled as the paper's (arXiv 2206.04040). Times are medians in "
+        'milliseconds, followed by the minimum and the 10th to 90th percentile. Weights are random. '
+        'Other networks count as "folded" when their batch norms are.',
         code(f'{results.command}\npython tools/benchmark/report.py {_out(results)}'),
         tables.machine(results)]
     for title, family, names in (
@@ -76,7 +76,7 @@ def document(results: Results, captions: dict, pictures: str) -> List[str]:
             blocks += [heading(title), *_notes(family, results), *figure(family),
                        tables.variants(results, family)]
     if results.roofline:
-        blocks += [heading('How far from the limit of the machine?'), *_roofline_notes(results),
+        blocks += [heading('How close to the limits of the machine?'), *_roofline_notes(results),
                    *figure('roofline'), *figure('time_shares'), tables.limits(results)]
     if results.skipped:
         by_reason: Dict[str, List[str]] = {}
@@ -93,36 +93,36 @@ def _out(results: Results) -> str:
 
 
 NOTES = {
-    'detectors': 'From the image to the boxes, normalization and suppression included; ncnn up to '
-                 'the raw scores and deltas. Untrained scores would leave nothing to suppress, so '
-                 'those of every detector are scaled until 300 pairs of anchor and class pass the '
+    'detectors': 'From the image to the boxes, normalization and suppression included; ncnn only '
+                 'to the raw scores and deltas. Untrained scores would leave nothing to suppress, '
+                 'so all scores are scaled until 300 pairs of anchor and class pass the '
                  "threshold. The stock model is mmdet's config with the missing attribute of its "
                  'head added.',
-    'segmentors': 'From the image to the label map at its size, normalization included; ncnn up to '
-                  "the logits at the head's stride. The stock config computes at output stride 8, "
-                  "this package's configs at 16; the row 'at stride 16' is the stock model with "
-                  'that stride and its dilations. S4 is without squeeze-and-excitation, as in the '
-                  'paper. Most of the time goes into the ASPP head, whose dilated convolutions the '
-                  'runtimes already compute without the padding. Two things were improved: the '
+    'segmentors': 'From the image to a label map of the same size, normalization included; ncnn '
+                  "only to the logits at the head's stride. The stock config has output stride 8, "
+                  "this package's configs 16; the row 'at stride 16' is the stock model with "
+                  'that stride and its dilations. S4 has no squeeze-and-excitation, as in the '
+                  'paper. Most of the time goes into the ASPP head. The runtimes already skip the '
+                  'padding of its dilated convolutions. The export saves time in two places: the '
                   'image pooling no longer passes through the bottleneck as a map, which saves a '
-                  'fifth of the bottleneck, and matrix products find the label map '
+                  'fifth of the bottleneck, and matrix products compute the label map '
                   '(tools/benchmark/label_map.py measures the gain).',
-    'activations': "The paper's Table 2. It gives no more of its network than 30 layers; ours is "
+    'activations': "The paper's Table 2. The paper only says that it has 30 layers; ours is "
                    'MobileNetV1 with one more pair of convolutions. SE-ReLU is a '
                    "squeeze-and-excitation before each ReLU; dynamic ReLU is mmdet's DyReLU.",
     'branches': "The paper's Table 3, whose values are not known here. Skip connections go around "
-                'each convolution that keeps its shape, squeeze-and-excitation is on each '
+                'each convolution that keeps its shape; squeeze-and-excitation is on each '
                 'convolution but the first.',
 }
 
 OLD_HEAD = ("**Measured with mmseg's `type=ASPPHead`**, whose 3x3 projection has nine times the "
-            'weights of the 1x1 one of `DeepLabV3Head`, which the configs have since 0.2.0. The '
-            "networks of today are smaller than this section's.")
+            'weights of the 1x1 projection of `DeepLabV3Head`, which the configs use since 0.2.0. '
+            "Today's networks are smaller than those in this section.")
 
 
 def _notes(family: str, results: Results) -> List[str]:
     notes = [NOTES[family]] if family in NOTES else []
-    # Until 0.1 the configs had another head than the networks of today.
+    # Up to 0.1, the configs had another head.
     version = results.machine.get('versions', {}).get('mobileone_mm', '')
     if family == 'segmentors' and version.startswith('0.1.'):
         notes.append(OLD_HEAD)
@@ -130,12 +130,12 @@ def _notes(family: str, results: Results) -> List[str]:
 
 
 def _roofline_notes(results: Results) -> List[str]:
-    """The comparison that the paper makes, and what this machine's limit says of it."""
+    """The paper's comparison, and what this machine's limits say about it."""
     notes = [
-        'The profile of ONNX Runtime, layer by layer, against two measured limits: the fastest '
-        'float32 matrix product, and a copy in memory. A layer that has many operations for each '
-        'byte is bound by the first, others by the second. Bytes are those of inputs, weights and '
-        'outputs; what stays in a cache may exceed the line of the memory.']
+        "ONNX Runtime's profile, layer by layer, against two measured limits: the fastest "
+        'float32 matrix product, and a copy in memory. A layer with many operations per '
+        'byte is bound by the first, other layers by the second. Bytes are those of inputs, '
+        'weights and outputs; layers whose data stay in a cache may exceed the memory line.']
     peak = results.peak()
     first, second = (numbers.of_network(results, name, 'onnxruntime')
                      for name in ('mobileone_s1', 'mobilenet_v2_x1.0'))
@@ -151,8 +151,8 @@ def _roofline_notes(results: Results) -> List[str]:
             f'GFLOP/s. Here the ratio in ONNX Runtime is '
             f'{first.median_ms / second.median_ms:.2f}: {first.gflops:.0f} and '
             f'{second.gflops:.0f} GFLOP/s, where a matrix product reaches {peak["gflops"]:.0f}. '
-            f"At that peak S1's operations alone take {least:.1f} ms, MobileNetV2 takes "
-            f'{second.median_ms:.1f} ms with all it does. A network with '
-            f'{first.macs / second.macs:.1f} times the operations can be the faster one only '
-            "where the other is far from the limit, as on the paper's devices.")
+            f"At that peak S1's operations alone take {least:.1f} ms, while all of MobileNetV2 "
+            f'takes {second.median_ms:.1f} ms. A network with '
+            f'{first.macs / second.macs:.1f} times the operations can only be faster if '
+            "the other one is far from the limit, as on the paper's devices.")
     return notes

@@ -1,4 +1,4 @@
-"""The pictures."""
+"""Draw the pictures of the report."""
 
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
@@ -63,7 +63,7 @@ def _log(axis: Axes, which: str) -> None:
 
 
 def _accuracy(results: Results, family: str, what: str) -> Optional[Figure]:
-    """The paper's accuracy over latency, a panel for each backend."""
+    """The paper's accuracy over latency, one panel per backend."""
     panels = {}
     for backend in results.backends:
         rows = [(row, value) for row in results.select(family, backend, 'folded')
@@ -90,8 +90,8 @@ def _accuracy(results: Results, family: str, what: str) -> Optional[Figure]:
 
 def _name_points(figure: Figure, axis: Axes, rows: Sequence[Row],
                  points: Sequence[Tuple[float, float]], size: float = 7.5) -> None:
-    """Write names beside points, each where it covers least of the other names and points."""
-    figure.draw_without_rendering()  # settles the scales that the distances are measured in
+    """Write names beside points, each where it covers the least of other names and points."""
+    figure.draw_without_rendering()  # fixes the scales that distances are measured in
     to_points = 72 / figure.dpi
     places = [to_points * place for place in axis.transData.transform(points)]
     taken = [(x - 3, y - 3, x + 3, y + 3) for x, y in places]
@@ -123,7 +123,7 @@ def accuracy_coco(results: Results) -> Optional[Figure]:
 
 
 def accuracy_ade20k(results: Results) -> Optional[Figure]:
-    """MIoU over latency, segmentors."""
+    """Mean IoU over latency, segmentors."""
     return _accuracy(results, 'segmentors', "mIoU, % (the paper's)")
 
 
@@ -158,7 +158,7 @@ def rank_correlation(results: Results) -> Optional[Figure]:
 
 
 def _bars(results: Results, family: str, title: str) -> Optional[Figure]:
-    """Latency over that of the first network, grouped by backend."""
+    """Latency relative to the first network, grouped by backend."""
     by_backend = {backend: results.select(family, backend) for backend in results.backends}
     by_backend = {backend: rows for backend, rows in by_backend.items() if rows}
     labels = list(dict.fromkeys(row.label for row in results.select(family)))
@@ -189,18 +189,18 @@ def _bars(results: Results, family: str, title: str) -> Optional[Figure]:
 
 
 def activations(results: Results) -> Optional[Figure]:
-    """Bars of the activations."""
+    """Bars for the activations."""
     return _bars(results, 'activations', 'A 30-layer network with another activation')
 
 
 def branches(results: Results) -> Optional[Figure]:
-    """Bars of the branches."""
+    """Bars for the branches."""
     return _bars(results, 'branches', 'A 30-layer network with squeeze-and-excitation, '
                                       'skip connections, both')
 
 
 def folding(results: Results) -> Optional[Figure]:
-    """Bars of unfolded over folded."""
+    """Bars for unfolded over folded latency."""
     rows = [row for row in results.select('backbones', form='folded')
             if numbers.unfolded_ratio(results, row)]
     if not rows:
@@ -272,7 +272,7 @@ def _layer_points(axis: Axes, layers: List[Layer]) -> None:
 
 
 def time_shares(results: Results) -> Optional[Figure]:
-    """Stacked bars of the kinds of layers."""
+    """Stacked bars for the kinds of layers."""
     if not results.roofline:
         return None
     names = list(results.roofline)
@@ -313,15 +313,15 @@ CAPTIONS: Dict[str, str] = {
     'rank_correlation':
         "Does a count predict latency? Every folded classifier, with Spearman's rho.",
     'activations':
-        'What an activation costs: latency of a 30-layer network over that with ReLU.',
+        'What an activation costs: latency of a 30-layer network relative to ReLU.',
     'branches':
-        'What branches cost: latency of a 30-layer network over that with neither squeeze-'
-        'and-excitation nor skip connections.',
+        'What branches cost: latency of a 30-layer network relative to one without squeeze-'
+        'and-excitation and skip connections.',
     'folding':
-        'What folding saves: latency of the unfolded backbone over that of the folded one.',
+        'What folding saves: latency of the unfolded backbone relative to the folded one.',
     'roofline':
         "Each layer against the machine's limits: the area of a point is its share of the "
-        "network's time, lines are the measured peaks. A layer at the horizontal line cannot "
+        "network's time, the lines are the measured peaks. A layer on the horizontal line cannot "
         'get faster on this machine.',
     'time_shares':
         'Where the time goes in ONNX Runtime, by kind of layer, in percent.',

@@ -1,4 +1,4 @@
-"""The parts of a Markdown page."""
+"""Write the parts of a Markdown page."""
 
 from typing import Sequence
 
@@ -6,7 +6,7 @@ __all__ = ['code', 'heading', 'table']
 
 
 def heading(text: str, level: int = 2) -> str:
-    """A section's title; level 1 is the page's."""
+    """A section's title; level 1 is the title of the page."""
     return f'{"#" * level} {text}'
 
 

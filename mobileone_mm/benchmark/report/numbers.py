@@ -1,4 +1,4 @@
-"""What the tables and pictures say, computed from the results."""
+"""Compute the numbers in tables and pictures from the results."""
 
 from collections import defaultdict
 from typing import Dict, List, NamedTuple, Optional
@@ -19,7 +19,7 @@ PREFIXES = dict(detectors='ssdlite_', segmentors='deeplabv3_')
 
 
 def main_backend(results: Results) -> str:
-    """The backend of the pictures that show only one: ONNX Runtime where it was timed."""
+    """The backend for pictures that show only one: ONNX Runtime if it was timed."""
     return 'onnxruntime' if 'onnxruntime' in results.backends else results.backends[0]
 
 
@@ -30,7 +30,7 @@ def of_network(results: Results, network: str, backend: str) -> Optional[Row]:
 
 
 def accuracy(row: Row) -> Optional[float]:
-    """The paper's top-1, box mAP or mIoU on ADE20K, in percent, where it has one."""
+    """The paper's top-1, box mAP or mIoU on ADE20K, in percent, if it gives one."""
     if row.form != 'folded':
         return None
     name = row.network[len(PREFIXES.get(row.family, '')):]
@@ -44,7 +44,7 @@ def accuracy(row: Row) -> Optional[float]:
 
 
 class Correlation(NamedTuple):
-    """Spearman's rank correlation over so many networks."""
+    """Spearman's rank correlation over ``count`` networks."""
 
     rho: float
     p: float
@@ -52,7 +52,7 @@ class Correlation(NamedTuple):
 
 
 def correlation(rows: List[Row], quantity: str) -> Correlation:
-    """Of the median latency with ``'macs'``, ``'params'`` or ``'activations'``."""
+    """Correlate the median latency with ``'macs'``, ``'params'`` or ``'activations'``."""
     try:
         from scipy.stats import spearmanr
     except ImportError as error:
@@ -63,13 +63,13 @@ def correlation(rows: List[Row], quantity: str) -> Correlation:
 
 
 def ratio(results: Results, row: Row) -> Optional[float]:
-    """Latency over that of the stock MobileNetV2 in the same family and backend."""
+    """Latency relative to the stock MobileNetV2 in the same family and backend."""
     stock = of_network(results, STOCK[row.family], row.backend)
     return row.median_ms / stock.median_ms if stock else None
 
 
 def unfolded_ratio(results: Results, row: Row) -> Optional[float]:
-    """Latency of the unfolded network over that of the folded."""
+    """Latency of the unfolded network relative to the folded one."""
     unfolded = of_network(results, f'{row.network}_unfolded', row.backend)
     return unfolded.median_ms / row.median_ms if unfolded else None
 
@@ -84,13 +84,13 @@ def kind_shares(layers: List[Layer]) -> Dict[str, float]:
 
 
 class Bound(NamedTuple):
-    """A network against the machine's peak.
+    """A network compared with the machine's peak.
 
     Attributes:
         ms: Sum over its layers.
-        gflops: 1e9 operations a second over all of it.
-        of_peak: That as a share of the measured matrix product.
-        least_ms: What its operations would take at that peak.
+        gflops: 1e9 operations per second, on average.
+        of_peak: The same as a share of the measured matrix product.
+        least_ms: The time its operations would take at that peak.
     """
 
     ms: float

@@ -1,4 +1,4 @@
-"""The tables."""
+"""Make the tables of the report."""
 
 from typing import List, Optional
 
@@ -22,7 +22,7 @@ def _cell(row: Optional[Row]) -> str:
 
 
 def machine(results: Results) -> str:
-    """What was used."""
+    """The machine, the versions and the settings."""
     facts = results.machine
     rows = [('processor', f'{facts.get("cpu", "?")}, {facts.get("cores", "?")} cores, '
                           f'{facts.get("vector", "?")}'),
@@ -58,7 +58,7 @@ def latency(results: Results, family: str) -> str:
 
 
 def correlations(results: Results) -> str:
-    """Spearman's rho of latency with what can be counted."""
+    """Spearman's rho of latency with the counts."""
     rows = []
     for backend in results.backends:
         own = results.select('backbones', backend, 'folded')
@@ -74,7 +74,7 @@ def correlations(results: Results) -> str:
 
 
 def variants(results: Results, family: str) -> str:
-    """The 30-layer network's variants, over the first of them."""
+    """The variants of the 30-layer network, relative to the first."""
     backends = [b for b in results.backends if results.select(family, b)]
     labels = list(dict.fromkeys(row.label for row in results.select(family)))
     rows = []
@@ -94,7 +94,7 @@ def variants(results: Results, family: str) -> str:
 
 
 def stock_ratios(results: Results, family: str) -> str:
-    """Folded MobileOne over the stock MobileNetV2, at the paper's accuracies."""
+    """Folded MobileOne relative to the stock MobileNetV2, with the paper's accuracies."""
     backends = [b for b in results.backends
                 if numbers.of_network(results, numbers.STOCK[family], b)]
     rows = []
@@ -117,7 +117,7 @@ def stock_ratios(results: Results, family: str) -> str:
 
 
 def limits(results: Results) -> str:
-    """Profiled networks against the measured peak."""
+    """Profiled networks compared with the measured peak."""
     peak = results.peak() or {}
     labels = {row.network: f'{row.label}' for row in results.rows}
     rows: List[List[str]] = []

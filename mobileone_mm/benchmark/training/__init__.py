@@ -1,1 +1,1 @@
-"""Measuring training steps."""
+"""Measure training steps."""

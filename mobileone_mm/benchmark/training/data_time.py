@@ -1,4 +1,4 @@
-"""What the training loop adds to the bare step of a model: data, hooks, bookkeeping."""
+"""Measure what the training loop adds to a model's bare step: data, hooks, bookkeeping."""
 
 import statistics
 import time
@@ -17,12 +17,12 @@ __all__ = ['LoopTimes', 'endless_runner', 'measure_loop']
 
 @dataclass(frozen=True)
 class LoopTimes:
-    """Medians of a run, in seconds unless said otherwise."""
+    """Medians of a run, in seconds unless noted."""
 
-    ratios: List[float]  # loop / bare step, of each round
-    loop: float  # an iteration of the loop, all included
+    ratios: List[float]  # loop / bare step, per round
+    loop: float  # an iteration of the loop, everything included
     bare: float
-    data: float  # an iteration waiting for its batch, as mmengine's IterTimerHook measures it
+    data: float  # an iteration's wait for its batch, as mmengine's IterTimerHook measures it
     workers: int
 
     @property
@@ -35,16 +35,16 @@ def measure_loop(cfg: Config, rounds: int = 12, iterations: int = 4,
                  batch_size: Optional[int] = None) -> LoopTimes:
     """Train as tools/train.py does, in turns with bare steps of the same model.
 
-    A bare step is forward, loss, backward and the optimizer's step on one batch that has been
-    preprocessed. In each round, as many iterations as the workers may have loaded in advance are
-    not measured, because the bare steps gave the workers time. Validation and checkpoints are off,
-    and the ends of epochs vanish in the medians.
+    A bare step is forward, loss, backward and the optimizer's step on one preprocessed batch. The
+    bare steps give the workers time to load batches in advance, so in each round as many iterations
+    are not measured. Validation and checkpoints are off, and the ends of epochs vanish in the
+    medians.
 
     Args:
-        cfg: A config for training; it is changed. Weights are random: nothing is downloaded.
+        cfg: A training config, which is changed. Weights are random: nothing is downloaded.
         rounds: How often loop and bare steps take turns.
-        iterations: How many of each are measured in a round.
-        batch_size: Of a process. Defaults to the config's.
+        iterations: How many of each are measured per round.
+        batch_size: Batch size per process. Defaults to the config's.
     """
     runner = endless_runner(cfg, batch_size)
     loader = cfg.train_dataloader
@@ -59,11 +59,11 @@ def measure_loop(cfg: Config, rounds: int = 12, iterations: int = 4,
 
 
 def endless_runner(cfg: Config, batch_size: Optional[int] = None) -> Runner:
-    """A runner that trains on and on: no validation, no checkpoints, random weights.
+    """A runner that trains endlessly: no validation, no checkpoints, random weights.
 
     Args:
-        cfg: A config for training; it is changed.
-        batch_size: Of a process. Defaults to the config's.
+        cfg: A training config, which is changed.
+        batch_size: Batch size per process. Defaults to the config's.
     """
     if batch_size:
         cfg.train_dataloader.batch_size = batch_size
@@ -78,7 +78,7 @@ def endless_runner(cfg: Config, batch_size: Optional[int] = None) -> Runner:
 
 
 class _Finished(Exception):
-    """Enough was measured; mmengine's loops do not end within an epoch otherwise."""
+    """Ends the loop once enough is measured; mmengine's loops cannot end within an epoch."""
 
 
 class _TurnsHook(Hook):
@@ -99,7 +99,7 @@ class _TurnsHook(Hook):
         now = _now()
         if self.batch is None:
             self.batch = runner.model.data_preprocessor(data_batch, True)
-            _bare_step(runner, self.batch)  # warm
+            _bare_step(runner, self.batch)  # to warm up
         else:
             self.seen.append(now - self.start)
             if len(self.seen) > self.skip:

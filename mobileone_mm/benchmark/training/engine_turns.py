@@ -1,4 +1,4 @@
-"""Training iterations of a whole detector or segmenter by several branch engines, in turns."""
+"""Time training iterations of a complete detector or segmentor with several branch engines."""
 
 import statistics
 import time
@@ -15,7 +15,7 @@ __all__ = ['compare_engines', 'median_ratio']
 
 
 class _EnoughMeasured(Exception):
-    """mmengine's loops do not end within an epoch otherwise."""
+    """Ends the loop: mmengine's loops cannot end within an epoch."""
 
 
 class _EngineTurns(Hook):
@@ -54,18 +54,18 @@ class _EngineTurns(Hook):
 
 def compare_engines(cfg: Config, engines: Sequence[str] = ('textbook', 'auto'), rounds: int = 10,
                     batch_size: Optional[int] = None) -> Dict[str, List[float]]:
-    """Train as tools/train.py does, another engine in every iteration.
+    """Train as tools/train.py does, with the next engine in every iteration.
 
-    Data are loaded in the main process, so that they are counted.
+    Data are loaded in the main process, so that loading counts.
 
     Args:
-        cfg: A config for training; it is changed. Weights are random: nothing is downloaded.
+        cfg: A training config, which is changed. Weights are random: nothing is downloaded.
         engines: Names of branch engines.
-        rounds: Iterations by each; one more of each comes first, unmeasured.
-        batch_size: Of a process. Defaults to the config's.
+        rounds: Iterations with each engine, after one that is not measured.
+        batch_size: Batch size per process. Defaults to the config's.
 
     Returns:
-        CPU seconds of this process, all threads together, of every iteration of each engine.
+        CPU seconds of this process, all threads together, for each iteration of each engine.
     """
     cfg.train_dataloader.update(num_workers=0, persistent_workers=False)
     cfg.train_dataloader.pop('prefetch_factor', None)
@@ -80,5 +80,5 @@ def compare_engines(cfg: Config, engines: Sequence[str] = ('textbook', 'auto'), 
 
 
 def median_ratio(seconds: Sequence[float], first: Sequence[float]) -> float:
-    """Median over the rounds of the ratio in the same round."""
+    """Median over the rounds of the ratio within a round."""
     return statistics.median(a / b for a, b in zip(seconds, first))

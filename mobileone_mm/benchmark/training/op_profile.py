@@ -1,4 +1,4 @@
-"""Where a training step's time goes: CPU time by operator and size of the feature map."""
+"""Profile a training step: CPU time by operator and size of the feature map."""
 
 import statistics
 import sys
@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_leaves
 __all__ = ['OpTime', 'format_profile', 'profile_step', 'summarize']
 
 SMALL = 1 << 15
-"""Elements. Operators on less than this count as small: their cost is the call."""
+"""Operators on fewer elements count as small: their cost is the call."""
 
 
 PRODUCTS = ('convolution', 'convolution_backward', 'addmm', 'addmm_', 'baddbmm', 'baddbmm_', 'bmm',
@@ -23,7 +23,7 @@ PRODUCTS = ('convolution', 'convolution_backward', 'addmm', 'addmm_', 'baddbmm',
 
 
 class OpTime(NamedTuple):
-    """``milliseconds`` of CPU time of ``calls`` calls a step, forward and backward."""
+    """CPU time of ``calls`` calls per step, forward and backward."""
 
     operator: str
     size: str
@@ -32,9 +32,9 @@ class OpTime(NamedTuple):
 
 
 class _Timer(TorchDispatchMode):
-    """Time each operator below autograd, in CPU time of this thread.
+    """Measure the CPU time of each operator below autograd, on this thread.
 
-    torch's own profiler counts wall time, which on a busy machine includes other programs.
+    torch's own profiler measures wall time, which on a busy machine includes other programs.
     """
 
     def __init__(self) -> None:
@@ -52,7 +52,7 @@ class _Timer(TorchDispatchMode):
 
 @contextmanager
 def _timed_kernels(times: Dict[Tuple[str, str], List[float]]) -> Iterator[None]:
-    """Time the kernels that numba compiled, too: they are no operators of torch."""
+    """Time the kernels compiled by numba too: they are not operators of torch."""
     from ...branches.compiled import available
 
     def timed(kernel: Callable, like: Tensor, *args: Any) -> None:
@@ -83,16 +83,16 @@ def _size(*values: Any) -> str:
 
 
 def profile_step(net: nn.Module, x: Tensor, rounds: int = 3) -> List[OpTime]:
-    """CPU time of the operators of a forward and backward pass on one thread.
+    """Measure the CPU time of operators in a forward and backward pass on one thread.
 
     Args:
-        net: In train mode.
+        net: The net, in train mode.
         x: Its input.
-        rounds: Medians are over so many steps; one more comes first, unmeasured.
+        rounds: Number of steps to take medians over, after one that is not measured.
 
     Returns:
-        The longest first; a last one, ``'(calls)'``, is what the whole step takes beyond its
-        operators: Python, autograd and the dispatcher.
+        The slowest first. The last one, ``'(calls)'``, is the rest of the step: Python, autograd
+        and the dispatcher.
     """
     runs, steps = [], []
     for _ in range(rounds + 1):
@@ -120,8 +120,8 @@ def _forward_backward(net: nn.Module, x: Tensor) -> None:
 def summarize(rows: List[OpTime]) -> Dict[str, float]:
     """Milliseconds by kind.
 
-    Convolutions and matrix products, other passes over maps, kernels compiled by numba, operators
-    on small tensors, calls.
+    The kinds are convolutions and matrix products, other passes over maps, kernels compiled by
+    numba, operators on small tensors, and calls.
     """
     kinds = dict.fromkeys(('products', 'passes', 'compiled', 'small', 'calls'), 0.)
     for row in rows:
@@ -138,7 +138,7 @@ def summarize(rows: List[OpTime]) -> Dict[str, float]:
 
 
 def format_profile(rows: List[OpTime], top: int = 25) -> str:
-    """A line by kind, then a markdown table of the ``top`` longest and the sum of the others."""
+    """A line by kind, then a Markdown table of the ``top`` slowest and the sum of the others."""
     kinds = ', '.join(f'{kind} {ms:.0f}' for kind, ms in summarize(rows).items())
     lines = [f'CPU ms by kind: {kinds}', '',
              '| operator | map | calls | CPU ms |', '|--|--|--:|--:|']

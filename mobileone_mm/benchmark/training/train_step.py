@@ -1,4 +1,4 @@
-"""Time, saved bytes and peak memory of one training step of a backbone."""
+"""Measure time, saved bytes and peak memory of a backbone's training step."""
 
 import statistics
 import subprocess
@@ -17,15 +17,15 @@ OTHERS = ('timm', 'mmpretrain')
 
 
 def build(arch: str, net: str) -> nn.Module:
-    """A backbone in train mode whose forward returns its last map.
+    """Build a backbone in train mode whose forward returns its last map.
 
     Args:
         arch: ``'s0'`` ... ``'s4'``.
-        net: ``'plain'`` for one conv + BN a block, a name of a branch engine, or ``'timm'`` and
+        net: ``'plain'`` for one conv + BN per block, the name of a branch engine, or ``'timm'`` or
             ``'mmpretrain'`` for their blocks.
 
     Raises:
-        ImportError: That library is not installed, or does not import here.
+        ImportError: That library is not installed or cannot be imported.
         ValueError: ``net`` is unknown.
     """
     torch.manual_seed(0)
@@ -58,7 +58,7 @@ class _Last(nn.Module):
 
 
 def saved_bytes(net: nn.Module, x: Tensor) -> int:
-    """What autograd keeps for the backward pass, each storage once, without parameters and x."""
+    """Bytes that autograd keeps for the backward pass, except for parameters and x."""
     held = {t.untyped_storage().data_ptr() for t in (x, *net.parameters())}
     kept: Dict[int, int] = {}
 
@@ -81,7 +81,7 @@ def _in_format(net: nn.Module, layout: torch.memory_format) -> nn.Module:
 
 
 def _step(net: nn.Module, x: Tensor, wall: bool = False) -> float:
-    """Seconds of a forward and, in train mode, a backward pass: CPU time, or ``wall``."""
+    """Seconds of a forward and, in train mode, a backward pass: CPU time or ``wall`` time."""
     clock = time.perf_counter if wall else time.process_time
     net.zero_grad(set_to_none=True)
     start = clock()
@@ -97,12 +97,12 @@ def measure(arch: str, nets: Sequence[str], batch_size: int = 8, image_size: int
             training: bool = True, wall: bool = False) -> List[dict]:
     """Measure nets in turns, in this process; ratios are to the first.
 
-    Libraries that are not installed are left out. Without ``training``, what is timed is the
-    forward pass in eval mode, branches unfolded. Times are CPU times of all threads together, which
-    other programs disturb least, or ``wall`` times.
+    Libraries that are not installed are left out. Without ``training``, the forward pass in eval
+    mode is timed, with unfolded branches. Times are CPU times of all threads together, which other
+    programs disturb least, or ``wall`` times.
 
     Returns:
-        Per net: ``ms`` (median over the rounds) and its ``clock``, ``ratio`` (median over the
+        For each net, ``ms`` (median over the rounds) and its ``clock``, ``ratio`` (median over the
         rounds of the ratio to the first net in the same round), ``saved_mb`` and ``saved_ratio``.
     """
     torch.set_num_threads(threads)
@@ -134,9 +134,9 @@ def measure(arch: str, nets: Sequence[str], batch_size: int = 8, image_size: int
 
 def peak_memory(arch: str, net: str, batch_size: int, image_size: int, threads: int,
                 channels_last: bool = False) -> float:
-    """Peak resident memory of two steps over that before them, in MB, in a process of its own.
+    """Peak resident memory of two steps beyond that before them, in MB, in a separate process.
 
-    Reads /proc, hence Linux only.
+    Linux only, since it reads /proc.
     """
     args = [arch, net, batch_size, image_size, threads, int(channels_last)]
     done = subprocess.run([sys.executable, '-m', __name__, *map(str, args)], check=True,
@@ -157,13 +157,13 @@ def _peak_of_this_process(arch: str, net: str, *numbers: str) -> float:
 
 
 def _peak_resident_kb() -> int:
-    """This program's own; what getrusage reports includes the process that started it."""
+    """Peak of this process alone; getrusage includes the process that started it."""
     with open('/proc/self/status') as f:
         return next(int(line.split()[1]) for line in f if line.startswith('VmHWM'))
 
 
 def format_table(rows: List[dict], header: bool = True) -> str:
-    """One line a net."""
+    """One line per net."""
     lines = []
     if header:
         lines.append(f'{"arch":5}{"net":12}{"threads":>8}{"ms":>9}{"x first":>9}'
@@ -176,7 +176,7 @@ def format_table(rows: List[dict], header: bool = True) -> str:
 
 
 def format_markdown(rows: List[dict]) -> str:
-    """A table with a line a variant and number of threads, ratios to the first net in columns."""
+    """A table with a line per variant and number of threads, and columns of ratios."""
     first, *others = dict.fromkeys(row['net'] for row in rows)
     groups: Dict[tuple, Dict[str, dict]] = {}
     for row in rows:

@@ -1,4 +1,4 @@
-"""COCO annotation files of any origin: read strictly, repaired, counted as mmdet trains on them."""
+"""COCO annotation files from any tool: read strictly, repaired, counted as mmdet uses them."""
 
 from .categories import match_categories
 from .count import Counts, count

@@ -11,17 +11,17 @@ __all__ = ['match_categories']
 
 
 def match_categories(file: CocoFile, classes: Sequence[str]) -> None:
-    """Bring the categories into the order of the classes, by name.
+    """Sort the categories into the order of the classes, by name.
 
-    mmdet labels boxes by the order of the file's categories, not by that of ``classes``; with this
-    they are the same. Classes that the file does not list are added to it, without boxes.
+    mmdet labels boxes by the order of the file's categories, not by that of ``classes``. Afterwards
+    both orders agree. Classes that the file does not list are added to it, without boxes.
 
     Args:
-        file: Its categories are sorted and completed, which is noted in it.
+        file: Its categories are sorted and completed, and its ``repairs`` say so.
         classes: The names, in the order of the model's outputs.
 
     Raises:
-        PreflightError: Both sides have names that the other has not.
+        PreflightError: Each side has names that the other lacks.
     """
     categories = {category['name']: category for category in file.content['categories']}
     absent = [name for name in classes if name not in categories]
@@ -36,7 +36,7 @@ def match_categories(file: CocoFile, classes: Sequence[str]) -> None:
     if absent:
         file.repairs.append(f'lists no category {shorten(absent)} (added, without boxes)')
     elif order != list(classes):
-        file.repairs.append('its categories come in another order than the classes (sorted)')
+        file.repairs.append('its categories are not in the order of the classes (sorted)')
     first = max((category['id'] for category in categories.values()), default=0) + 1
     for number, name in enumerate(absent, start=first):
         categories[name] = dict(id=number, name=name)
@@ -46,5 +46,5 @@ def match_categories(file: CocoFile, classes: Sequence[str]) -> None:
         boxes = sum(count for key, count in Counter(
             a['category_id'] for a in file.content['annotations']).items() if key in ids)
         if boxes:
-            file.notes.append(f'{file.path}: {boxes:,} boxes are of categories that are no classes '
+            file.notes.append(f'{file.path}: {boxes:,} boxes of categories that are not classes '
                               f'of the config ({shorten(others)}), and are left out')

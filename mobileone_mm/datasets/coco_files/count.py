@@ -1,4 +1,4 @@
-"""Count the images and boxes that mmdet will use, by its own rules."""
+"""Count the images and boxes that mmdet will use, by mmdet's own rules."""
 
 from dataclasses import dataclass
 from typing import Any, Dict, Optional, Sequence
@@ -14,14 +14,14 @@ __all__ = ['Counts', 'count']
 
 @dataclass(frozen=True)
 class Counts:
-    """What mmdet keeps of a file, and what it leaves out.
+    """What mmdet keeps from a file, and what it leaves out.
 
     Attributes:
         listed: Images in the file.
         images: Images in use.
         boxes: Boxes to learn or find, by class.
-        images_out: Images left out, by the reason.
-        boxes_out: Boxes left out, by the reason.
+        images_out: Images left out, by reason.
+        boxes_out: Boxes left out, by reason.
         fractions: Whether the boxes left out look like fractions of the image.
     """
 
@@ -42,7 +42,7 @@ class Counts:
         return f'{self.images:,} images; boxes: {boxes}'
 
     def left_out(self) -> str:
-        """What is left out and why, in words; empty where nothing is."""
+        """What is left out and why, in words; empty if nothing is."""
         out = []
         for number, kind, reasons in ((self.listed, 'images', self.images_out),
                                       (self.total + sum(self.boxes_out.values()), 'boxes',
@@ -53,11 +53,11 @@ class Counts:
         return ' and '.join(out)
 
     def require(self, name: Any, what: str = 'train on') -> None:
-        """Raise where there is nothing to do.
+        """Raise if no box is in use.
 
         Args:
-            name: Of the file.
-            what: The purpose, for the message.
+            name: Name of the file, for the message.
+            what: What the boxes are for, for the message.
 
         Raises:
             PreflightError: No box is in use.
@@ -73,12 +73,12 @@ class Counts:
 
 def count(file: CocoFile, classes: Sequence[str],
           filter_cfg: Optional[Dict[str, Any]] = None) -> Counts:
-    """Count what ``mmdet.CocoDataset`` makes of a file.
+    """Count what ``mmdet.CocoDataset`` will use from a file.
 
     Args:
-        file: Read and repaired.
+        file: The file, read and repaired.
         classes: Names of the classes; boxes of other categories are left out.
-        filter_cfg: The data set's, None in test mode: ``filter_empty_gt`` and ``min_size``.
+        filter_cfg: The data set's ``filter_empty_gt`` and ``min_size``; None in test mode.
     """
     images, annotations = file.content['images'], file.content['annotations']
     index = {image['id']: i for i, image in enumerate(images)}
@@ -108,7 +108,7 @@ REASONS = ('marked ignore', 'not finite', 'outside their image', 'of area 0 or l
 
 def _reasons(annotations: Sequence[Dict[str, Any]], boxes: np.ndarray, size: np.ndarray,
              label: np.ndarray, kept: np.ndarray) -> np.ndarray:
-    """The first of REASONS that a box is left out for, or their number."""
+    """Index of the first reason in REASONS to leave a box out; ``len(REASONS)`` to keep it."""
     with np.errstate(invalid='ignore'):
         inner = np.minimum(boxes[:, :2] + boxes[:, 2:], size) - np.maximum(boxes[:, :2], 0)
         inner = inner.clip(min=0)
@@ -124,7 +124,7 @@ def _reasons(annotations: Sequence[Dict[str, Any]], boxes: np.ndarray, size: np.
 
 
 def _keep_images(size: np.ndarray, where: np.ndarray, filter_cfg: Dict[str, Any]) -> Any:
-    """A mask of the images in use, and how many are left out why."""
+    """A mask of the images in use, and how many are left out for each reason."""
     out = {}
     kept = np.ones(len(size), bool)
     if filter_cfg.get('filter_empty_gt', False):

@@ -1,4 +1,4 @@
-"""Types and ids in a COCO file: what exporters write instead of what pycocotools reads."""
+"""Types and ids in a COCO file: repair what exporters write but pycocotools cannot read."""
 
 from collections import Counter
 from itertools import chain
@@ -18,10 +18,10 @@ def boxes_of(annotations: Items) -> np.ndarray:
 
 
 def repair_categories(content: Dict[str, Any]) -> List[str]:
-    """Names that are strings, ids that are integers and the same in the annotations.
+    """Make the names of categories strings and their ids integers, in the annotations as well.
 
     Raises:
-        ValueError: A category has no name or id, or comes twice.
+        ValueError: A category has no name or id, or is listed twice.
     """
     categories = content['categories']
     repairs = []
@@ -34,12 +34,12 @@ def repair_categories(content: Dict[str, Any]) -> List[str]:
             raise ValueError(f'a category has the name {category["name"]!r}: expected a string')
     for name, count in Counter(category['name'] for category in categories).items():
         if count > 1:
-            raise ValueError(f'a category comes twice: {name}')
+            raise ValueError(f'a category is listed twice: {name}')
     return repairs + _unify_ids(categories, content['annotations'], 'category_id', 'categories')
 
 
 def repair_images(content: Dict[str, Any]) -> List[str]:
-    """File names, and ids that are integers and the same in the annotations.
+    """Check the file names, and make the ids of images integers, in the annotations as well.
 
     Raises:
         ValueError: An image has no file name or id, or several images have the same id.
@@ -66,10 +66,10 @@ def repair_images(content: Dict[str, Any]) -> List[str]:
 
 
 def repair_annotations(content: Dict[str, Any]) -> List[str]:
-    """Numbers that are numbers, ``iscrowd``, ``area``, and ids that are unique and above 0.
+    """Repair numbers, ``iscrowd``, ``area`` and ids, which must be unique and above 0.
 
     Raises:
-        ValueError: A box is none.
+        ValueError: A box is not four numbers.
     """
     annotations = content['annotations']
     return [*_repair_boxes(annotations), *_repair_crowds(annotations), *_repair_areas(annotations),
@@ -96,7 +96,7 @@ def _repair_boxes(annotations: Items) -> Iterator[str]:
 
 
 def _number(value: Any) -> float:
-    """A number, also one in a string; NaN for null, which some exporters write in its place."""
+    """A number, or one in a string; NaN for null, which some exporters write instead."""
     if isinstance(value, bool):
         raise TypeError
     return value if isinstance(value, (int, float)) else float('nan' if value is None else value)
@@ -112,7 +112,7 @@ def _repair_crowds(annotations: Items) -> Iterator[str]:
 
 
 def _repair_areas(annotations: Items) -> Iterator[str]:
-    """Boxes alone have no outline; their own area then stands in for its area."""
+    """Fill in missing areas from the boxes: without an outline, the box is all there is."""
     areas: List[Any] = [a.get('area') for a in annotations]
     if set(map(type, areas)) <= {int, float} and all(area > 0 for area in areas):
         return
@@ -139,7 +139,7 @@ def _repair_annotation_ids(annotations: Items) -> Iterator[str]:
         why = ('0 or less, which pycocotools takes for no match' if min(ids, default=1) < 1 else
                'repeated' if len(set(ids)) < len(ids) else '')
     else:
-        why = 'missing' if None in ids else 'no integers'
+        why = 'missing' if None in ids else 'not integers'
     if why:
         for number, annotation in enumerate(annotations, start=1):
             annotation['id'] = number
@@ -178,10 +178,10 @@ def _unify_ids(items: Items, annotations: Items, key: str, what: str) -> List[st
 
 
 def _canonical(value: Any) -> Any:
-    """1 of 1, 1.0, '1' and '001'; words stay what they are.
+    """1 for 1, 1.0, '1' and '001'; words stay as they are.
 
     Raises:
-        ValueError: It is neither a number nor a word.
+        ValueError: It is neither an integer nor a word.
     """
     if isinstance(value, float) and value.is_integer():
         return int(value)

@@ -1,4 +1,4 @@
-"""Sizes of images in a COCO file, held against the files: missing, swapped, turned by EXIF."""
+"""Check the image sizes in a COCO file against the images: missing, swapped, rotated by EXIF."""
 
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -9,32 +9,32 @@ from .pictures import Picture, Size, read_picture, turn_box
 
 __all__ = ['SizeRepairs', 'repair_sizes']
 
-# Files to look into where their sizes are stated. A set is looked at whole if one of these is off.
+# How many images to open if all sizes are stated. If one of them is wrong, all are opened.
 MOST_SAMPLES = 2000
-SLACK = 1.5  # pixels by which rounding may take a box past the border
+SLACK = 1.5  # pixels that rounding may push a box past the border
 
 
 @dataclass
 class SizeRepairs:
-    """What was changed, and what is odd without being wrong."""
+    """What was changed, and what is unusual but not wrong."""
 
     repairs: List[str] = field(default_factory=list)
     notes: List[str] = field(default_factory=list)
 
 
 def repair_sizes(content: Dict[str, Any], folder: Path, ignore_exif: bool = False) -> SizeRepairs:
-    """Make width and height those of the loaded images, and turn boxes that follow another frame.
+    """Set width and height to those of the loaded images, and rotate boxes of stored pictures.
 
-    An annotation tool that ignores EXIF's orientation states the stored size and boxes in that
-    frame, while OpenCV loads the picture upright. Such boxes are turned along.
+    An annotation tool that ignores the EXIF orientation writes the size and the boxes of the stored
+    picture, while OpenCV loads the picture upright. Such boxes are rotated with the picture.
 
     Args:
         content: The file's content; repaired in place.
-        folder: To which file names are relative. Missing files are skipped.
-        ignore_exif: The loader does not turn images.
+        folder: The folder that file names are relative to. Missing files are skipped.
+        ignore_exif: Whether the loader leaves images as stored.
 
     Raises:
-        ValueError: A size is another than the file's, or boxes contradict each other on the frame.
+        ValueError: A size differs from the image's, or boxes disagree on the orientation.
     """
     images = content['images']
     stated = [_stated(image) for image in images]
@@ -65,7 +65,7 @@ def _stated(image: Dict[str, Any]) -> Optional[Size]:
 
 
 def _write_numbers(images: List[Dict[str, Any]], stated: List[Optional[Size]]) -> List[str]:
-    """Sizes as integers; of strings that is a repair, of 64.0 it changes no meaning."""
+    """Make sizes integers. For a string that counts as a repair; for 64.0 it does not."""
     strings = 0
     for image, size in zip(images, stated):
         if size is not None:
@@ -79,13 +79,13 @@ def _look(images: List[Dict[str, Any]], which: Any, folder: Path,
     pictures = {}
     for i in which:
         path = folder / images[i]['file_name']
-        if path.is_file() and path.stat().st_size:  # the others are reported together
+        if path.is_file() and path.stat().st_size:  # all others are reported together
             pictures[i] = read_picture(path, ignore_exif)
     return pictures
 
 
 class View(NamedTuple):
-    """An image, what the annotations say of it, and what its file says."""
+    """An image: what the annotation file says about it, and what the image file says."""
 
     image: Dict[str, Any]
     stated: Optional[Size]
@@ -105,21 +105,21 @@ def _correct_sizes(views: List[View], result: SizeRepairs) -> None:
         width, height = picture.loaded
         if stated not in (None, (width, height), (height, width)):
             raise ValueError(
-                f'{image["file_name"]} is said to be {stated}, but the file is {width, height} '
+                f'{image["file_name"]} is listed as {stated}, but the file is {width, height} '
                 '(width, height): boxes for images of another size would be wrong. Use the images '
                 'that were annotated, or export again')
         missing += stated is None
         swapped += stated not in (None, (width, height))
         image['width'], image['height'] = width, height
     if missing:
-        result.repairs.append(f'width and height of {missing:,} images are missing or no sizes '
+        result.repairs.append(f'width and height of {missing:,} images are missing or not valid '
                               '(taken from the files)')
     if swapped:
         result.repairs.append(f'width and height of {swapped:,} images are swapped')
 
 
 def _turn_boxes(views: List[View], result: SizeRepairs) -> None:
-    """Decide in which frame boxes are where EXIF turns the picture, and bring them upright."""
+    """Decide whether boxes belong to the stored or the upright picture, and rotate the former."""
     stored: List[View] = []
     upright: List[View] = []
     open_: List[View] = []
@@ -128,7 +128,7 @@ def _turn_boxes(views: List[View], result: SizeRepairs) -> None:
         if picture.orientation == 1:
             if view.stated != picture.loaded and view.fits(view.stated) and not view.fits(
                     picture.loaded):
-                raise ValueError(f'{view.image["file_name"]} was turned since it was annotated: '
+                raise ValueError(f'{view.image["file_name"]} was rotated after it was annotated: '
                                  f'its boxes fit {view.stated}, the file is {picture.loaded} '
                                  '(width, height)')
         elif picture.orientation < 5 or picture.stored == picture.loaded:
@@ -143,9 +143,9 @@ def _turn_boxes(views: List[View], result: SizeRepairs) -> None:
     only_stored = [view for view in stored if not view.fits(view.picture.loaded)]
     if contrary and only_stored:
         raise ValueError(
-            f'EXIF turns its images, and the boxes of {only_stored[0].image["file_name"]} fit the '
-            f'picture as stored only, those of {contrary[0].image["file_name"]} the upright one '
-            'only: save the images upright and export again')
+            f'EXIF rotates its images. Boxes of {only_stored[0].image["file_name"]} fit only the '
+            f'picture as stored, those of {contrary[0].image["file_name"]} only the upright one: '
+            'save the images upright and export again')
     if stored and not upright:
         stored, open_ = stored + open_, []
     elif contrary:
@@ -154,7 +154,7 @@ def _turn_boxes(views: List[View], result: SizeRepairs) -> None:
         _turn(view)
     if stored:
         result.repairs.append(f'boxes of {len(stored):,} images belong to the picture as stored, '
-                              'which EXIF turns upright (boxes turned along)')
+                              'which EXIF rotates (boxes rotated with it)')
     if open_:
         result.notes.append(f'{len(open_):,} images hold an EXIF orientation: their boxes are taken'
                             ' to be those of the upright picture, as viewers show it')
@@ -169,7 +169,7 @@ def _turn(view: View) -> None:
 
 def _turn_outline(outline: Any, picture: Picture) -> List[List[float]]:
     if not isinstance(outline, list):
-        raise ValueError('masks as RLE on images that EXIF turns: save the images upright first')
+        raise ValueError('RLE masks on images that EXIF rotates: save the images upright first')
     return [[value for x, y in zip(polygon[::2], polygon[1::2])
              for value in turn_box([x, y, 0, 0], *picture)[:2]] for polygon in outline]
 

@@ -1,4 +1,4 @@
-"""What an image file says of its size, and where EXIF's orientation takes a box."""
+"""The size of an image file, and where its EXIF orientation moves a box."""
 
 from pathlib import Path
 from typing import List, NamedTuple, Tuple
@@ -12,10 +12,10 @@ Size = Tuple[int, int]  # width, height
 
 
 class Picture(NamedTuple):
-    """What an image file says of itself."""
+    """Size and orientation in an image file."""
 
     stored: Size
-    orientation: int  # of EXIF, 1 to 8; 1 where the loader turns nothing
+    orientation: int  # EXIF's, 1 to 8; 1 if the loader ignores it
 
     @property
     def loaded(self) -> Size:
@@ -28,7 +28,7 @@ def read_picture(path: Path, ignore_exif: bool = False) -> Picture:
 
     Args:
         path: The file.
-        ignore_exif: The loader does not turn images.
+        ignore_exif: Whether the loader leaves images as stored.
 
     Raises:
         ValueError: It cannot be read as an image.
@@ -40,14 +40,14 @@ def read_picture(path: Path, ignore_exif: bool = False) -> Picture:
                 return Picture(image.size, orientation if orientation in range(2, 9) else 1)
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError):
         pass
-    loaded = cv2.imread(str(path))  # which formats it turns, and can read, only OpenCV knows
+    loaded = cv2.imread(str(path))  # only OpenCV knows which formats it reads and rotates
     if loaded is None:
         raise ValueError(f'{path} cannot be read as an image: copy it again, or remove its entry')
     return Picture(loaded.shape[1::-1], 1)
 
 
 def turn_box(box: List[float], stored: Size, orientation: int) -> List[float]:
-    """A box of the stored picture, as x, y, width, height, in the upright one.
+    """Move a box of the stored picture to the upright one, as x, y, width, height.
 
     Args:
         box: x, y, width, height.

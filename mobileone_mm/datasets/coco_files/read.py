@@ -1,4 +1,4 @@
-"""Read a COCO annotation file strictly, and give each field the one meaning it can have."""
+"""Read a COCO annotation file strictly, and repair fields that can have one meaning only."""
 
 import gc
 import json
@@ -21,13 +21,13 @@ LISTS = ('images', 'annotations', 'categories')
 
 @dataclass
 class CocoFile:
-    """The content of an annotation file, with every field that pycocotools and mmdet rely on.
+    """An annotation file with every field that pycocotools and mmdet rely on.
 
     Attributes:
-        path: Where it was read from. That file is never changed.
+        path: The file it was read from, which is never changed.
         content: Images, annotations and categories as in COCO's files, after all repairs.
-        repairs: What was changed, in words; empty where the file is good as it is.
-        notes: What is odd without being wrong.
+        repairs: What was changed, in words; empty if the file is good as it is.
+        notes: What is unusual but not wrong.
     """
 
     path: Path
@@ -39,7 +39,7 @@ class CocoFile:
         """Write the repaired content to a new file.
 
         Returns:
-            A line that says so.
+            A line for the user that says so.
 
         Raises:
             PreflightError: ``target`` is the file that was read.
@@ -60,15 +60,15 @@ def read_coco(path: Path, images: Optional[Path] = None, evaluated: bool = False
     Args:
         path: COCO annotations.
         images: Folder to which its ``file_name`` fields are relative; None leaves images unchecked.
-        evaluated: A metric is computed on it: boxes that no detection can match are left out.
-        labeled: It must have annotations. Those of test sets need not.
-        ignore_exif: The images are loaded as stored, whatever orientation their EXIF data say.
+        evaluated: Whether a metric is computed on it: boxes that nothing can match are dropped.
+        labeled: Whether it must have annotations; test sets need none.
+        ignore_exif: Whether images are loaded as stored, whatever their EXIF orientation.
 
     Raises:
-        PreflightError: The file, or an image of it, is missing or damaged, or what it says can mean
-            several things. The message names the file, and the first entry concerned.
+        PreflightError: The file or one of its images is missing or damaged, or an entry is
+            ambiguous. The message names the file and the first such entry.
     """
-    with _no_garbage_collection():  # half of the time; a file's content has no garbage
+    with _no_garbage_collection():  # takes half of the time, and a file's content has no garbage
         file = CocoFile(path, {})
         try:
             file.content = _read_lists(file, labeled)
@@ -91,8 +91,8 @@ def _read_lists(file: CocoFile, labeled: bool) -> Dict[str, Any]:
     encoding = json.detect_encoding(data)
     try:
         content = json.loads(data)
-    except ValueError as error:  # also of the decoding
-        raise ValueError(f'not a whole JSON file ({error}): copy or download it again') from error
+    except ValueError as error:  # includes decoding errors
+        raise ValueError(f'not a complete JSON ({error}): copy or download it again') from error
     if encoding != 'utf-8':
         file.repairs.append(f'its encoding is {encoding}, pycocotools reads UTF-8 without a mark')
     needed = [key for key in LISTS if labeled or key != 'annotations']
@@ -115,7 +115,7 @@ def _check_sizes(content: Dict[str, Any]) -> None:
 
 
 def _remove_boxes(content: Dict[str, Any], evaluated: bool) -> List[str]:
-    """Those that break training, and those that count as missed whatever a model predicts."""
+    """Drop boxes that break training, or that would count as missed whatever a model predicts."""
     annotations = content['annotations']
     boxes = boxes_of(annotations)
     finite = np.isfinite(boxes).all(axis=1)

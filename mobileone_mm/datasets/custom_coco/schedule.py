@@ -1,4 +1,4 @@
-"""A schedule as long as the data make it."""
+"""A schedule that fits the number of images."""
 
 from dataclasses import dataclass
 from typing import List
@@ -24,12 +24,12 @@ class Schedule:
 
 
 def plan_schedule(images: int, epochs: int, batch_size: int) -> Schedule:
-    """What has to be shorter than in the COCO recipe where there are fewer iterations.
+    """Shorten what the COCO recipe makes too long for fewer iterations.
 
     Args:
-        images: Of an epoch.
-        epochs: Passes over them.
-        batch_size: Of one GPU.
+        images: Number of images in an epoch.
+        epochs: Number of epochs.
+        batch_size: Images per GPU and iteration.
     """
     per_epoch = -(-images // batch_size)
     iterations = epochs * per_epoch
@@ -39,10 +39,10 @@ def plan_schedule(images: int, epochs: int, batch_size: int) -> Schedule:
 
 
 def too_short(schedule: Schedule, from_scratch: bool) -> List[str]:
-    """A note where the iterations are too few to learn from."""
+    """A note if there are too few iterations to learn from."""
     few = FEW_FROM_SCRATCH if from_scratch else FEW_FINE_TUNING
     if schedule.iterations >= few:
         return []
     start = 'random weights' if from_scratch else 'a pre-trained backbone'
-    return [f'{schedule.iterations:,} iterations are few to learn from {start}: expect little below'
-            f' {few}, which --epochs {-(-few // schedule.per_epoch)} gives']
+    return [f'{schedule.iterations:,} iterations are few when starting from {start}: expect little '
+            f'below {few}, which takes --epochs {-(-few // schedule.per_epoch)}']

@@ -12,16 +12,16 @@ from ..preflight.coco import require_images
 
 __all__ = ['CocoSplit', 'read_split']
 
-MIN_SIZE = 32  # of images, in pixels; of the base configs
+MIN_SIZE = 32  # minimum image size in the base configs, in pixels
 
 
 @dataclass
 class CocoSplit:
-    """An annotation file and what mmdet will use of it.
+    """An annotation file and what mmdet will use from it.
 
     Attributes:
         file: The file, repaired.
-        images: Folder to which its file names are relative.
+        images: The folder that its file names are relative to.
         keep_negatives: Whether images without boxes are trained on.
     """
 
@@ -45,11 +45,11 @@ class CocoSplit:
         return count(self.file, self.classes).boxes
 
     def counts(self, classes: Sequence[str], training: bool) -> Counts:
-        """What is trained on, or evaluated.
+        """What mmdet trains on, or evaluates.
 
         Args:
             classes: Names of the classes.
-            training: Images may be left out.
+            training: Whether it is for training, which leaves out images.
         """
         filter_cfg = dict(filter_empty_gt=not self.keep_negatives, min_size=MIN_SIZE)
         return count(self.file, classes, filter_cfg if training else None)
@@ -72,13 +72,13 @@ def read_split(path: Union[str, Path], images: Union[str, Path], like: Optional[
 
     Args:
         path: COCO annotations. The file stays as it is.
-        images: Folder to which its ``file_name`` fields are relative.
-        like: The data to train on, if these are to evaluate on: categories are matched by name.
-        keep_negatives: Train on images without boxes too.
+        images: The folder that its ``file_name`` fields are relative to.
+        like: The training data, if this is for evaluation: categories are matched by name.
+        keep_negatives: Whether to train on images without boxes too.
 
     Raises:
-        PreflightError: The file, the folder or an image is missing or damaged, an entry can mean
-            several things, or no boxes are left.
+        PreflightError: The file, the folder or an image is missing or damaged, an entry is
+            ambiguous, or no boxes are left.
     """
     path, images = Path(path).absolute(), Path(images).absolute()
     for kind, exists in ((path, path.is_file()), (images, images.is_dir())):

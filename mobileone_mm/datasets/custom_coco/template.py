@@ -8,7 +8,7 @@ def assemble(start: str, levels: bool) -> str:
 
     Args:
         start: Where the backbone starts: 'ImageNet', 'checkpoint' or 'scratch'.
-        levels: Whether input, feature maps and anchors differ from the COCO config's.
+        levels: Whether input size, feature maps and anchors differ from the COCO config's.
 
     Returns:
         A template for :func:`mobileone_mm.datasets.written_config.fill`.
@@ -62,7 +62,7 @@ test_evaluator = val_evaluator
 # {iterations} iterations in all: {epochs} epochs of {per_epoch}
 train_cfg = dict(max_epochs={epochs}, val_interval={val_interval})
 %(optimizer)s
-auto_scale_lr = dict(enable=False, base_batch_size={batch_size})  # to which lr belongs
+auto_scale_lr = dict(enable=False, base_batch_size={batch_size})  # lr is for this
 param_scheduler = [
     dict(type='LinearLR', start_factor={start_factor}, by_epoch=False, begin=0, end={warmup}),
     dict(type='CosineAnnealingLR', eta_min=0, by_epoch=True, begin=0, convert_to_iter_based=True)
@@ -133,7 +133,7 @@ FINE_TUNING = """\
 # The base's rate, scaled to this batch size
 optim_wrapper = dict(optimizer=dict(lr={lr}), clip_grad=dict(max_norm=35))"""
 
-# From scratch, a short training learns only if it is made easy. These are the means of
+# A short training from scratch learns only if it is made easy, as in
 # configs/detection/ssdlite_mobileone_s0_bccd.py.
 QUICK_NORM = """\
 norm_cfg = dict(type='BN', momentum=0.1)  # few iterations: follow faster than with 0.03

@@ -28,26 +28,26 @@ def write_custom_config(train: CocoSplit, val: CocoSplit, out: Union[str, Path],
                         checkpoint: Optional[str] = None) -> List[str]:
     """Write a config that trains SSDLite on the two splits.
 
-    Annotations that had to be repaired go into files beside it, which it then reads.
+    Repaired annotations are written to files beside the config, which then reads them.
 
     Args:
-        train: To train on.
-        val: To validate and test on.
-        out: The config to write, ``*.py``; its folder is made.
-        base: One of the package's COCO configs of SSDLite, without ``.py``.
-        epochs: Passes over ``train``.
-        batch_size: Images of an iteration on one GPU. Defaults to 24, from scratch to 8.
-        from_scratch: Start from random weights instead of those for ImageNet.
+        train: The training data.
+        val: The data to validate and test on.
+        out: The config to write, ``*.py``; its folder is created.
+        base: One of the package's SSDLite configs for COCO, without ``.py``.
+        epochs: Number of epochs.
+        batch_size: Images per GPU and iteration. Defaults to 24, or 8 from scratch.
+        from_scratch: Whether to start from random weights instead of ImageNet weights.
         input_size: Width and height to which images are resized, a multiple of 32; feature maps
-            and anchors follow. Defaults to 320, from scratch to 192.
-        workers: Processes that load images, for each data loader.
-        checkpoint: Weights for the backbone, a path or a URL, instead of the base's for ImageNet.
+            and anchors follow. Defaults to 320, or 192 from scratch.
+        workers: Processes that load images, per data loader.
+        checkpoint: Path or URL of weights for the backbone, instead of ImageNet weights.
 
     Returns:
-        What was repaired, is left out or is odd without being an error, a line each.
+        What was repaired, left out, or is unusual but not an error, one line each.
 
     Raises:
-        PreflightError: An argument or the data are not good for training; nothing is written.
+        PreflightError: An argument or the data cannot be used for training; nothing is written.
     """
     out = Path(out)
     batch_size = batch_size if batch_size is not None else (8 if from_scratch else 24)
@@ -84,7 +84,7 @@ def write_custom_config(train: CocoSplit, val: CocoSplit, out: Union[str, Path],
         path.write_text(fill(template, base=_reference(base_file, out), **settings),
                         encoding='utf-8')
     if drop_last:
-        notes.append('the last batch of an epoch would be of one image: it is left out')
+        notes.append('the last batch of an epoch would have one image: it is left out')
     return [*notes, *_data_notes(train, val), *too_small(train, input_size, levels),
             *too_short(schedule, from_scratch)]
 
@@ -118,7 +118,7 @@ def _check_names(train: CocoSplit) -> None:
 
 
 def _drop_last(images: int, batch_size: int, levels: Optional[Levels]) -> int:
-    """The images of a last batch that batch norms cannot train on: 1, or 0 where there is none."""
+    """Images in a last batch that batch norms cannot train on: 1, or 0 without such a batch."""
     one_cell = levels is None or levels.strides[-1] == levels.sizes[-1]
     if one_cell and 1 in (images, batch_size):
         what = f'--batch-size {batch_size}' if batch_size == 1 else '1 image to train on'
@@ -146,7 +146,7 @@ def _annotation_file(split: CocoSplit, out: Path, name: str) -> Path:
 
 
 def _reference(base: Path, out: Path) -> str:
-    """Relative within a clone, which may be moved; else absolute."""
+    """Relative within a clone, which may be moved; otherwise absolute."""
     clone, target = base.parents[2], out.resolve()
     if clone in target.parents and clone.name != '.mim':
         return Path(os.path.relpath(base, target.parent)).as_posix()

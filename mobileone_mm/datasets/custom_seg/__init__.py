@@ -1,1 +1,1 @@
-"""Images with masks of any origin: found, looked at, read as labels, and a config for them."""
+"""Images with masks from any tool: pair them, read the masks as labels, write a config."""

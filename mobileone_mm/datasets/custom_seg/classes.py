@@ -1,4 +1,4 @@
-"""Names of classes, and the values or colors that stand for them in masks."""
+"""Names of classes, and the values or colors that mark them in masks."""
 
 import json
 import re
@@ -18,12 +18,12 @@ MAX_CLASSES = 255  # labels 0 to 254
 
 @dataclass(frozen=True)
 class ClassTable:
-    """What the user says about the classes.
+    """The classes as the user describes them.
 
     Attributes:
-        names: In the order of their labels.
-        values: What stands for each in masks: gray values, or colors as 0xRRGGBB; None where
-            masks hold the labels themselves.
+        names: Names, in the order of the labels.
+        values: The gray value, or the color as 0xRRGGBB, of each class in masks; None if masks
+            hold the labels themselves.
         kind: ``'label'``, ``'gray'`` or ``'color'``.
     """
 
@@ -33,14 +33,14 @@ class ClassTable:
 
 
 def read_classes(path: Union[str, Path]) -> ClassTable:
-    """Read the names of classes, one a line, or a JSON object from names to values or colors.
+    """Read class names, one per line, or a JSON object from names to values or colors.
 
     ``{"background": "#000000", "road": [128, 64, 128]}`` lists colors,
     ``{"background": 0, "road": 128}`` gray values, and ``["background", "road"]`` names only.
 
     Raises:
-        PreflightError: The file is missing or holds something else, a name or a value comes
-            twice, or there are more classes than labels of 8 bits.
+        PreflightError: The file is missing or holds something else, a name or a value appears
+            twice, or there are more classes than 8-bit labels.
     """
     path = Path(path)
     if not path.is_file():
@@ -66,7 +66,7 @@ def parse_value(value: Any) -> Tuple[int, str]:
     """A gray value or a color, ``'#rrggbb'``, ``'r,g,b'`` or three numbers, and its kind.
 
     Raises:
-        ValueError: It is neither.
+        ValueError: It is none of these.
     """
     if isinstance(value, str):
         text = value.strip()
@@ -116,14 +116,14 @@ def _check(table: ClassTable, path: Path) -> None:
         raise PreflightError(f'--classes {path}: names no classes')
     wrong = [name for name in table.names if not isinstance(name, str) or not name.strip()]
     if wrong:
-        raise PreflightError(f'--classes {path}: {wrong[0]!r} is no name of a class')
+        raise PreflightError(f'--classes {path}: {wrong[0]!r} is not a class name')
     if len(table.names) > MAX_CLASSES:
-        raise PreflightError(f'--classes {path}: {len(table.names)} classes, but labels of 8 bits '
-                             f'can tell {MAX_CLASSES} apart')
+        raise PreflightError(f'--classes {path}: {len(table.names)} classes, but 8-bit labels '
+                             f'allow at most {MAX_CLASSES}')
     for kind, items in (('name', table.names), ('value', table.values or ())):
         twice = _twice(items)
         if twice is not None:
-            raise PreflightError(f'--classes {path}: the {kind} {twice!r} comes twice')
+            raise PreflightError(f'--classes {path}: the {kind} {twice!r} appears twice')
 
 
 def _twice(items: Sequence[Any]) -> Any:

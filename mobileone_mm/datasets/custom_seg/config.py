@@ -42,14 +42,14 @@ class SegOptions:
 
     Attributes:
         base: One of :data:`BASES`.
-        epochs: Passes over the training images.
-        batch_size: Images of an iteration on one GPU; at least 2, which the batch norm of
-            DeepLabV3's image pooling needs.
+        epochs: Number of epochs.
+        batch_size: Images per GPU and iteration; at least 2, which the batch norm of DeepLabV3's
+            image pooling needs.
         input_size: Side of the square crops in pixels; None chooses by the images.
         workers: Processes that load images.
-        from_scratch: Start from random weights instead of those for ImageNet.
-        class_weights: Let rare classes count for more in the loss.
-        slide: Test at the images' own size, window by window.
+        from_scratch: Whether to start from random weights instead of ImageNet weights.
+        class_weights: Whether rare classes count for more in the loss.
+        slide: Whether to test at the images' own size, window by window.
     """
 
     base: str = BASES[1]
@@ -63,10 +63,10 @@ class SegOptions:
 
 
 def check_options(out: Union[str, Path], options: SegOptions) -> None:
-    """Check what can be checked before any data are read.
+    """Check the options before any data are read.
 
     Raises:
-        PreflightError: A value is out of range, or ``out`` is no name for a config.
+        PreflightError: A value is out of range, or ``out`` is not a name for a config.
     """
     if Path(out).suffix != '.py' or Path(out).is_dir():
         raise PreflightError(f'--out {out}: expected a file name that ends with .py')
@@ -87,16 +87,16 @@ def write_custom_seg(prepared: Prepared, out: Union[str, Path], options: SegOpti
     """Write masks, lists and a config that trains DeepLabV3 on them.
 
     Args:
-        prepared: What :func:`mobileone_mm.datasets.custom_seg.prepare.prepare` found.
+        prepared: The result of :func:`mobileone_mm.datasets.custom_seg.prepare.prepare`.
         out: The config to write, ``*.py``; data go to ``*_data`` beside it.
         options: How to train.
-        progress: Whether to show bars.
+        progress: Whether to show progress bars.
 
     Returns:
-        What the user should know.
+        Notes for the user, one line each.
 
     Raises:
-        PreflightError: An option or the data are not good for training; no config is written.
+        PreflightError: An option or the data cannot be used for training; no config is written.
     """
     out = Path(out).absolute()
     check_options(out, options)
@@ -139,7 +139,7 @@ def _settings(prepared: Prepared, train: Split, val: Split, data: Path, options:
 
 
 def _schedule(images: int, options: SegOptions) -> Dict[str, Any]:
-    """What has to be shorter than in the VOC recipe where there are fewer iterations."""
+    """Shorten what the VOC recipe makes too long for fewer iterations."""
     repeats = -(-options.batch_size // images)  # fewer images than a batch: each comes more often
     per_epoch = images * repeats // options.batch_size
     iterations = options.epochs * per_epoch
@@ -153,13 +153,13 @@ def _schedule(images: int, options: SegOptions) -> Dict[str, Any]:
 
 
 def _input_size(split: Split) -> int:
-    """The recipe's, or where images are smaller their usual short side, a multiple of 32."""
+    """The recipe's size or, if images are smaller, their usual short side; a multiple of 32."""
     usual = median(min(look.image_size) for look in split.looks.values())
     return int(min(MAX_INPUT, max(64, -(-usual // 32) * 32)))
 
 
 def _dilations(size: int) -> Tuple[int, int, int, int]:
-    """The recipe's for 512 pixels, smaller where maps are: wider taps would see padding only."""
+    """The recipe's dilations for 512 pixels, smaller for small maps, which they would overshoot."""
     rate = max(2, min(6, size // 16 // 5))
     return 1, rate, 2 * rate, 3 * rate
 
@@ -167,7 +167,7 @@ def _dilations(size: int) -> Tuple[int, int, int, int]:
 def _class_weights(pixels: np.ndarray) -> str:
     """Weights 1 / ln(1.02 + share) (ENet, arXiv 1606.02147), such that pixels weigh 1 on average.
 
-    A class that does not occur weighs 0, as no pixel is of it.
+    A class that does not occur weighs 0, since no pixel has it.
     """
     shares = pixels[:-1] / pixels[:-1].sum()
     weights = np.where(shares > 0, 1 / np.log(1.02 + shares), 0)
@@ -177,7 +177,7 @@ def _class_weights(pixels: np.ndarray) -> str:
 
 
 def _check(text: str) -> None:
-    """The checks that tools/train.py makes as well."""
+    """Make the checks that tools/train.py also makes."""
     check_library('mmseg')
     cfg = Config.fromstring(text, '.py')
     import_modules_from_strings(**cfg.custom_imports)
@@ -185,7 +185,7 @@ def _check(text: str) -> None:
 
 
 def _reference(base: Path, out: Path) -> str:
-    """Relative within a clone, which may be moved; else absolute."""
+    """Relative within a clone, which may be moved; otherwise absolute."""
     clone = base.parents[2]
     if clone in out.resolve().parents and clone.name != '.mim':
         return Path(os.path.relpath(base, out.resolve().parent)).as_posix()

@@ -1,4 +1,4 @@
-"""Find the one meaning of the masks' values, or ask for it."""
+"""Find the only meaning that the masks' values can have, or ask for it."""
 
 from collections import Counter
 from typing import Dict, List, Optional, Sequence, Tuple
@@ -13,20 +13,20 @@ from .survey import Survey
 
 __all__ = ['decide']
 
-MOSTLY = .95  # share of pixels near to black or white where a mask is of these two
+MOSTLY = .95  # share of pixels near black or white in a black and white mask
 
 
 def decide(found: Survey, classes: Optional[ClassTable], ignored: Sequence[Tuple[int, str]] = ()
            ) -> Reading:
-    """Find the one meaning of the masks' values.
+    """Find the only meaning that the masks' values can have.
 
     Args:
-        found: A look at all masks.
-        classes: What the user says about the classes; None where nothing.
-        ignored: Values that mean 'leave this pixel out', each with its kind.
+        found: The survey of all masks.
+        classes: The classes as the user describes them, if so.
+        ignored: Values that mean 'ignore this pixel', each with its kind.
 
     Raises:
-        PreflightError: There is no meaning, or more than one; it says what to do.
+        PreflightError: There is no meaning, or more than one. The message says what to do.
     """
     if not found.values:
         raise PreflightError('there are no masks')
@@ -40,7 +40,7 @@ def decide(found: Survey, classes: Optional[ClassTable], ignored: Sequence[Tuple
 
 
 def _holds_labels(found: Survey, classes: ClassTable) -> bool:
-    """Whether masks hold labels, and the listed colors are only to draw with."""
+    """Whether masks hold labels, and the listed colors are only for drawing."""
     if classes.kind == 'gray' or 'color' in found.values:
         return False
     drawn = set(found.values.get('gray', {}))
@@ -77,7 +77,7 @@ def _read_labels(found: Survey, classes: Optional[ClassTable], ignored: List[int
 
 
 def _is_binary(found: Survey, counts: Counter) -> bool:
-    """Whether masks are black and white, in which the highest value is a class, not to ignore."""
+    """Whether masks are black and white: then the highest value is a class and not ignored."""
     top = max(counts)
     white = {look.palette.get(top) for look in found.looks if top in look.palette}
     if top not in (255, 65535) or white - {0xffffff}:
@@ -85,7 +85,7 @@ def _is_binary(found: Survey, counts: Counter) -> bool:
     if set(counts) == {0, top}:
         return True
     near = NEAR * top // 255
-    soft = any(top - near <= value < top for value in counts)  # white that compression has changed
+    soft = any(top - near <= value < top for value in counts)  # white, changed by compression
     ends = sum(count for value, count in counts.items() if min(value, top - value) <= near)
     others = sum(look.others for look in found.looks)
     return soft and ends >= MOSTLY * (sum(counts.values()) + others)
@@ -101,17 +101,17 @@ def _read_binary(counts: Counter, classes: Optional[ClassTable]) -> Reading:
     if set(counts) != {0, top}:
         reading.reach = float(top)
         reading.notes.append(f'values between 0 and {top} (compression, soft edges) go to the '
-                             'nearer of both')
+                             'nearer one')
     return reading
 
 
 def _with_background(classes: ClassTable) -> ClassTable:
-    """A single class is told from what is not of it, which mmsegmentation counts as a class."""
+    """Add the background to a single class: mmsegmentation counts it as a class."""
     return ClassTable(('background', *classes.names))
 
 
 def _invent(used: List[int], places: Dict[int, str]) -> ClassTable:
-    """Names for labels that nobody has named."""
+    """Make up names for labels that have none."""
     number = used[-1] + 1
     if number > MAX_CLASSES or len(used) < number / 2:
         raise PreflightError(
@@ -126,7 +126,7 @@ def _invent(used: List[int], places: Dict[int, str]) -> ClassTable:
 def _refuse_colors(found: Survey) -> None:
     if 'color' in found.values:
         counts = found.values['color']
-        # A mask that is black all over counts as gray.
+        # An all-black mask counts as gray.
         black = [0] if 0 in found.values.get('gray', {}) and 0 not in counts else []
         colors = black + [value for value, _ in counts.most_common()]
         raise PreflightError(
@@ -149,7 +149,7 @@ def _refuse_smears(found: Survey, counts: Counter) -> None:
     if found.smeared:
         raise PreflightError(
             f'{next(iter(found.smeared.values()))}: compression or soft edges have changed its '
-            f'values ({list_values(counts, "gray")}), so they are no labels: save masks as PNG '
+            f'values ({list_values(counts, "gray")}), so they are not labels: save masks as PNG '
             'without smoothing, or name the gray value of each class with --classes palette.json, '
             'such as {"background": 0, "NAME": 128}')
 

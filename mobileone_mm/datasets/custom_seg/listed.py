@@ -13,14 +13,14 @@ from .survey import Survey
 
 __all__ = ['read_listed']
 
-FAR = .05  # share of pixels that may be far from all listed values
+FAR = .05  # highest share of pixels that may be far from all listed values
 
 
 def read_listed(found: Survey, classes: ClassTable, ignored: Sequence[Tuple[int, str]]) -> Reading:
-    """The reading of masks by a list of values or colors.
+    """Read masks by a list of values or colors.
 
     Raises:
-        PreflightError: Masks hold others.
+        PreflightError: Masks hold values that are not listed.
     """
     counts, places = _values(found, classes.kind)
     if len(classes.names) == 1 and 0 not in (classes.values or ()):
@@ -46,7 +46,7 @@ def read_listed(found: Survey, classes: ClassTable, ignored: Sequence[Tuple[int,
 
 
 def _values(found: Survey, kind: str) -> Tuple[Counter, Dict[int, str]]:
-    """All values of the masks as the user's list has them: as numbers, or as colors."""
+    """All values of the masks in the form of the user's list: gray values or colors."""
     counts: Counter = Counter()
     places: Dict[int, str] = {}
     for look in found.looks:
@@ -80,5 +80,5 @@ def _nearest(reading: Reading, counts: Counter) -> Reading:
                              f'--classes lists: {list_values(left_out, kind)}')
     reading.reach = reach
     reading.notes.append('values that --classes does not list (compression, soft edges) go to the '
-                         f'nearest that it does; those farther than {reach:.0f} are left out')
+                         f'nearest listed one; those farther away than {reach:.0f} are left out')
     return reading

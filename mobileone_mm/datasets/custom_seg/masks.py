@@ -1,4 +1,4 @@
-"""What a mask's file holds, before anyone says what its values mean."""
+"""Read the pixels of a mask's file, before their values get a meaning."""
 
 import warnings
 from pathlib import Path
@@ -40,7 +40,7 @@ class Mask(NamedTuple):
         return self.values.shape[1], self.values.shape[0]
 
     def colors(self) -> np.ndarray:
-        """(H, W), int32: every pixel as 0xRRGGBB; gray values above 255 are no color: -1."""
+        """(H, W), int32: every pixel as 0xRRGGBB; -1 for gray values above 255."""
         if self.kind == 'color':
             return self.values
         if self.kind == 'index':
@@ -51,16 +51,15 @@ class Mask(NamedTuple):
 
 
 def read_mask(path: Union[str, Path]) -> Mask:
-    """Read a mask without a guess at what its values mean.
+    """Read a mask without guessing what its values mean.
 
-    An alpha channel is left out where nothing depends on it: it is constant, or what it hides is
-    black.
+    An alpha channel is dropped if nothing depends on it: it is constant, or what it hides is black.
 
     Raises:
-        MaskError: The file is missing, damaged or no picture, or its alpha channel matters.
+        MaskError: The file is missing, damaged or not a picture, or its alpha channel matters.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter('ignore')  # Pillow's, of palettes with transparency
+        warnings.simplefilter('ignore')  # from Pillow, about palettes with transparency
         try:
             with Image.open(path) as image:
                 return _read(image, path)
@@ -108,12 +107,12 @@ def _check_alpha(pixels: np.ndarray, path: Union[str, Path]) -> None:
 
 
 def image_size(path: Union[str, Path]) -> Tuple[Tuple[int, int], int]:
-    """Width and height of an image as it lies in its file, and its EXIF orientation (1 to 8).
+    """Width and height of an image as stored, and its EXIF orientation (1 to 8).
 
     Reads the header only.
 
     Raises:
-        MaskError: The file is missing or no picture.
+        MaskError: The file is missing or not a picture.
     """
     try:
         with Image.open(path) as image:
@@ -127,13 +126,13 @@ def image_size(path: Union[str, Path]) -> Tuple[Tuple[int, int], int]:
 def _orientation(image: Image.Image) -> int:
     try:
         orientation = image.getexif().get(ORIENTATION, 1)
-    except Exception:  # Pillow raises many kinds for damaged EXIF, which OpenCV passes over
+    except Exception:  # Pillow raises many errors for damaged EXIF data, which OpenCV ignores
         return 1
     return orientation if orientation in range(1, 9) else 1
 
 
 def displayed_size(stored: Tuple[int, int], orientation: int) -> Tuple[int, int]:
-    """Width and height after EXIF's rotation, in which mmcv loads an image."""
+    """Width and height after EXIF's rotation, as mmcv loads an image."""
     return stored[::-1] if orientation >= 5 else stored
 
 

@@ -1,4 +1,4 @@
-"""Which mask belongs to which image."""
+"""Find the mask of each image."""
 
 import hashlib
 import os
@@ -12,12 +12,12 @@ from ...utils.libraries import PreflightError
 __all__ = ['PICTURES', 'Pair', 'Pairing', 'find_pairs', 'split_pairs']
 
 PICTURES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.gif')
-SAMPLE = 50  # images from which the pattern of the masks' names is learned
+SAMPLE = 50  # how many images are used to learn the pattern of the masks' names
 Affix = Tuple[str, str]
 
 
 class Pair(NamedTuple):
-    """An image and its mask; ``mask`` is None where there is none."""
+    """An image and its mask; ``mask`` is None if there is none."""
 
     name: str
     image: Path
@@ -25,7 +25,7 @@ class Pair(NamedTuple):
 
 
 class Pairing(NamedTuple):
-    """The pairs of two folders, by name, and what is odd about them."""
+    """The pairs of two folders, by name, and notes for the user."""
 
     pairs: List[Pair]
     notes: List[str]
@@ -34,13 +34,13 @@ class Pairing(NamedTuple):
 def find_pairs(images: Union[str, Path], masks: Union[str, Path]) -> Pairing:
     """Pair the pictures of two folders, subfolders included, by their names.
 
-    A mask is called like its image, whatever their suffixes are (``a.JPG``, ``a.png``), or like it
-    with the same text before or after it in all names (``a_mask.png``), or both differ in such a
-    text (``a_sat.jpg``, ``a_mask.png``). Hidden files are skipped.
+    A mask has the name of its image, whatever the suffixes (``a.JPG``, ``a.png``). All masks may
+    have the same text before or after the name (``a_mask.png``), and so may all images
+    (``a_sat.jpg``). Hidden files are skipped.
 
     Raises:
-        PreflightError: A folder is missing or holds no pictures, no mask has an image's name, or
-            two files have the same.
+        PreflightError: A folder is missing or holds no pictures, no mask has the name of an image,
+            or two files have the same name.
     """
     images, masks = Path(images).absolute(), Path(masks).absolute()
     for folder in (images, masks):
@@ -75,14 +75,14 @@ def find_pairs(images: Union[str, Path], masks: Union[str, Path]) -> Pairing:
 
 def split_pairs(pairs: Sequence[Pair], share: float, seed: int = 0
                 ) -> Tuple[List[Pair], List[Pair]]:
-    """Divide pairs into those to train on and those to validate on.
+    """Split pairs into those to train on and those to validate on.
 
-    The choice depends on the names and the seed alone, not on the order or the machine.
+    The choice depends only on the names and the seed, not on the order or the machine.
 
     Args:
         pairs: At least two.
-        share: Of validation, above 0 and below 1; at least one pair goes to either part.
-        seed: Another one gives another choice.
+        share: Share of validation, above 0 and below 1; each part gets at least one pair.
+        seed: Selects the choice.
 
     Raises:
         PreflightError: There are fewer than two pairs, or the share is out of range.
@@ -111,10 +111,10 @@ def _pictures(folder: Path) -> List[Path]:
 
 
 def _separate(files: List[Path], folder: Path) -> Tuple[List[Path], List[Path]]:
-    """Images and masks of one folder: photographs are JPEG files, masks are not."""
+    """Split a folder of images and masks: photographs are JPEG files, masks are not."""
     photographs = [path for path in files if path.suffix.lower() in ('.jpg', '.jpeg')]
     if not photographs or len(photographs) == len(files):
-        raise PreflightError(f'{folder} is given as the folder of the images and of the masks: '
+        raise PreflightError(f'{folder} is given as the folder of both images and masks: '
                              'put the masks into a folder of their own')
     return photographs, [path for path in files if path not in set(photographs)]
 
@@ -124,14 +124,14 @@ def _by_name(files: Iterable[Path], folder: Path) -> Dict[str, Path]:
     for path in files:
         name = path.relative_to(folder).with_suffix('').as_posix()
         if name in found:
-            raise PreflightError(f'{found[name]} and {path.name} differ in their suffix only: '
+            raise PreflightError(f'{found[name]} and {path.name} differ only in their suffix: '
                                  'remove or rename one')
         found[name] = path
     return found
 
 
 def _pattern(images: List[str], masks: List[str]) -> Optional[Tuple[Affix, Affix]]:
-    """What stands around the common part of the names; the plainest that pairs the most."""
+    """The text around the common part of the names: the shortest that pairs the most."""
     none = ('', '')
     common = _common_affix(images), _common_affix(masks)
     candidates: List[Tuple[Affix, Affix]] = [(none, none)]
@@ -148,7 +148,7 @@ def _pattern(images: List[str], masks: List[str]) -> Optional[Tuple[Affix, Affix
 
 
 def _learned(images: List[str], masks: List[str]) -> Counter:
-    """How often each text stands around an image's name in a mask's."""
+    """How often each text surrounds an image's name in a mask's."""
     found: Counter = Counter()
     for image in images[::max(1, len(images) // SAMPLE)]:
         folder, _, stem = image.rpartition('/')
@@ -156,13 +156,13 @@ def _learned(images: List[str], masks: List[str]) -> Counter:
             mask_folder, _, mask_stem = mask.rpartition('/')
             if mask_folder == folder and mask_stem != stem and stem in mask_stem:
                 before, _, after = mask_stem.partition(stem)
-                if not (before[-1:] + after[:1]).isdigit():  # 'a1' is no part of 'a12'
+                if not (before[-1:] + after[:1]).isdigit():  # 'a1' is not part of 'a12'
                     found[before, after] += 1
     return found
 
 
 def _common_affix(names: List[str]) -> Affix:
-    """The text that all stems begin and end with, without digits: these tell them apart."""
+    """The text that all stems begin and end with, without digits, which tell stems apart."""
     stems = [name.rpartition('/')[2] for name in names]
     before = re.match(r'\D*', os.path.commonprefix(stems)).group()  # type: ignore[union-attr]
     after = re.match(r'\D*', os.path.commonprefix(

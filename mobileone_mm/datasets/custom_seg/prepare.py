@@ -1,4 +1,4 @@
-"""From folders of images and masks to lists of pairs whose masks hold labels."""
+"""Turn folders of images and masks into lists of pairs whose masks hold labels."""
 
 import json
 from dataclasses import dataclass, field, replace
@@ -21,12 +21,12 @@ from .survey import Look, parallel, survey
 __all__ = ['WITHOUT_MASK', 'Folders', 'Prepared', 'Split', 'prepare', 'write_data']
 
 WITHOUT_MASK = ('error', 'skip', 'background')
-SHOWN = 5  # problems of files listed in a message
+SHOWN = 5  # how many files with problems a message lists
 MARK = 'Written by tools/custom_seg.py, which may replace the files here.\n'
 
 
 class Folders(NamedTuple):
-    """Where a part of the data lies."""
+    """The folders of one part of the data."""
 
     images: Path
     masks: Path
@@ -38,10 +38,10 @@ class Split:
 
     Attributes:
         name: 'train' or 'val'.
-        folders: Of the images and the masks.
+        folders: The folders of the images and the masks.
         pairs: Image and mask of each sample.
-        looks: What was seen of each mask, by the pair's name.
-        pixels: Number of pixels of each label and, last, of those left out.
+        looks: What the survey saw in each mask, by the pair's name.
+        pixels: Number of pixels of each label and, last, of ignored ones.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Split:
 
 
 class Prepared(NamedTuple):
-    """Both parts, how their masks are read, and what the user should know."""
+    """Both parts, how their masks are read, and notes for the user."""
 
     train: Split
     val: Split
@@ -70,20 +70,21 @@ class Prepared(NamedTuple):
 def prepare(train: Folders, val: Optional[Folders], val_share: float = .2, seed: int = 0,
             classes: Optional[ClassTable] = None, ignored: Sequence[Tuple[int, str]] = (),
             without_mask: str = 'error', progress: bool = True) -> Prepared:
-    """Look at all images and masks and decide what the masks mean; nothing is written.
+    """Read all images and masks and decide what the masks mean; nothing is written.
 
     Args:
         train: Folders to train on.
-        val: Folders to validate on; None divides ``train``.
-        val_share: Of ``train`` that goes to validation where ``val`` is None.
-        seed: Of this division.
-        classes: What the user says about the classes.
-        ignored: Values of masks that mean 'leave this pixel out', with their kinds.
-        without_mask: Of images: ``'error'``, ``'skip'`` or ``'background'``.
-        progress: Whether to show a bar.
+        val: Folders to validate on; None splits ``train``.
+        val_share: Share of ``train`` that goes to validation if ``val`` is None.
+        seed: Seed of this split.
+        classes: The classes as the user describes them, if so.
+        ignored: Values that mean 'ignore this pixel', each with its kind.
+        without_mask: What to do with images without a mask: ``'error'``, ``'skip'`` or
+            ``'background'``.
+        progress: Whether to show a progress bar.
 
     Raises:
-        PreflightError: Files are missing or damaged, or the masks have no or several meanings.
+        PreflightError: Files are missing or damaged, or the masks have no meaning or several.
     """
     notes: List[str] = []
     pairs = _pairs(train, without_mask, notes)
@@ -111,7 +112,7 @@ def _pairs(folders: Folders, without_mask: str, notes: List[str]) -> List[Pair]:
     bare = [pair for pair in pairing.pairs if pair.mask is None]
     if not bare or without_mask == 'background':
         if bare:
-            notes.append(f'{len(bare):,} images have no mask: all of them is background')
+            notes.append(f'{len(bare):,} images have no mask: all their pixels are background')
         return pairing.pairs
     if without_mask == 'error':
         raise PreflightError(
@@ -123,8 +124,8 @@ def _pairs(folders: Folders, without_mask: str, notes: List[str]) -> List[Pair]:
 
 
 def _size_notes(looks: Sequence[Look]) -> List[str]:
-    texts = dict(resize='have another size than their images and are resized to it',
-                 rotate='are turned as the EXIF orientation of their images says')
+    texts = dict(resize='differ in size from their images and are resized',
+                 rotate='are rotated by the EXIF orientation of their images')
     notes = []
     for fit, text in texts.items():
         found = [look for look in looks if look.fit == fit]
@@ -135,18 +136,18 @@ def _size_notes(looks: Sequence[Look]) -> List[str]:
 
 
 def write_data(prepared: Prepared, folder: Path, progress: bool = True) -> Tuple[Split, Split]:
-    """Write the lists of pairs and, where masks do not hold labels as they are, new masks.
+    """Write the lists of pairs and, if masks do not hold labels as they are, new masks.
 
     Args:
-        prepared: What :func:`prepare` found; ``pixels`` of both parts are filled in.
-        folder: For the lists ``train.json`` and ``val.json`` and the folders of new masks.
-        progress: Whether to show a bar.
+        prepared: The result of :func:`prepare`; ``pixels`` of both parts are filled in.
+        folder: Where the lists ``train.json`` and ``val.json`` and the folders of new masks go.
+        progress: Whether to show a progress bar.
 
     Returns:
-        Both parts, whose folder of masks is the new one where masks were written.
+        Both parts, with the new folder of masks if masks were written.
 
     Raises:
-        PreflightError: The folder exists and is none of ours, or fewer than two classes occur.
+        PreflightError: The folder exists and is not ours, or fewer than two classes occur.
     """
     mark = folder / 'README.txt'
     ours = mark.is_file() and mark.read_bytes() == MARK.encode()
@@ -154,7 +155,7 @@ def write_data(prepared: Prepared, folder: Path, progress: bool = True) -> Tuple
         raise PreflightError(f'{folder} is in the way: it was not written by this tool; move it, '
                              'or choose another --out')
     folder.mkdir(parents=True, exist_ok=True)
-    mark.write_bytes(MARK.encode())  # first, so that a stopped run can be repeated
+    mark.write_bytes(MARK.encode())  # first, so that an interrupted run can be repeated
     done = []
     for split in (prepared.train, prepared.val):
         keep = all(pair.mask is not None and prepared.reading.keeps(split.looks[pair.name])
@@ -176,7 +177,7 @@ def write_data(prepared: Prepared, folder: Path, progress: bool = True) -> Tuple
 
 
 def _counted(reading: Reading, look: Look) -> np.ndarray:
-    """Number of pixels of each class and, last, of those left out, of a mask that is kept."""
+    """Count the pixels of each class and, last, the ignored ones, in a mask that is kept."""
     counts = np.zeros(256, np.int64)
     for value, count in look.values.items():
         counts[value] = count
@@ -188,7 +189,7 @@ def _by_class(reading: Reading, counts: np.ndarray) -> np.ndarray:
 
 
 def _convert(reading: Reading, out: Path, pair: Pair) -> np.ndarray:
-    """Write the labels of a mask; returns the number of pixels as :func:`_counted`."""
+    """Write the labels of a mask, and count its pixels like :func:`_counted`."""
     if pair.mask is None:
         width, height = displayed_size(*image_size(pair.image))
         labels = np.zeros((height, width), np.uint8)
@@ -205,7 +206,7 @@ def _check_classes(train: Split, classes: ClassTable) -> None:
     found = [name for name, count in zip(classes.names, train.pixels) if count]
     if len(found) < 2:
         what = f'{found[0]!r} is the only class' if found else 'there is no class'
-        raise PreflightError(f'{train.folders.masks}: {what} in all masks to train on, so there is '
+        raise PreflightError(f'{train.folders.masks}: {what} in all training masks, so there is '
                              'nothing to learn')
 
 

@@ -1,4 +1,4 @@
-"""How the values of masks become labels."""
+"""Turn the values of masks into labels."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -14,10 +14,10 @@ from .survey import Look
 
 __all__ = ['EXAMPLES', 'NEAR', 'Reading', 'as_color', 'distances', 'list_values', 'template']
 
-EXAMPLES = 8  # values listed in a message
-NEAR = 32  # how far compression moves gray values and channels from what they were
-PLAIN_MODES = ('1', 'L', 'P', 'I', 'I;16')  # what mmsegmentation reads as labels
-# Of Pillow, by EXIF's orientation
+EXAMPLES = 8  # how many values a message lists
+NEAR = 32  # how far compression moves gray values and channels
+PLAIN_MODES = ('1', 'L', 'P', 'I', 'I;16')  # modes that mmsegmentation reads as labels
+# Pillow's operations, by EXIF orientation
 TURNS = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
          4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
          6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
@@ -29,11 +29,11 @@ class Reading:
     """How masks become labels.
 
     Attributes:
-        classes: The classes; also those whose names had to be made up.
+        classes: The classes, including those with made-up names.
         table: Value -> label.
         as_colors: Whether the table's values are colors, 0xRRGGBB.
-        reach: Where set, a pixel takes the label of the nearest value, and is left out if it is
-            farther from all than this.
+        reach: If set, a pixel takes the label of the nearest value, and is ignored if that is
+            farther away than this.
         notes: What will be done, for the user.
     """
 
@@ -44,7 +44,7 @@ class Reading:
     notes: List[str] = field(default_factory=list)
 
     def labels(self, pair: Pair, mask: Mask) -> np.ndarray:
-        """(H, W), uint8: the labels of a mask, in its image's size and orientation."""
+        """(H, W), uint8: the labels of a mask, in the size and orientation of its image."""
         values = mask.colors() if self.as_colors else mask.values
         found, inverse = np.unique(values, return_inverse=True)
         return _fitted(self._labels_of(found)[inverse.reshape(values.shape)], pair)
@@ -60,7 +60,7 @@ class Reading:
             return np.array([self.table[value] for value in found.tolist()], np.uint8)
         values, labels = np.array(list(self.table)), np.array(list(self.table.values()), np.uint8)
         result = np.empty(len(found), np.uint8)
-        for start in range(0, len(found), 4096):  # a smeared mask may have 100,000 colors
+        for start in range(0, len(found), 4096):  # a compressed mask may have 100,000 colors
             part = distances(found[start:start + 4096], values, self.as_colors)
             nearest = labels[part.argmin(1)]
             result[start:start + 4096] = np.where(part.min(1) <= self.reach, nearest, IGNORE_INDEX)
@@ -68,7 +68,7 @@ class Reading:
 
 
 def as_color(value: int, look: Look) -> int:
-    """The color, 0xRRGGBB, of a value of a mask; -1 of a gray value that no color has."""
+    """The color, 0xRRGGBB, of a mask's value; -1 for a gray value that is not a color."""
     if look.kind == 'index':
         return look.palette.get(value, 0)
     return value if look.kind == 'color' else value * 0x010101 if value < 256 else -1
@@ -100,7 +100,7 @@ def template(values: Sequence[int], kind: str) -> str:
 
 
 def _fitted(labels: np.ndarray, pair: Pair) -> np.ndarray:
-    """Labels in the size and the orientation in which the image is loaded."""
+    """Labels in the size and orientation of the loaded image."""
     stored, orientation = image_size(pair.image)
     displayed = displayed_size(stored, orientation)
     size = labels.shape[1], labels.shape[0]

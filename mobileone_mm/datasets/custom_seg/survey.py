@@ -1,4 +1,4 @@
-"""A look at every mask: sizes, formats, and which values occur how often."""
+"""Survey all masks: sizes, formats, and how often each value occurs."""
 
 import os
 import sys
@@ -15,24 +15,24 @@ from .pairing import Pair
 
 __all__ = ['Look', 'Survey', 'parallel', 'survey']
 
-MANY = 256  # values of a mask that are told one from another; more are a smear
-ASPECT = .02  # by which the aspect ratios of an image and its mask may differ
+MANY = 256  # how many values of a mask are counted; masks with more of them are smeared
+ASPECT = .02  # how much the aspect ratios of an image and its mask may differ
 
 
 class Look(NamedTuple):
-    """One mask, looked at.
+    """What the survey saw in one mask.
 
     Attributes:
         pair: The image and the mask.
-        kind: Of its values: ``'gray'``, ``'index'`` or ``'color'``.
+        kind: Kind of its values: ``'gray'``, ``'index'`` or ``'color'``.
         mode: Pillow's name of the pixel format.
-        lossy: Whether it was compressed with losses.
+        lossy: Whether its compression is lossy.
         values: How often each value occurs: the most frequent :data:`MANY`.
-        others: Pixels of other values.
+        others: Number of pixels with other values.
         palette: Color of each index.
         fit: What its size needs: ``''``, ``'resize'`` or ``'rotate'``.
         image_size: Width and height of the image as it is displayed.
-        problem: What is wrong with the file; empty where nothing is.
+        problem: What is wrong with the file; empty if nothing is.
     """
 
     pair: Pair
@@ -49,13 +49,13 @@ class Look(NamedTuple):
 
 @dataclass
 class Survey:
-    """All masks of a set together.
+    """What the survey saw in all masks.
 
     Attributes:
         looks: One for each pair that has a mask.
         values: Kind -> value -> number of pixels.
         seen_in: Kind -> value -> a mask that holds it.
-        smeared: Kinds with pixels of too many values to be listed.
+        smeared: Kinds that have too many values to list -> a mask.
     """
 
     looks: List[Look] = field(default_factory=list)
@@ -64,7 +64,7 @@ class Survey:
     smeared: Dict[str, str] = field(default_factory=dict)
 
     def add(self, look: Look) -> None:
-        """Count a mask in."""
+        """Add a mask to the counts."""
         self.looks.append(look)
         if look.problem:
             return
@@ -83,11 +83,11 @@ class Survey:
 
 
 def survey(pairs: Sequence[Pair], progress: bool = True) -> Survey:
-    """Look at every mask of the pairs.
+    """Read every mask of the pairs.
 
     Args:
         pairs: Images and masks; those without a mask are skipped.
-        progress: Whether to show a bar.
+        progress: Whether to show a progress bar.
     """
     found = Survey()
     masked = [pair for pair in pairs if pair.mask is not None]
@@ -97,7 +97,7 @@ def survey(pairs: Sequence[Pair], progress: bool = True) -> Survey:
 
 
 def parallel(function: Callable, items: Sequence, progress: bool = True) -> Iterator:
-    """Results of a function, in order; decoding leaves Python's lock to other threads."""
+    """Results of a function, in order. Threads help because decoding releases Python's lock."""
     bar: Optional[ProgressBar] = None
     if progress and items:
         bar = ProgressBar(len(items), file=sys.stderr)
@@ -111,7 +111,7 @@ def parallel(function: Callable, items: Sequence, progress: bool = True) -> Iter
 
 
 def look_at(pair: Pair) -> Look:
-    """Look at one mask; what is wrong with it is returned, not raised."""
+    """Read one mask; problems with it are returned, not raised."""
     try:
         mask = read_mask(pair.mask)  # type: ignore[arg-type]
         fit, displayed = _fit(pair, mask)

@@ -42,7 +42,7 @@ train_dataloader = dict(
     batch_size={batch_size},
     num_workers={workers},
     persistent_workers={persistent},
-    # A last batch of one image would stop the batch norm of DeepLabV3's image pooling.
+    # The batch norm of DeepLabV3's image pooling cannot train on a last batch of one image.
     drop_last=True,
     dataset={train_dataset})
 val_dataloader = dict(
@@ -52,21 +52,21 @@ test_dataloader = val_dataloader
 # {iterations:,} iterations in all: {epochs} epochs of {per_epoch}.
 train_cfg = dict(max_epochs={epochs}, val_interval={val_interval})
 {optimizer}
-auto_scale_lr = dict(base_batch_size={batch_size})  # the rate is scaled already
+auto_scale_lr = dict(base_batch_size={batch_size})  # lr is already scaled
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end={warmup}),
     dict(type='CosineAnnealingLR', eta_min_ratio=1e-3, by_epoch=True, begin=0,
          convert_to_iter_based=True)
 ]
 custom_hooks = [
-    dict(  # an average over about a tenth of the training, at most as long as in the base config
+    dict(  # averages over about a tenth of the training, at most as long as in the base config
         type='EMAHook', ema_type='ExponentialMovingAverage', momentum={ema:.2g},
         update_buffers=True, priority=49)
 ]
 default_hooks = dict(logger=dict(interval={log_interval}))
 '''
 FINE_TUNING = """\
-# The base's rate, scaled with the square root of the batch size, as fits AdamW
+# The base's rate, scaled by the square root of the batch size, as usual for AdamW
 optim_wrapper = dict(optimizer=dict(lr={lr:.3g}), accumulative_counts=1)"""
 FROM_SCRATCH = """\
 # From scratch the heads learn as fast as the backbone

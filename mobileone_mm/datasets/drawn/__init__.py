@@ -1,1 +1,1 @@
-"""Scenes of drawn shapes, in the layouts of public data sets."""
+"""Drawn scenes of shapes, in the layouts of public data sets."""

@@ -1,4 +1,4 @@
-"""Masks of a drawn scene as COCO annotations and as label maps of the segmentation data sets."""
+"""Write masks of a drawn scene as COCO annotations and as label maps."""
 from typing import Any, Dict, List, Optional, Sequence
 
 import contourpy
@@ -17,10 +17,10 @@ def run_lengths(mask: np.ndarray) -> Dict[str, List[int]]:
 
 
 def polygons(mask: np.ndarray) -> Optional[List[List[float]]]:
-    """Outline an (H, W) mask as COCO polygons which decode to exactly that mask.
+    """Outline an (H, W) mask as COCO polygons that decode to exactly that mask.
 
     Returns:
-        list[list[float]] | None: x and y in turn; a pixel i spans i to i + 1. None if the mask
+        list[list[float]] | None: x and y in turn; pixel i spans i to i + 1. None if the mask
         has a hole, which COCO's polygons cannot express.
     """
     hierarchy = cv2.findContours(
@@ -30,7 +30,7 @@ def polygons(mask: np.ndarray) -> Optional[List[List[float]]]:
     padded = np.pad(mask, 1).astype(np.float64)
     result = []
     for line in contourpy.contour_generator(z=padded).lines(.5):
-        corners = np.asarray(line)[:-1]  # closed: the first point comes again at the end
+        corners = np.asarray(line)[:-1]  # closed: the last point repeats the first
         before, after = corners - np.roll(corners, 1, 0), np.roll(corners, -1, 0) - corners
         turns = before[:, 0] * after[:, 1] != before[:, 1] * after[:, 0]
         result.append((corners[turns] - .5).ravel().tolist())
@@ -52,8 +52,8 @@ def label_map(scene: Scene, background: int, classes: Sequence[int], ignored: in
 
     Args:
         scene (Scene): The scene.
-        background (int): Label of what no object covers.
-        classes (Sequence[int]): Label of each of the shape classes.
+        background (int): Label of pixels that no object covers.
+        classes (Sequence[int]): Label of each shape class.
         ignored (int): Label of crowds and of the rim around every object, which Pascal VOC
             leaves out of training and evaluation.
     """

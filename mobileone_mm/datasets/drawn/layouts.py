@@ -1,4 +1,4 @@
-"""Writers of drawn scenes in the directory layouts of COCO, Pascal VOC, ADE20K and ImageNet.
+"""Write drawn scenes in the directory layouts of COCO, Pascal VOC, ADE20K and ImageNet.
 
 Each writer fills an empty directory; ``shapes.make_shapes`` makes that atomic.
 """
@@ -26,7 +26,7 @@ def _save_jpeg(path: Path, image: np.ndarray) -> None:
 def _save_labels(path: Path, labels: np.ndarray, palette: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     image = Image.fromarray(labels)
-    image.putpalette(palette.tobytes())  # turns mode 'L' into 'P', the indices unchanged
+    image.putpalette(palette.tobytes())  # turns mode 'L' into 'P' and keeps the indices
     image.save(path)
 
 
@@ -69,7 +69,7 @@ def write_voc(root: Path, scenes: Scenes, num_train: int) -> None:
     """Pascal VOC 2012 with the augmented part, as mmseg's ``pascal_voc12_aug`` reads it.
 
     Shape class i has the label i + 1, that is, VOC's i-th object class. The first half of the
-    training part is VOC's own (train.txt), the rest stands in for SBD (aug.txt).
+    training part plays VOC's own images (train.txt), the rest plays SBD's (aug.txt).
     """
     own = (num_train + 1) // 2
     names: Dict[str, List[str]] = dict(train=[], aug=[], val=[])
@@ -92,7 +92,7 @@ def write_voc(root: Path, scenes: Scenes, num_train: int) -> None:
 def write_ade(root: Path, scenes: Scenes, num_train: int) -> None:
     """ADEChallengeData2016: 0 is unlabeled, 1 to 150 are the classes.
 
-    The kinds of background take the first labels, the shape classes those after them.
+    Backgrounds take the first labels, shape classes the labels after them.
     """
     first = len(BACKGROUNDS) + 1
     labels = range(first, first + len(CLASSES))
@@ -108,7 +108,7 @@ def write_ade(root: Path, scenes: Scenes, num_train: int) -> None:
 def write_imagenet(root: Path, scenes: Scenes, num_train: int) -> None:
     """{train,val}/<class>/*.jpg: of each scene a square around its largest object."""
     for split in ('train', 'val'):
-        for name in CLASSES:  # a class without images must have its folder nevertheless
+        for name in CLASSES:  # a class without images needs its folder too
             (root / split / name).mkdir(parents=True)
     for split, index, scene in scenes:
         objects = [obj for obj in scene.objects if not obj.is_crowd]
@@ -119,7 +119,7 @@ def write_imagenet(root: Path, scenes: Scenes, num_train: int) -> None:
 
 
 def _crop(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """The square, half as wide again as the mask, around the mask; moved into the image."""
+    """A square around the mask, 1.5 times as wide, moved into the image."""
     x, y, w, h = cv2.boundingRect(mask.astype(np.uint8))
     side = min(int(1.5 * max(w, h)), *image.shape[:2])
     left = int(np.clip(x + w / 2 - side / 2, 0, image.shape[1] - side))
@@ -128,7 +128,7 @@ def _crop(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 class Layout(NamedTuple):
-    """Where a layout lies below the output directory, and what writes it."""
+    """A layout's folder below the output directory, and the function that writes it."""
 
     folder: str
     write: Callable[[Path, Scenes, int], None]

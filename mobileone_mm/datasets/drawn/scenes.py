@@ -1,4 +1,4 @@
-"""Drawn scenes with exact visible masks: the images of the embedded data set.
+"""Draw scenes with exact masks of what is visible: the images of the drawn data set.
 
 Shape legend: H, W image height and width in pixels. Images are BGR uint8, masks bool (H, W).
 """
@@ -12,7 +12,7 @@ import numpy as np
 from .textures import PATTERNS, paint
 
 CLASSES = ('circle', 'square', 'triangle', 'star', 'cross', 'ring')
-#: Kinds of background, by name of their texture.
+#: Backgrounds, by the name of their texture.
 BACKGROUNDS = tuple(PATTERNS)
 
 SIDES = (256, 352)  # range of image height and of image width, px
@@ -20,9 +20,9 @@ SMALL = (.08, .16)  # side of an object, as a share of the shorter image side
 LARGE = (.20, .60)
 SMALL_SHARE = .2
 CROWD_SHARE = .06  # of the images
-MIN_VISIBLE = .5  # no object may lose more than the rest to those drawn over it
-# As with many real things, color is a hint: backgrounds are pale, and each class has its hues,
-# which overlap with those of its neighbors. OpenCV's HSV: hue 0-180, saturation and value 0-255.
+MIN_VISIBLE = .5  # share of an object that must stay visible
+# Color is a hint, as with many real objects: backgrounds are pale, and each class has its hues,
+# which overlap with its neighbors'. OpenCV's HSV: hue 0-180, saturation and value 0-255.
 HUE_JITTER = 20
 OBJECT_RANGE = ((110, 70), (255, 255))  # lowest and highest saturation and value
 BACKGROUND_RANGE = ((0, 50), (60, 220))
@@ -39,7 +39,7 @@ class DrawnObject:
 
 @dataclass(frozen=True)
 class Scene:
-    """An image, its objects (nearest last), and its background as index into ``BACKGROUNDS``."""
+    """An image, its objects (nearest last), and its background, an index into ``BACKGROUNDS``."""
 
     image: np.ndarray
     objects: List[DrawnObject]
@@ -69,7 +69,7 @@ def _outlines(category: int) -> List[np.ndarray]:
 
 def _coverage(rng: np.random.Generator, category: int, center: np.ndarray, side: float,
               size: Tuple[int, int]) -> np.ndarray:
-    """Anti-aliased coverage (H, W), uint8, of one turned and stretched shape."""
+    """Anti-aliased coverage (H, W), uint8, of one rotated and stretched shape."""
     turn = math.radians(rng.uniform(-25, 25))
     rotation = np.array([[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]])
     stretch = np.array([rng.uniform(.8, 1.25), 1.]) * side / 2
@@ -90,7 +90,7 @@ def _color(rng: np.random.Generator, hue: float, limits: Tuple) -> np.ndarray:
 
 
 class _Canvas:
-    """A scene while it is drawn, the farthest object first."""
+    """A scene that is being drawn, the farthest object first."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self.rng = rng
@@ -102,7 +102,7 @@ class _Canvas:
             BACKGROUNDS[self.background], rng.uniform(8, 30))
         self.categories: List[int] = []
         self.crowds: List[bool] = []
-        self.masks: List[np.ndarray] = []  # what is still visible
+        self.masks: List[np.ndarray] = []  # still visible
         self.areas: List[int] = []  # px, before anything was drawn over the object
 
     def _fits(self, mask: np.ndarray) -> bool:
@@ -135,11 +135,11 @@ class _Canvas:
         return True
 
     def add_object(self) -> bool:
-        """Draw one object at a random place; False if it would hide another too much."""
+        """Draw one object at a random place; False if it would hide too much of another."""
         rng = self.rng
         span = SMALL if rng.random() < SMALL_SHARE else LARGE
         side = min(self.size) * math.exp(rng.uniform(math.log(span[0]), math.log(span[1])))
-        margin = .4 * side  # a shape may leave the image by a tenth of its side
+        margin = .4 * side  # a shape may stick out of the image by a tenth of its side
         center = np.array([rng.uniform(margin, self.size[1] - margin),
                            rng.uniform(margin, self.size[0] - margin)])
         category = int(rng.integers(len(CLASSES)))
@@ -167,8 +167,8 @@ def draw_scene(seed: Tuple[int, ...]) -> Scene:
     """Draw one scene of one to six objects, and in a few scenes a crowd.
 
     Args:
-        seed (tuple[int, ...]): Non-negative integers; equal ones give equal scenes, for the same
-            versions of numpy and OpenCV.
+        seed (tuple[int, ...]): Non-negative integers. Equal seeds give equal scenes with the same
+            versions of NumPy and OpenCV.
 
     Returns:
         Scene: The image with the visible mask of every object.

@@ -1,6 +1,6 @@
-"""The embedded data set: drawn shapes in the layouts that mmdet and mmseg read, made on the spot.
+"""The drawn data set: shapes in the layouts that mmdet and mmseg read, drawn on the spot.
 
-It needs no download, so that a fresh clone can train, evaluate and test on any machine.
+It needs no download, so a fresh clone can train, evaluate and test on any machine.
 """
 import hashlib
 import json
@@ -16,7 +16,7 @@ from .layouts import LAYOUTS
 from .scenes import Scene, draw_scene
 
 MANIFEST = 'shapes_manifest.json'
-#: Raise it when the same arguments give other files: older data sets are then made again.
+#: Raise it when the same arguments give other files: older data sets are then redrawn.
 VERSION = 1
 
 
@@ -33,9 +33,9 @@ def _describe(layout: str, num_train: int, num_val: int, seed: int) -> Dict[str,
 def _scenes(spec: Dict[str, Any]) -> Iterator[Tuple[str, int, Scene]]:
     parts = [(split, index) for split in ('train', 'val') for index in range(spec[f'num_{split}'])]
     print(f'drawing {len(parts)} scenes in the layout {spec["layout"]!r}')
-    # A bar only where it can move.
+    # A progress bar, but only in a terminal.
     for split, index in track(parts, 'scenes', disable=not sys.stdout.isatty()):
-        # A scene depends on its own place only: more images never change the ones there were.
+        # A scene depends only on its index, so more images never change the earlier ones.
         yield split, index, draw_scene((spec['seed'], int(split == 'val'), index))
 
 
@@ -57,18 +57,18 @@ def _read_manifest(root: Path) -> Dict[str, Any]:
 
 
 def _check_replaceable(root: Path) -> None:
-    """Raise unless ``root`` is absent or empty or holds nothing but files of an earlier call."""
+    """Raise unless ``root`` is absent, empty, or holds only files of an earlier call."""
     if root.exists() and not root.is_dir():
         raise FileExistsError(f'{root} is not a directory; choose another output directory')
     strangers = sorted(set(_files(root)) - set(_read_manifest(root).get('sha256', {})))
     if strangers:
         raise FileExistsError(
-            f'{root} holds files that were not made by this generator, for example '
+            f'{root} holds files that this generator did not write, for example '
             f'{strangers[0]}; choose another output directory, or move them away')
 
 
 def _write(root: Path, spec: Dict[str, Any]) -> None:
-    """Make the data set beside its place, and move it there when it is whole."""
+    """Draw the data set next to its final place, and move it there when it is complete."""
     partial, old = (root.with_name(f'.{root.name}.{kind}') for kind in ('partial', 'old'))
     for left_over in (partial, old):
         shutil.rmtree(left_over, ignore_errors=True)
@@ -89,25 +89,25 @@ def make_shapes(out: Union[str, Path], layout: str, num_train: int = 600, num_va
                 seed: int = 0) -> Path:
     """Write the drawn shapes in one layout.
 
-    The same arguments give the same files, byte for byte, with the same versions of numpy, OpenCV
-    and Pillow. A data set that is there, whole and made from the same arguments is left as it is;
-    one that is damaged or made from others is replaced. An interrupted call leaves nothing but a
-    hidden directory, which the next call removes. One call at a time for one directory.
+    The same arguments give the same files, byte for byte, with the same versions of NumPy, OpenCV
+    and Pillow. A complete data set from the same arguments is left as it is; a damaged one, or one
+    from other arguments, is replaced. An interrupted call leaves only a hidden directory, which the
+    next call removes. Only one call at a time may write to a directory.
 
     Args:
         out (str | Path): Where ``coco/``, ``VOCdevkit/VOC2012/``,
-            ``ade/ADEChallengeData2016/`` or ``imagenet/`` is made.
+            ``ade/ADEChallengeData2016/`` or ``imagenet/`` goes.
         layout (str): 'coco', 'voc', 'ade' or 'imagenet'.
         num_train (int): Number of training images, at least 2.
         num_val (int): Number of validation images, at least 1.
-        seed (int): Other seeds give other scenes.
+        seed (int): Seed of the scenes.
 
     Returns:
         Path: The ``data_root`` for mmdet, mmseg or mmpretrain.
 
     Raises:
         ValueError: If an argument is out of range.
-        FileExistsError: If files that this generator did not make are in the way.
+        FileExistsError: If files that this generator did not write are in the way.
     """
     spec = _describe(layout, num_train, num_val, seed)
     root = Path(out) / LAYOUTS[layout].folder

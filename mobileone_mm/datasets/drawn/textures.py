@@ -1,4 +1,4 @@
-"""Random textures, so that neither objects nor backgrounds of a drawn scene are flat.
+"""Random textures, so that objects and backgrounds of a drawn scene are not flat.
 
 Shape legend: H, W image height and width in pixels. Colors are BGR, 0-255, float32.
 """
@@ -31,7 +31,7 @@ def stripes(rng: np.random.Generator, size: Size) -> np.ndarray:
 
 
 def checks(rng: np.random.Generator, size: Size) -> np.ndarray:
-    """A check of two directions of stripes."""
+    """A checkerboard: stripes in two directions."""
     return np.sign(_waves(rng, size) * _waves(rng, size))
 
 

@@ -1,4 +1,4 @@
-"""Checks before long work: the data and the classes that a config names are there."""
+"""Checks before long work: the data and the classes that a config names exist."""
 
 from .check import DataCheck, check_classes, check_data
 from .network import check_network

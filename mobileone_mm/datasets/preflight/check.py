@@ -16,11 +16,11 @@ __all__ = ['DataCheck', 'check_classes', 'check_data']
 
 @dataclass
 class DataCheck:
-    """What :func:`check_data` found that is no error.
+    """What :func:`check_data` found, besides errors.
 
     Attributes:
-        notes: What the user should know, a line each.
-        train_samples: Samples of an epoch, where that is known.
+        notes: Notes for the user, one line each.
+        train_samples: Samples per epoch, if known.
     """
 
     notes: List[str] = field(default_factory=list)
@@ -30,21 +30,21 @@ class DataCheck:
 def check_data(cfg: Any, loaders: Sequence[str] = ('train', 'val')) -> DataCheck:
     """Check the data sets of a config: files, images, annotations, classes.
 
-    COCO annotations that can have one meaning only, but not as pycocotools and mmdet read them,
-    are rewritten to ``work_dir/annotations``, and the config is pointed to that copy.
+    COCO annotations that pycocotools or mmdet would misread, but that can have one meaning only,
+    are repaired in a copy in ``work_dir/annotations``, and the config then reads that copy.
 
     Args:
-        cfg: An OpenMMLab config; its custom imports must have been done.
-        loaders: Which of 'train', 'val' and 'test' are to be used.
+        cfg: An OpenMMLab config whose custom imports have been made.
+        loaders: Which of 'train', 'val' and 'test' will be used.
 
     Raises:
-        PreflightError: Files are missing or damaged, or classes differ; it lists all problems.
+        PreflightError: Files are missing or damaged, or classes differ. It lists all problems.
     """
     found = DataCheck()
     missing: List[Path] = []
     problems: List[str] = _class_agreement_problems(cfg, loaders)
-    advice: List[str] = []  # once for all that is missing
-    samples: Dict[int, int] = {}  # by the id of a data set's config
+    advice: List[str] = []  # one message for everything that is missing
+    samples: Dict[int, int] = {}  # by id() of a data set's config
     for loader in loaders:
         dataloader = cfg.get(f'{loader}_dataloader') or {}
         evaluators = _as_list(cfg.get(f'{loader}_evaluator'))
@@ -101,7 +101,7 @@ def _check_coco(source: Source, loader: str, evaluators: Sequence[Dict[str, Any]
 
 
 def _count_samples(dataset: Dict[str, Any], samples: Dict[int, int]) -> Optional[int]:
-    """Samples of a data set's config, wrappers included; None where that is not known."""
+    """Number of samples of a data set's config, wrappers included; None if unknown."""
     if 'datasets' in dataset:
         parts = [_count_samples(part, samples) for part in dataset['datasets']]
         return None if None in parts else sum(part or 0 for part in parts)
@@ -113,7 +113,7 @@ def _count_samples(dataset: Dict[str, Any], samples: Dict[int, int]) -> Optional
 
 
 def _class_agreement_problems(cfg: Any, loaders: Sequence[str]) -> List[str]:
-    """Labels are numbers: training's classes, in their order, are those of every other data set."""
+    """Check that all data sets have the training classes in the same order: labels are numbers."""
     if cfg.get('default_scope') != 'mmdet':
         return []
     classes = {}
@@ -135,7 +135,7 @@ def check_classes(cfg: Any, loader: str, classes: Any, owner: str) -> None:
         cfg: An OpenMMLab config.
         loader: 'train', 'val' or 'test'.
         classes: Names in the order of the checkpoint's outputs; None if it does not say.
-        owner: Of ``classes``, for the message.
+        owner: What ``classes`` belong to, for the message.
 
     Raises:
         PreflightError: They differ.
@@ -161,7 +161,7 @@ def _class_count_problems(source: Source, cfg: Any) -> List[str]:
 
 
 def _num_classes(model: Any, where: str) -> Iterator[Tuple[str, int]]:
-    """Every num_classes within a model's config, but those of class-agnostic proposals."""
+    """Every num_classes in a model's config, except for class-agnostic proposals."""
     if isinstance(model, dict):
         for key, value in model.items():
             if key == 'num_classes' and isinstance(value, int):

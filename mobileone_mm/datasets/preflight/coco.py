@@ -13,7 +13,7 @@ __all__ = ['CocoCheck', 'check_coco', 'require_images']
 
 
 class CocoCheck(NamedTuple):
-    """What a check found: the file to use, remarks, and the number of images in use."""
+    """The result of a check: the file to use, notes, and the number of images in use."""
 
     ann_file: Path
     notes: List[str]
@@ -21,16 +21,16 @@ class CocoCheck(NamedTuple):
 
 
 def check_coco(source: Source, loader: str, labeled: bool, folder: Optional[Path]) -> CocoCheck:
-    """Check the data of one data set; seconds for all of COCO.
+    """Check the data of one data set, in seconds for all of COCO.
 
     Args:
         source: The data set.
         loader: 'train', 'val' or 'test'.
-        labeled: Annotations are needed: for training or for a metric.
-        folder: For a repaired copy of the annotations, where one is needed.
+        labeled: Whether annotations are needed, for training or for a metric.
+        folder: Where a repaired copy of the annotations goes, if one is needed.
 
     Raises:
-        PreflightError: The data cannot be used; or a repair is needed and there is no ``folder``.
+        PreflightError: The data cannot be used, or a repair is needed and there is no ``folder``.
     """
     path = source.ann_file
     if path is None:
@@ -50,7 +50,7 @@ def check_coco(source: Source, loader: str, labeled: bool, folder: Optional[Path
         if folder is None:
             raise PreflightError(f'{path}: {"; ".join(file.repairs)}: to be repaired '
                                  'in a copy, for which the config needs a work_dir')
-        # several files of a config may have the same name
+        # files of the same name may occur in one config
         mark = hashlib.sha256(str(path.resolve()).encode('utf-8', 'replace')).hexdigest()[:8]
         path = folder / f'{path.stem}.{loader}.{mark}.repaired.json'
         notes.append(file.write(path))
@@ -62,10 +62,10 @@ def check_coco(source: Source, loader: str, labeled: bool, folder: Optional[Path
 
 
 def require_images(file: CocoFile, folder: Path) -> None:
-    """Check that each image is there and not empty.
+    """Check that each image exists and is not empty.
 
     Raises:
-        PreflightError: One is not.
+        PreflightError: An image is missing or empty.
     """
     names = [image['file_name'] for image in file.content['images']]
     sizes: Dict[str, int] = {}

@@ -10,16 +10,16 @@ from ..custom_seg.pairing import PICTURES, Pair
 from ..custom_seg.survey import Look, look_at, parallel
 from .source import Source
 
-MOST_LOOKS = 2000  # label maps that are read; of more, as many are taken evenly spaced
-CUSTOM_SEG = 'tools/custom_seg.py writes right ones from such masks'
+MOST_LOOKS = 2000  # how many label maps are read; if there are more, evenly spaced ones
+CUSTOM_SEG = 'tools/custom_seg.py converts such masks'
 
 
 def label_map_problems(source: Source, training: bool) -> List[str]:
-    """What is wrong with the data; empty where nothing is.
+    """What is wrong with the data; empty if nothing is.
 
     Args:
         source: A data set of mmsegmentation.
-        training: Whether it is to be trained on.
+        training: Whether it is for training.
     """
     images, maps = source.images, source.folders['seg_map_path']
     if images is None:
@@ -62,7 +62,7 @@ def _missing(source: Source, paths: List[str], folder: Path) -> List[str]:
 
 
 def _suffix_problems(source: Source, samples: List[Dict[str, Any]]) -> List[str]:
-    """Pictures that have a label map, but not the suffix by which images are found."""
+    """Pictures that have a label map but not the suffix of images."""
     images, maps = source.images, source.folders['seg_map_path']
     suffix, map_suffix = source.option('img_suffix'), source.option('seg_map_suffix')
     if images is None or source.ann_file is not None or not suffix:
@@ -98,7 +98,7 @@ def _look_problem(source: Source, look: Look, label_map: Optional[Dict[int, int]
     if look.problem:
         return look.problem
     if look.fit:
-        return (f'{look.pair.mask}: another size than its image {look.pair.image}, which has '
+        return (f'{look.pair.mask}: differs in size from its image {look.pair.image}, which has '
                 f'{"x".join(map(str, look.image_size))} pixels, and mmsegmentation does not resize '
                 f'it: {CUSTOM_SEG}')
     if look.kind == 'color' or look.mode not in ('1', 'L', 'P') and not look.mode.startswith('I'):
@@ -118,7 +118,7 @@ def _look_problem(source: Source, look: Look, label_map: Optional[Dict[int, int]
 
 
 def _label(value: int, source: Source, label_map: Optional[Dict[int, int]]) -> int:
-    """The label that mmsegmentation's loader makes of a value."""
+    """The label that mmsegmentation's loader makes from a value."""
     if source.option('reduce_zero_label') and value < 256:
         value = 255 if value in (0, 255) else value - 1
     return (label_map or {}).get(value, value)
@@ -127,9 +127,9 @@ def _label(value: int, source: Source, label_map: Optional[Dict[int, int]]) -> i
 def _class_problems(source: Source, counts: Counter, training: bool) -> List[str]:
     maps, ignored = source.folders['seg_map_path'], _ignore_index(source)
     if len(source.classes or ()) == 2 and set(counts) == {0, 255} and ignored == 255:
-        return [f'{maps}: holds the values 0 and 255 only, and 255 is left out of the loss and of '
-                f'the metrics, so that {source.classes[1]!r} never occurs: '  # type: ignore[index]
-                f'label it 1 in place of 255; {CUSTOM_SEG}']
+        return [f'{maps}: holds the values 0 and 255 only, and 255 is ignored by the loss and '
+                f'the metrics, so {source.classes[1]!r} never occurs: '  # type: ignore[index]
+                f'label it 1 instead of 255; {CUSTOM_SEG}']
     found = set(counts) - {ignored} - ({0} if source.option('reduce_zero_label') else set())
     if training and len(source.classes or ()) > 1 and len(found) < 2:
         what = f'only the label {min(found)} occurs' if found else 'every pixel is ignored'

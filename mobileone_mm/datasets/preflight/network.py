@@ -1,4 +1,4 @@
-"""Check the built network against its input: batches of one image, anchors, sizes."""
+"""Check that the network fits its input: batches of one image, anchors, sizes."""
 
 import math
 from contextlib import contextmanager
@@ -18,27 +18,27 @@ RESIZES = ('Resize', 'RandomCrop', 'CenterCrop')
 
 
 class Shapes(NamedTuple):
-    """What one image of the training's size becomes within the network."""
+    """What an image of the training size becomes in the network."""
 
     single: List[str]  # batch norms that see one value per channel
-    maps: List[Tuple[int, int]]  # that the box head predicts on, (height, width)
+    maps: List[Tuple[int, int]]  # maps that the box head predicts on, (height, width)
 
 
 def check_network(runner: Runner, train_samples: Optional[int]) -> List[str]:
-    """Avoid training batches that batch norms refuse; report sizes that disagree.
+    """Avoid training batches that batch norms refuse, and report sizes that do not match.
 
-    A batch norm over a map of 1x1 cannot train on one image. Where an epoch would end with such a
-    batch, the runner's loader drops it.
+    A batch norm on a 1x1 map cannot train on one image. If an epoch would end with such a batch,
+    the runner's loader drops it.
 
     Args:
         runner: Built, but not training yet.
-        train_samples: Of an epoch, over all processes; None where that is not known.
+        train_samples: Samples per epoch, over all processes; None if unknown.
 
     Returns:
-        What was changed or is odd, a line each.
+        What was changed or is unusual, one line each.
 
     Raises:
-        PreflightError: All batches are of one image, and the network cannot train on it.
+        PreflightError: All batches have one image, and the network cannot train on it.
     """
     cfg = runner.cfg
     size, val_size = (_input_size(cfg.get(f'{loader}_dataloader')) for loader in ('train', 'val'))
@@ -59,7 +59,7 @@ def check_network(runner: Runner, train_samples: Optional[int]) -> List[str]:
 
 
 def _input_size(dataloader: Any) -> Optional[Tuple[int, int]]:
-    """Width and height that a data set's pipeline ends with, where that is one size."""
+    """Width and height at the end of a data set's pipeline; None if they vary."""
     dataset = (dataloader or {}).get('dataset') or {}
     while 'pipeline' not in dataset and isinstance(dataset.get('dataset'), dict):
         dataset = dataset['dataset']
@@ -72,7 +72,7 @@ def _input_size(dataloader: Any) -> Optional[Tuple[int, int]]:
 
 
 def _trace(model: nn.Module, size: Tuple[int, int]) -> Optional[Shapes]:
-    """Run an empty picture through a model in eval mode; None for other kinds of models."""
+    """Run a blank picture through a model in eval mode; None for unknown kinds of models."""
     single: List[str] = []
     maps: List[Tuple[int, int]] = []
 
@@ -97,7 +97,7 @@ def _trace(model: nn.Module, size: Tuple[int, int]) -> Optional[Shapes]:
                 outputs = head(features)
                 if hasattr(model, 'bbox_head') and isinstance(outputs, (tuple, list)):
                     maps = [tuple(score.shape[-2:]) for score in outputs[0]]
-    except Exception:  # the model of someone else, which takes other inputs: nothing to check then
+    except Exception:  # someone else's model with other inputs: nothing to check
         return None
     finally:
         for handle in handles:
@@ -117,7 +117,7 @@ def _eval_mode(model: nn.Module) -> Iterator[None]:
 
 
 def _avoid_single_image(runner: Runner, samples: Optional[int], norms: List[str]) -> List[str]:
-    loader: Any = runner._train_dataloader  # its config: the public name would build it
+    loader: Any = runner._train_dataloader  # the config; the public attribute would build it
     batch, per_process = loader['batch_size'], None
     if samples is not None:
         per_process = math.ceil(samples / runner.world_size)
@@ -125,7 +125,7 @@ def _avoid_single_image(runner: Runner, samples: Optional[int], norms: List[str]
         what = f'train_dataloader.batch_size={batch}' if batch == 1 else (
             f'{samples} training images for {runner.world_size} processes')
         raise PreflightError(
-            f'{what}: one image is too few for the {len(norms)} batch norms whose map is of 1x1 '
+            f'{what}: one image is too few for the {len(norms)} batch norms with a 1x1 map '
             f'(such as {norms[-1]}). Set train_dataloader.batch_size to 2 or more with as many '
             'images, or freeze norms that come from a checkpoint: FreezeNormHook, docs/training.md')
     finite = 'Infinite' not in str((loader.get('sampler') or {}).get('type'))
@@ -133,19 +133,19 @@ def _avoid_single_image(runner: Runner, samples: Optional[int], norms: List[str]
         return []
     batches = loader.get('batch_sampler')
     (loader if batches is None else batches)['drop_last'] = True
-    return ['the last batch of an epoch would be of one image, too few for batch norms of 1x1 maps:'
-            ' it is left out (drop_last), another image each epoch']
+    return ['the last batch of an epoch would have one image, too few for batch norms on 1x1 maps:'
+            ' it is left out (drop_last), a different image each epoch']
 
 
 def _is_frozen(norm: str, runner: Runner) -> bool:
-    """Whether a FreezeNormHook keeps it in eval mode."""
+    """Whether a FreezeNormHook keeps the norm in eval mode."""
     return any(norm.startswith(part) for hook in runner.hooks if isinstance(hook, FreezeNormHook)
                for part in hook.parts)
 
 
 def _anchor_notes(model: nn.Module, maps: List[Tuple[int, int]],
                   size: Tuple[int, int]) -> List[str]:
-    """Whether the centers and the sizes of SSD's anchors are those of another input."""
+    """Check that the centers and sizes of SSD's anchors fit the input."""
     generator: Any = getattr(getattr(model, 'bbox_head', None), 'prior_generator', None)
     strides = getattr(generator, 'strides', ())
     wrong = ''
@@ -161,5 +161,5 @@ def _anchor_notes(model: nn.Module, maps: List[Tuple[int, int]],
                       for level in generator.base_anchors for box in level)
         if not .5 <= largest / max(size) <= 1.25:
             wrong = wrong or f'the largest anchor has {largest:.0f} pixels'
-    return [f'anchors are not those of the input of {size[0]}x{size[1]}: {wrong}. '
+    return [f'the anchors do not fit an input of {size[0]}x{size[1]}: {wrong}. '
             'tools/custom_coco.py --input-size sets both'] if wrong else []

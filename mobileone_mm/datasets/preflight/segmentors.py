@@ -1,20 +1,20 @@
-"""Check settings of segmentors that would stop a run late, or let it learn nothing."""
+"""Check settings of segmentors that would stop a run late or make it learn nothing."""
 
 import os
 from typing import Any, Dict, Iterator, List, Tuple
 
 from .source import Source
 
-# Heads whose batch norm sees one value for each image and channel: they pool whole images.
+# Heads that pool whole images: their batch norm sees one value per image and channel.
 POOLING_HEADS = ('ASPPHead', 'DepthwiseSeparableASPPHead', 'PSPHead', 'UPerHead')
 
 
 def segmentor_problems(cfg: Any, training: bool) -> List[str]:
-    """What is wrong with the settings; empty where nothing is.
+    """What is wrong with the settings; empty if nothing is.
 
     Args:
-        cfg: A config of mmsegmentation, whose data are there.
-        training: Whether it is to be trained.
+        cfg: A config of mmsegmentation whose data exist.
+        training: Whether it is for training.
     """
     model = cfg.get('model') or {}
     problems = _window_problems(model.get('test_cfg') or {})
@@ -42,7 +42,7 @@ def _window_problems(test_cfg: Dict[str, Any]) -> List[str]:
 
 
 def _batch_problems(cfg: Any, model: Dict[str, Any]) -> List[str]:
-    """Batches of one image, at which batch norm raises in training, and epochs without any."""
+    """Batches of one image, on which batch norms raise in training, and epochs without a batch."""
     loader = cfg.get('train_dataloader')
     if not loader:
         return []
@@ -52,7 +52,7 @@ def _batch_problems(cfg: Any, model: Dict[str, Any]) -> List[str]:
     endless = 'Infinite' in str((loader.get('sampler') or {}).get('type', ''))
     if drop_last and not endless and 0 < images < size:
         return [f'the train_dataloader has {images} images and batch_size={size} with '
-                f'drop_last=True, so no batch at all: set train_dataloader.batch_size to at most '
+                f'drop_last=True, so there is no batch: set train_dataloader.batch_size to at most '
                 f'{images}, or repeat the data with RepeatDataset']
     heads = [where for where, head in _heads(model)
              if str(head.get('type')).rsplit('.', 1)[-1] in POOLING_HEADS and head.get('norm_cfg')]
@@ -69,7 +69,7 @@ def _batch_problems(cfg: Any, model: Dict[str, Any]) -> List[str]:
 
 
 def _length(dataset: Dict[str, Any], scope: Any) -> int:
-    """Number of samples of a data set or of a wrapper of some."""
+    """Number of samples of a data set or of a wrapper around data sets."""
     if dataset.get('datasets'):
         return sum(_length(inner, scope) for inner in dataset['datasets'])
     if dataset.get('dataset'):

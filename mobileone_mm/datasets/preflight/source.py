@@ -1,4 +1,4 @@
-"""What one data set's config says about files and classes."""
+"""The files and classes in the config of one data set."""
 
 import inspect
 from pathlib import Path
@@ -16,23 +16,23 @@ DOWNLOADS = {
     'ade20k': 'ADEChallengeData2016 goes to data/ade.',
 }
 
-# Subclasses of CocoDataset that read other fields, or sort the categories by themselves
+# Subclasses of CocoDataset that read other fields or sort the categories themselves
 OTHER_FORMATS = {'CocoPanopticDataset', 'LVISV05Dataset', 'Objects365V1Dataset',
                  'Objects365V2Dataset'}
 
 
 class Source:
-    """The files and classes of one data set's config.
+    """The files and classes in the config of one data set.
 
     Args:
-        cfg: The config of a data set that is no wrapper.
+        cfg: The config of a data set that is not a wrapper.
         scope: The config's ``default_scope``.
 
     Attributes:
         root: The ``data_root``.
         ann_file: The annotation file, or None.
         folders: ``data_prefix`` key -> folder.
-        classes: The class names, or None where they are not known without loading the data.
+        classes: The class names, or None if they are not known without loading the data.
     """
 
     def __init__(self, cfg: Dict[str, Any], scope: Optional[str]) -> None:
@@ -51,7 +51,7 @@ class Source:
 
     @property
     def is_remote(self) -> bool:
-        """Whether the files lie elsewhere than on a local disk."""
+        """Whether the files are not on a local disk."""
         return '://' in str(self._cfg.get('data_root') or '') or bool(self._cfg.get('backend_args'))
 
     @property
@@ -64,12 +64,12 @@ class Source:
 
     @property
     def ignores_exif(self) -> bool:
-        """Whether images are loaded as stored, not turned as EXIF's orientation says."""
+        """Whether images are loaded as stored, without EXIF's rotation."""
         return any(isinstance(step, dict) and 'ignore_orientation' in step.get('color_type', '')
                    for step in self._cfg.get('pipeline') or [])
 
     def replace_annotations(self, path: Path) -> None:
-        """Let the data set's config read another annotation file."""
+        """Make the data set's config read another annotation file."""
         self._cfg['ann_file'] = str(path.absolute())
 
     @property
@@ -78,7 +78,7 @@ class Source:
         return self.folders.get('img', self.folders.get('img_path'))
 
     def option(self, name: str) -> Any:
-        """An option of the data set: from its config, else its class's default."""
+        """An option of the data set, from its config or its class's default."""
         if name in self._cfg or self._class is None:
             return self._cfg.get(name)
         for cls in self._class.__mro__:  # a subclass often passes the rest on as **kwargs
@@ -89,7 +89,7 @@ class Source:
         return None
 
     def samples(self) -> Optional[List[Dict[str, Any]]]:
-        """What mmsegmentation's data set lists; None where it is of another library."""
+        """What mmsegmentation's data set lists; None if it belongs to another library."""
         if not hasattr(self._class, 'get_label_map'):
             return None
         # mmengine marks what a config inherits from another library with its scope.
@@ -106,12 +106,12 @@ class Source:
         return 'LoadAnnotations' in kinds or 'mmseg.LoadAnnotations' in kinds
 
     def missing(self) -> List[Path]:
-        """Files and folders that the config names and that are not there."""
+        """Files and folders that the config names but that do not exist."""
         paths = [self.root, *([self.ann_file] if self.ann_file else []), *self.folders.values()]
         return [path for path in dict.fromkeys(paths) if not path.exists()]
 
     def advice(self) -> str:
-        """Where the data come from and how to point the config at them."""
+        """Where to get the data, and how to point the config at them."""
         name = PREPARED.get(self.type)
         how = '' if name is None else (
             f'  {DOWNLOADS[name]}\n  python tools/prepare_data.py {name} --check-only\n'

@@ -1,4 +1,4 @@
-"""Put COCO, Pascal VOC with SBD, and ADE20K where mmdet's and mmseg's configs look for them."""
+"""Put COCO, Pascal VOC with SBD, and ADE20K where the configs look for them."""
 
 from .archives import Archive, ArchiveError
 from .catalog import DATASETS, DatasetSpec

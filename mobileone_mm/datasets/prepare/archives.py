@@ -1,4 +1,4 @@
-"""Unpack one downloaded archive: safely, with progress, and again from where it stopped."""
+"""Unpack one downloaded archive: safely, with progress, and resuming after an interruption."""
 
 import errno
 import hashlib
@@ -18,7 +18,7 @@ Member = Tuple[str, int, Callable[[], Any]]  # name, size, what opens it for rea
 
 
 class ArchiveError(RuntimeError):
-    """An archive is damaged, unsafe, or not the one it should be."""
+    """An archive is damaged, unsafe, or not the expected one."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,11 @@ class Archive:
     Attributes:
         name: File name of the archive.
         url: Where its publisher offers it.
-        top: The folder inside the archive that is wanted; everything else in it is left out.
+        top: The folder to take from the archive; everything else is left out.
         target: What ``top`` becomes, relative to the data root.
         counts: What ``target`` must hold: a pattern and the number of files that match it, or a
             ``.txt`` file and the number of its lines.
-        md5: Of the archive. A tar needs it: unlike a zip, it has no checksums of its members.
+        md5: MD5 sum of the archive, for a tar: unlike a zip, it has no checksums of its members.
     """
 
     name: str
@@ -49,14 +49,14 @@ class Archive:
 
 
 def wrong_counts(folder: Path, counts: Mapping[str, int]) -> str:
-    """What differs from ``counts`` in ``folder``, in words; empty if nothing does."""
+    """How ``folder`` differs from ``counts``, in words; empty if it does not."""
     found = {pattern: count(folder, pattern) for pattern in counts}
     return ', '.join(f'{pattern}: {found[pattern]:,} instead of {number:,}'
                      for pattern, number in counts.items() if found[pattern] != number)
 
 
 def count(folder: Path, pattern: str) -> int:
-    """How many files match ``pattern``, or how many lines the ``.txt`` file of that name has."""
+    """Number of files that match ``pattern``, or of lines in the ``.txt`` file of that name."""
     if pattern.endswith('.txt'):
         path = folder / pattern
         return len(path.read_text().split()) if path.is_file() else 0
@@ -64,13 +64,13 @@ def count(folder: Path, pattern: str) -> int:
 
 
 def unpack(archive: Archive, root: Path) -> None:
-    """Unpack into ``<target>.partial``, count, and only then rename to the target.
+    """Unpack into ``<target>.partial``, count the files, and only then rename it to the target.
 
-    A run that was stopped is taken up by the next one. Links and devices are not unpacked.
+    A run continues where an interrupted one stopped. Links and devices are not unpacked.
 
     Raises:
         ArchiveError: The archive is missing, damaged or incomplete, has a member that points
-            outside, or does not hold what it should; or the disk is too full to begin.
+            outside, or does not hold what it should; or the disk is too full.
     """
     path, target = archive.find(root), root / archive.target
     if path is None:
@@ -90,7 +90,7 @@ def unpack(archive: Archive, root: Path) -> None:
                     _write(building / inside, member_size, open_member)
     except ArchiveError:
         raise
-    except NotImplementedError as error:  # zipfile's of a method or a version
+    except NotImplementedError as error:  # from zipfile: an unknown compression method or version
         raise ArchiveError(f'{path} cannot be unpacked here ({error}): it is not the published '
                            f'archive. Download it from {archive.url}') from error
     except Exception as error:  # zipfile, tarfile and the decompressors raise nearly anything
@@ -119,7 +119,7 @@ def _check_md5(path: Path, expected: str) -> None:
             digest.update(chunk)
     if digest.hexdigest() != expected:
         raise ArchiveError(f'{path} is damaged, incomplete or another file: its MD5 sum is '
-                           f'{digest.hexdigest()}, published is {expected}. Download it again')
+                           f'{digest.hexdigest()}, not {expected}. Download it again')
 
 
 def _zip_members(stream: IO[bytes]) -> Iterator[Member]:
@@ -143,8 +143,8 @@ def _inside(name: str, top: str, path: Path) -> Optional[PurePosixPath]:
     """The member's path below ``top``, or None if it lies elsewhere."""
     member = PurePosixPath(name)
     if member.is_absolute() or '..' in member.parts or any(c in name for c in '\\:\0'):
-        raise ArchiveError(f'{path} has the member {name!r}, which points outside of the folder '
-                           'it is unpacked to: this is not the published archive')
+        raise ArchiveError(f'{path} has the member {name!r}, which points outside the target '
+                           'folder: this is not the published archive')
     return member.relative_to(top) if PurePosixPath(top) in member.parents else None
 
 

@@ -1,4 +1,4 @@
-"""The published data sets: their archives, where they go, and what they hold."""
+"""The published data sets: what to download, where it goes, and what it holds."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,13 +13,13 @@ __all__ = ['DATASETS', 'DatasetSpec']
 
 @dataclass(frozen=True)
 class DatasetSpec:
-    """What makes a data set ready.
+    """The steps that make a data set ready.
 
     Attributes:
         archives: What to download and unpack.
-        convert: Makes the rest out of the unpacked folders; takes the data root.
-        converted: What ``convert`` must have made, as :attr:`Archive.counts`, relative to the root.
-        wrong: Where the numbers are not known beforehand: what of it is wrong, in words.
+        convert: Makes the rest from the unpacked folders; takes the data root.
+        converted: What ``convert`` must write, like :attr:`Archive.counts`, relative to the root.
+        wrong: If the numbers are not known in advance: says what is wrong, in words.
     """
 
     archives: Tuple[Archive, ...]
@@ -67,7 +67,7 @@ DATASETS: Dict[str, DatasetSpec] = {
                     md5='82b4d87ceb2ed10f6038a1cba92111cb'),
         ),
         convert=convert_sbd,
-        # 10,582 training images: VOC's 1,464 and SBD's that VOC does not label or validate on
+        # 10,582 training images: VOC's 1,464, and SBD's that are not among VOC's
         converted={f'{_VOC}/SegmentationClassAug/*.png': 11355,
                    f'{_VOC}/ImageSets/Segmentation/aug.txt': 10582 - 1464,
                    f'{_VOC}/ImageSets/Segmentation/trainaug.txt': 10582}),

@@ -1,4 +1,4 @@
-"""What is on disk, what is missing, and the steps from the one to the other."""
+"""Check what is on disk, say what is missing, and run the steps that are left."""
 
 from pathlib import Path
 from typing import Callable, Optional, Union
@@ -18,11 +18,10 @@ def prepare(name: str,
 
     Args:
         name: 'coco', 'voc12aug', 'voc12coco' or 'ade20k'.
-        data_root: The folder that holds, or shall hold, all data. Defaults to 'data', where the
-            configs look.
-        check_only: Report, but change nothing. Defaults to False.
-        say: Takes each line of the report. Defaults to ``print``.
-        spec: In place of the published ``DATASETS[name]``; for tests.
+        data_root: The folder of all data. Defaults to 'data', where the configs look.
+        check_only: Whether to only report. Defaults to False.
+        say: Called with each line of the report. Defaults to ``print``.
+        spec: Replaces the published ``DATASETS[name]``; for tests.
 
     Returns:
         Whether the data set is ready for training.

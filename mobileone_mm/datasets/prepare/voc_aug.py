@@ -1,8 +1,8 @@
-"""SBD's annotations (Hariharan et al., ICCV 2011) as Pascal VOC's label images.
+"""Convert SBD's annotations (Hariharan et al., ICCV 2011) to Pascal VOC's label images.
 
-Written are ``SegmentationClassAug/*.png`` and the lists ``aug.txt`` (SBD's images that VOC neither
-labels for training nor validates on) and ``trainaug.txt`` (these and VOC's own), as mmsegmentation
-names them.
+This writes ``SegmentationClassAug/*.png`` and the lists ``aug.txt`` (SBD's images that are in
+neither VOC's training nor its validation list) and ``trainaug.txt`` (these and VOC's own), with
+the names that mmsegmentation uses.
 """
 
 import os
@@ -20,7 +20,7 @@ IGNORE = 255
 
 
 def convert_sbd(root: Path) -> None:
-    """Convert ``VOCdevkit/VOCaug`` into ``VOCdevkit/VOC2012``; what exists is not made again.
+    """Convert ``VOCdevkit/VOCaug`` into ``VOCdevkit/VOC2012``; existing files are kept.
 
     Args:
         root: The folder of ``VOCdevkit``.
@@ -63,7 +63,7 @@ def read_sbd_labels(path: Path) -> np.ndarray:
                                   name='scipy') from error
     try:
         labels = np.asarray(loadmat(str(path))['GTcls'][0]['Segmentation'][0])
-    except Exception as error:  # scipy raises a dozen types for a damaged file
+    except Exception as error:  # scipy raises a dozen error types for a damaged file
         raise ValueError(f'{path} is not an SBD annotation ({error!r}): unpack '
                          'benchmark.tgz again') from error
     if labels.ndim != 2 or not np.isin(labels, [*range(NUM_CLASSES), IGNORE]).all():

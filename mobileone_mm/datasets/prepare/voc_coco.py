@@ -1,10 +1,10 @@
-"""COCO's instances as label maps of Pascal VOC's classes: cvnets' ``use_coco_data``.
+"""Write COCO's instances as label maps of Pascal VOC's classes: cvnets' ``use_coco_data``.
 
-Written are ``coco/voc_masks/train2017/*.png`` and their names, ``coco/voc_masks/train2017.txt``.
-The maps are made as cvnets' ``coco_segmentation.py`` makes them: every instance, crowds included,
-of a class that VOC has; where instances overlap, the first in the file wins. Which images cvnets
-then trains on is a list that it did not publish; kept are those with ``MIN_PIXELS`` labeled
-pixels or more, the threshold of torchvision's segmentation reference.
+The maps go to ``coco/voc_masks/train2017/*.png``, their names to ``coco/voc_masks/train2017.txt``.
+They follow cvnets' ``coco_segmentation.py``: every instance of a class that VOC has, crowds
+included; where instances overlap, the first in the file wins. cvnets did not publish its list of
+training images. Here, maps with at least ``MIN_PIXELS`` labeled pixels are kept, the threshold
+of torchvision's segmentation reference.
 """
 
 from pathlib import Path
@@ -27,7 +27,7 @@ MASKS = 'coco/voc_masks/train2017'
 
 
 def convert_coco(root: Path) -> None:
-    """Write the label maps and their list; what exists is not made again.
+    """Write the label maps and their list; existing files are kept.
 
     Args:
         root: The folder that holds ``coco``.
@@ -78,7 +78,7 @@ def label_map(instances: Sequence[Dict[str, Any]], height: int, width: int) -> n
 
 
 def wrong_masks(root: Path) -> str:
-    """What is missing, in words; empty if the list is there and has a map for each name."""
+    """What is missing, in words; empty if the list exists and each of its names has a map."""
     folder = root / MASKS
     names = folder.with_suffix('.txt')
     if not names.is_file():

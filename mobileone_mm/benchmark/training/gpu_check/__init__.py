@@ -1,4 +1,4 @@
-"""Does training work on this GPU, and what do the branch engines cost there?"""
+"""Check that training works on this GPU, and measure the branch engines there."""
 
 from .check import PARTS, Options, run_check
 

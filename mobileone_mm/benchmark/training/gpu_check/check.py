@@ -1,4 +1,4 @@
-"""All parts of the check, in order of importance, within one budget of time."""
+"""Run all parts of the check, in order of importance, within a time budget."""
 
 import json
 import os
@@ -26,7 +26,7 @@ __all__ = ['PARTS', 'Options', 'run_check']
 
 PARTS = ('training', 'warm', 'steps', 'profile', 'compiled', 'correctness')
 TRITON_BRANCHES = 'mobileone_mm.branches.triton'
-# Shares of the budget: until when 'training' and 'warm' go on if others wait, and 'steps' likewise.
+# Shares of the budget by which 'training' and 'warm', and then 'steps', end if other parts wait.
 FIRST_SHARE, STEPS_SHARE = .4, .75
 SECONDS_A_SETTING = 3.
 
@@ -38,14 +38,14 @@ class Options:
     Attributes:
         out: Folder for the JSON and the Markdown file.
         device: ``'cuda'``, or ``'cpu'`` for the same code at tiny sizes.
-        budget: Seconds for all.
+        budget: Seconds for all parts.
         parts: Some of :data:`PARTS`. 'warm' has Triton compile the kernels that 'steps' needs.
         archs: Variants to time, the most important first.
-        batches: Images a step.
-        nets: To time; the default compares the fast engine with 'plain' and 'textbook'.
-        jobs: Trainings side by side; ``None`` as memory and cores allow.
-        shard: Of the blocks to compare, every second number's from the first number's on.
-        resume: Keep the rows that are in ``out`` and do not measure them again.
+        batches: Images per step.
+        nets: Nets to time; the default compares the fast engine with 'plain' and 'textbook'.
+        jobs: Trainings side by side; by default as many as memory and cores allow.
+        shard: (first, step): the blocks to compare, every step-th from the first on.
+        resume: Keep the rows in ``out`` and do not measure them again.
     """
 
     out: Path
@@ -62,15 +62,15 @@ class Options:
 
     def __post_init__(self) -> None:
         if self.device == 'cuda' and not torch.cuda.is_available():
-            raise ValueError('torch sees no CUDA device; --device cpu runs the same at tiny sizes')
+            raise ValueError('torch sees no CUDA device; --device cpu runs the check at tiny sizes')
         self.tiny = self.device == 'cpu'
 
 
 def run_check(options: Options) -> dict:
-    """Run the parts; every finding is in ``options.out`` at once.
+    """Run the parts; every finding is written to ``options.out`` at once.
 
     Returns:
-        What is in the JSON file at the end.
+        The final content of the JSON file.
 
     Raises:
         ValueError: There is no such device.
@@ -86,8 +86,8 @@ def run_check(options: Options) -> dict:
         for row in judge_steps(report.sections.get('steps', []), 'analytic'):
             report.add('verdicts', **row)
     except DeviceLost:
-        # No more is to be had from this process.
-        report.add('notes', note='the device was lost: going on in a new process')
+        # This process cannot do any more.
+        report.add('notes', note='the device was lost: continuing in a new process')
         run_tool(options.out, clock, '--resume', '--device', options.device, '--parts',
                  *options.parts, '--archs', *options.archs, '--nets', *options.nets,
                  '--batches', *options.batches)
@@ -109,7 +109,7 @@ def _facts(options: Options) -> Dict[str, Any]:
 
 
 def _engines(options: Options, report: Report) -> List[str]:
-    """The engines to be compared with the textbook; says why there is none."""
+    """The engines to compare with the textbook; if there is none, a note says why."""
     engines = [net for net in options.nets if net not in ('plain', 'textbook', 'compiled')]
     if options.device == 'cpu':
         return engines
@@ -125,12 +125,12 @@ def _engines(options: Options, report: Report) -> List[str]:
 
 
 def _share(options: Options, parts: Sequence[str], share: float) -> float:
-    """Seconds of the budget, all of it if no other than these parts are asked for."""
+    """Seconds of the budget; all of it if only these parts are requested."""
     return options.budget * (share if set(options.parts) - set(parts) else 1.)
 
 
 def _untimed_parts(options: Options, report: Report, clock: Stopwatch, engines: List[str]) -> None:
-    """Trainings, and beside them compilation: most of both is work of the host."""
+    """Run trainings and compilation side by side: both mostly keep the host busy."""
     first = clock.part(_share(options, ('training', 'warm'), FIRST_SHARE))
     parts = []
     if 'training' in options.parts:
@@ -156,7 +156,7 @@ def _train(options: Options, report: Report, clock: Stopwatch) -> None:
 
 
 def _check_blocks(options: Options, report: Report, clock: Stopwatch, engines: List[str]) -> None:
-    """In this process, or in many, each with some of the blocks: kernels take long to compile."""
+    """Compare blocks, in many processes on a GPU because kernels take long to compile."""
     shards = 1 if options.tiny or options.shard or not engines else max(1, _cores() - 2)
     if shards == 1:
         check_blocks(report, clock, options.device, engines, options.tiny, options.shard or (0, 1))
@@ -171,7 +171,7 @@ def _cores() -> int:
 
 
 def _jobs() -> int:
-    """Trainings that fit side by side: about 12 GiB of GPU memory and two cores each."""
+    """How many trainings fit side by side: about 12 GiB of GPU memory and two cores each."""
     free, _ = torch.cuda.mem_get_info()
     return max(1, min(8, int(free / (12 << 30)), _cores() // 2))
 
@@ -200,7 +200,7 @@ def _timed_parts(options: Options, report: Report, clock: Stopwatch, engines: Li
 
 
 def _settings(options: Options) -> Iterator[Setting]:
-    """S0 and S1 in all settings; of the others the largest batch, then the smaller in a graph."""
+    """S0 and S1 in all settings; other variants with the largest batch, then smaller ones."""
     if options.tiny:
         yield from (Setting(arch, 2, precision, 'eager', 32)
                     for arch, precision in product(options.archs, ('float32', 'amp')))

@@ -1,4 +1,4 @@
-"""Each kind of block on the device against its textbook branches in float64 on the CPU."""
+"""Compare each kind of block on the device with its textbook branches in float64 on the CPU."""
 
 import copy
 from itertools import islice
@@ -13,7 +13,7 @@ from .report import Report, Stopwatch, attempt
 
 __all__ = ['check_blocks']
 
-# What a block is made from; k is the number of convolution branches.
+# Arguments of a block; k is the number of convolution branches.
 KINDS: Dict[str, dict] = {
     'depthwise, k=4': dict(kernel_size=3, groups=1, num_conv_branches=4),
     'depthwise, k=4, stride 2': dict(kernel_size=3, stride=2, groups=1, num_conv_branches=4),
@@ -30,16 +30,16 @@ KINDS: Dict[str, dict] = {
     'dense 3x3, k=4, stride 2': dict(kernel_size=3, stride=2, num_conv_branches=4, wider=2),
 }
 LAYOUTS = dict(NCHW=torch.contiguous_format, NHWC=torch.channels_last)
-# Smaller errors are what rounding a result once may cost: no ratio is made of them.
+# Rounding a result once may cost this much: errors below are not compared.
 FLOOR = {torch.float32: torch.finfo(torch.float32).eps,
          torch.float16: torch.finfo(torch.float16).eps / 2,
          torch.bfloat16: torch.finfo(torch.bfloat16).eps / 2}
-# Of an engine's error over the textbook's; in half precision it must not be the worse one.
+# Limit of an engine's error over the textbook's; in half precision it must not be worse.
 MOST_RATIO = {torch.float32: 2., torch.float16: 1.1, torch.bfloat16: 1.1}
-# What the textbook itself may be off by on the device: beyond, the comparison says nothing.
+# Limit of the textbook's own error on the device: beyond it, the comparison says nothing.
 MOST_ERROR = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
 HALF_DTYPES = (torch.float16, torch.bfloat16)
-OFFSET = 1000.  # deviations; what rounding costs grows by it
+OFFSET = 1000.  # in standard deviations; rounding errors grow with it
 
 
 class Case(NamedTuple):
@@ -56,15 +56,15 @@ def check_blocks(report: Report, clock: Stopwatch, device: str, engines: Sequenc
     """Add a row for each kind, precision and layout to the section 'correctness'.
 
     Errors are ``|a - b| / |b|`` (2-norms) of outputs, of the input's gradient and of all
-    parameters' gradients and running statistics; a row tells the worst ratio of an engine's to the
-    textbook's on the same device.
+    parameters' gradients and running statistics. A row holds the worst ratio of an engine's error
+    to the textbook's on the same device.
 
     Args:
         report: Where rows go.
-        clock: When it has run out, what is left is skipped, with a row that says so.
-        device: Of the blocks.
-        engines: To be compared beside the textbook.
-        tiny: Few channels and pixels, for a test.
+        clock: When it has run out, the rest is skipped, and a row says so.
+        device: Device of the blocks.
+        engines: Engines to compare with the textbook.
+        tiny: Whether to use few channels and pixels, for a test.
         shard: (first, step) in the list of cases.
     """
     for case in islice(_cases(tiny), shard[0], None, shard[1]):
@@ -80,7 +80,7 @@ def check_blocks(report: Report, clock: Stopwatch, device: str, engines: Sequenc
 
 
 def _cases(tiny: bool) -> Iterator[Case]:
-    """What most use comes first, in case that time runs out."""
+    """The common cases come first, in case time runs out."""
     half = (torch.bfloat16, ) if tiny else (torch.float16, torch.bfloat16)
     for dtype in (torch.float32, *half):
         yield from (Case(kind, dtype, 'NCHW', 0.) for kind in KINDS)
@@ -90,7 +90,7 @@ def _cases(tiny: bool) -> Iterator[Case]:
 
 
 def _judge(case: Case, result: dict) -> dict:
-    """The row's numbers and its verdict."""
+    """The numbers and the verdict of a row."""
     if 'failed' in result:
         return dict(verdict=result['failed'])
     textbook = result.pop('textbook')
@@ -116,7 +116,7 @@ def _judge(case: Case, result: dict) -> dict:
 
 
 def _compare(case: Case, device: str, engines: Sequence[str], tiny: bool) -> dict:
-    """Errors by engine, the textbook among them."""
+    """Errors by engine, including the textbook."""
     block, x = _make(case, tiny)
     grad = _telling_grad(block, x)
     expected = _run(torch.float64, copy.deepcopy(block).double(), x.double(), grad)
@@ -135,7 +135,7 @@ def _compare(case: Case, device: str, engines: Sequence[str], tiny: bool) -> dic
 
 
 def _make(case: Case, tiny: bool) -> Tuple[nn.Module, Tensor]:
-    """A block with telling parameters, and an input that the precision can represent."""
+    """A block with nontrivial parameters, and an input that the precision can represent."""
     generator = torch.Generator().manual_seed(1)
     channels, size, batch = (16, 12, 4) if tiny else (64, 28, 8)
     kwargs = dict(KINDS[case.kind])
@@ -166,7 +166,7 @@ def _telling_grad(block: nn.Module, x: Tensor) -> Tensor:
 
 
 def _run(dtype: torch.dtype, net: nn.Module, x: Tensor, grad: Tensor) -> Dict[str, Tensor]:
-    """Output, gradients and running statistics; half precision by autocast."""
+    """Output, gradients and running statistics; autocast gives half precision."""
     leaf = x.detach().clone(memory_format=torch.preserve_format).requires_grad_()
     with torch.autocast(x.device.type, dtype=dtype, enabled=dtype in HALF_DTYPES):
         y = net(leaf)
@@ -184,15 +184,15 @@ def _collect(net: nn.Module, y: Tensor, leaf: Tensor) -> Dict[str, Tensor]:
 
 
 def _errors(actual: Dict[str, Tensor], expected: Dict[str, Tensor]) -> Dict[str, float]:
-    """By group; of several tensors, the root of the summed squares over that of their norms.
+    """Errors by group; for several tensors, the root of the summed squares over their norms'.
 
-    Running means count in deviations: they may be nearly zero.
+    Running means are measured in standard deviations, since they may be nearly zero.
     """
     groups: Dict[str, List[str]] = {'output': ['output'], 'input grad': ['input grad']}
     for name in expected:
         kind = name.split()[0]
         if ' se.' in name:
-            continue  # no engine computes it
+            continue  # engines do not compute it
         if kind in ('grad', 'buffer'):
             last = name.split('.')[-1] + ('' if '.bn.' in name or 'skip' in name else ' conv')
             groups.setdefault(f'{kind} {last}', []).append(name)

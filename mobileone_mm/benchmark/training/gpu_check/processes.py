@@ -1,4 +1,4 @@
-"""The check's work that other processes do: they can be ended, and compile kernels side by side."""
+"""Run work in other processes, which can be killed and compile kernels side by side."""
 
 import json
 import os
@@ -17,10 +17,10 @@ ROOT = Path(__file__).resolve().parents[4]  # the repository
 
 
 def environment(device: str) -> Dict[str, str]:
-    """Of a process that works beside others: it finds this package and has one thread.
+    """Environment of a process beside others: it finds this package and has one thread.
 
     Args:
-        device: ``'cpu'`` hides GPUs from it.
+        device: ``'cpu'`` hides all GPUs.
     """
     paths = [str(ROOT), *filter(None, [os.environ.get('PYTHONPATH')])]
     result = dict(os.environ, PYTHONPATH=os.pathsep.join(paths), PYTHONUNBUFFERED='1',
@@ -34,27 +34,27 @@ def run_tool(out: Path, clock: Stopwatch, *args: Any) -> None:
     """Run tools/benchmark/gpu_check.py with these options in another process.
 
     Raises:
-        subprocess.SubprocessError: It broke off, or there is no time left.
+        subprocess.SubprocessError: It failed, or no time is left.
     """
     command = [sys.executable, str(ROOT / 'tools/benchmark/gpu_check.py'), '--out', str(out),
                '--budget-s', f'{clock.left():.0f}', *map(str, args)]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                           errors='replace', env=environment('cuda'),
                           timeout=max(1., clock.left()))
-    if done.returncode not in (0, 1):  # 1: a verdict is bad
+    if done.returncode not in (0, 1):  # 1 means a bad verdict
         raise subprocess.SubprocessError(done.stdout.strip()[-600:])
 
 
 def merge_runs(report: Report, clock: Stopwatch, section: str,
                runs: Sequence[Tuple[str, Sequence[Any]]], jobs: int) -> None:
-    """Run the check several times side by side and take over its rows of a section.
+    """Run the check several times side by side, and collect the rows of a section.
 
     Args:
-        report: Where rows go; a run that breaks off gets a row in 'notes', and its rows are kept.
+        report: Where rows go. A run that fails gets a row in 'notes', and its rows are kept.
         clock: Runs end when it has run out.
-        section: Of the rows.
-        runs: A name and options of each.
-        jobs: How many at a time.
+        section: Section of the rows.
+        runs: Name -> options.
+        jobs: How many run at a time.
     """
     def run(name: str, args: Sequence[Any]) -> None:
         folder = report.folder / f'part_{name}'

@@ -1,4 +1,4 @@
-"""How many kernels a training step launches, and which take its time."""
+"""Count the kernels that a training step launches, and time them."""
 
 from typing import Any, Dict, List, Sequence
 
@@ -15,14 +15,14 @@ LISTED = 25
 
 def profile_steps(report: Report, clock: Stopwatch, device: str, setting: Setting,
                   nets: Sequence[str]) -> None:
-    """Add a row a net to the section 'profile': kernels and their summed time in one eager step.
+    """Add a row per net to the section 'profile': kernels and their total time in an eager step.
 
     Args:
         report: Where rows go; the JSON has the kernels by name.
-        clock: Nothing is begun after it has run out.
-        device: Of the nets.
-        setting: See :class:`.step_times.Setting`; its mode is not read.
-        nets: As of :func:`.step_times.measure_steps`.
+        clock: Nothing starts after it has run out.
+        device: Device of the nets.
+        setting: See :class:`.step_times.Setting`; its mode is ignored.
+        nets: As in :func:`.step_times.measure_steps`.
     """
     setting = setting._replace(mode='eager')
     x = torch.randn(setting.batch, 3, setting.image_size, setting.image_size, device=device)

@@ -1,4 +1,4 @@
-"""What was found so far, on disk after every finding: a time-out loses nothing."""
+"""Keep the findings on disk as they come, so that a time-out loses nothing."""
 
 import json
 import time
@@ -16,21 +16,21 @@ JSON, MARKDOWN = 'gpu_check.json', 'gpu_check.md'
 
 
 class DeviceLost(RuntimeError):
-    """After an illegal access, say, CUDA refuses all further work of the process."""
+    """CUDA refuses all further work of the process, for example after an illegal access."""
 
 
 class Stopwatch:
-    """Seconds left of a budget."""
+    """The time left of a budget."""
 
     def __init__(self, budget: float) -> None:
         self.end = time.monotonic() + budget
 
     def left(self) -> float:
-        """May be negative."""
+        """Seconds left; may be negative."""
         return self.end - time.monotonic()
 
     def part(self, seconds: float) -> 'Stopwatch':
-        """Of a part, which ends with the whole at the latest."""
+        """A clock for a part, which ends with the whole at the latest."""
         return Stopwatch(min(seconds, self.left()))
 
 
@@ -38,9 +38,9 @@ class Report:
     """Rows by section, written to ``gpu_check.json`` and ``gpu_check.md`` in ``folder``.
 
     Args:
-        folder: It is made.
-        facts: About the machine and the run.
-        resume: Keep the rows that the folder's JSON file has.
+        folder: Folder of the files, which is created.
+        facts: Facts about the machine and the run.
+        resume: Keep the rows of the folder's JSON file.
     """
 
     def __init__(self, folder: Path, facts: Dict[str, Any], resume: bool = False) -> None:
@@ -53,12 +53,12 @@ class Report:
         self.save()
 
     def has(self, section: str, **values: Any) -> bool:
-        """Whether a row with these values is there."""
+        """Whether there is a row with these values."""
         return any(values.items() <= {k: v for k, v in row.items() if k in values}.items()
                    for row in self.sections.get(section, ()))
 
     def add(self, section: str, **row: Any) -> dict:
-        """Append a row, print and save it."""
+        """Append a row, print it and save it."""
         with self._lock:
             self.sections.setdefault(section, []).append(row)
             print(f'[{time.monotonic() - self.start:5.0f} s] {section}: '
@@ -68,7 +68,7 @@ class Report:
         return row
 
     def check_device(self) -> None:
-        """Raise :class:`DeviceLost` if no more work can be done; call it after a row is added."""
+        """Raise :class:`DeviceLost` if the device is lost; call it after adding a row."""
         if torch.cuda.is_initialized():
             try:
                 torch.cuda.synchronize()
@@ -91,25 +91,25 @@ class Report:
 
 
 def attempt(function: Callable, *args: Any, **kwargs: Any) -> Any:
-    """The function's result, or ``dict(failed=...)``: no fault may hide the other findings."""
+    """The function's result, or ``dict(failed=...)``: no failure may hide other findings."""
     try:
         return function(*args, **kwargs)
     except Exception as error:
         told: List[str] = []
         cause: Optional[BaseException] = error
-        while cause is not None and len(told) < 3:  # what broke may hide behind what broke off
+        while cause is not None and len(told) < 3:  # a cause may say more than the error
             told.append(f'{type(cause).__name__}: {_shortened(str(cause).strip())}')
             cause = cause.__cause__ or cause.__context__
         return dict(failed=' <- '.join(told))
 
 
 def _shortened(text: str, most: int = 500) -> str:
-    """Its beginning and its end."""
+    """The beginning and the end of a text."""
     return text if len(text) <= most else f'{text[:most // 2]} ... {text[-most // 2:]}'
 
 
 def _table(rows: Sequence[dict]) -> List[str]:
-    """Markdown; what is nested is for the JSON alone."""
+    """A Markdown table; nested values are only in the JSON."""
     columns = list(dict.fromkeys(
         key for row in rows for key, value in row.items() if not isinstance(value, (list, dict))))
     lines = ['| ' + ' | '.join(columns) + ' |', '|' + '--|' * len(columns)]

@@ -1,4 +1,4 @@
-"""Time and peak memory of a training step of a backbone, nets in turns."""
+"""Measure time and peak memory of a backbone's training step, with nets in turns."""
 
 import statistics
 import time
@@ -18,14 +18,14 @@ STEPS_A_ROUND = 2
 
 
 class Setting(NamedTuple):
-    """What is the same for the nets that are compared.
+    """What the compared nets have in common.
 
     Attributes:
         arch: ``'s0'`` ... ``'s4'``.
-        batch: Images.
+        batch: Images per step.
         precision: ``'float32'`` or ``'amp'`` (float16 on GPUs, bfloat16 on CPUs).
-        mode: ``'eager'``, or ``'graph'``: replayed from a CUDA graph.
-        image_size: Pixels.
+        mode: ``'eager'``, or ``'graph'`` to replay a CUDA graph.
+        image_size: Height and width, in pixels.
     """
 
     arch: str
@@ -37,15 +37,15 @@ class Setting(NamedTuple):
 
 def measure_steps(report: Report, clock: Stopwatch, device: str, setting: Setting,
                   nets: Sequence[str], seconds: float) -> None:
-    """Add a row a net to the section 'steps'; ratios are to the first net and to 'textbook'.
+    """Add a row per net to the section 'steps'; ratios are to the first net and to 'textbook'.
 
     Args:
         report: Where rows go.
-        clock: Nothing is begun after it has run out.
-        device: Of the nets.
+        clock: Nothing starts after it has run out.
+        device: Device of the nets.
         setting: See :class:`Setting`.
         nets: Names for :func:`build`, or ``'compiled'`` for the textbook in ``torch.compile``.
-        seconds: To be spent on timing, about, warm-up not counted.
+        seconds: Approximate time to spend on timing, after the warm-up.
     """
     nets = [net for net in nets if not report.has('steps', **setting._asdict(), net=net)]
     if clock.left() < 0 and nets:
@@ -81,7 +81,7 @@ def measure_steps(report: Report, clock: Stopwatch, device: str, setting: Settin
 
 
 def _save_if_lost(report: Report, setting: Setting, rows: Dict[str, dict]) -> None:
-    """The net that lost the device is not tried again; the others of its setting are."""
+    """Skip the net that lost the device; the other nets of its setting are tried again."""
     try:
         report.check_device()
     except DeviceLost:
@@ -91,7 +91,7 @@ def _save_if_lost(report: Report, setting: Setting, rows: Dict[str, dict]) -> No
 
 
 def prepare(name: str, setting: Setting, x: Tensor) -> dict:
-    """A function that does one training step of a net, warm, and what is known of it.
+    """Build a function that does one training step of a net, and warm it up.
 
     Args:
         name: See :func:`measure_steps`.
@@ -114,7 +114,7 @@ def prepare(name: str, setting: Setting, x: Tensor) -> dict:
         y.backward(torch.ones_like(y))
 
     start = time.monotonic()
-    # A graph is captured on the stream on which all was done before.
+    # A graph is captured on the stream that did everything before.
     stream = torch.cuda.Stream() if setting.mode == 'graph' else None
     _synchronize(device)
     with torch.cuda.stream(stream):
@@ -134,7 +134,7 @@ def prepare(name: str, setting: Setting, x: Tensor) -> dict:
 @contextmanager
 def _autocast(setting: Setting, device: str) -> Iterator[None]:
     dtype = torch.float16 if device == 'cuda' else torch.bfloat16
-    # A graph must not keep casts of weights that were made outside of it.
+    # A graph must not keep casts of weights from outside of it.
     with torch.autocast(device, dtype=dtype, enabled=setting.precision == 'amp',
                         cache_enabled=setting.mode != 'graph'):
         yield
@@ -153,7 +153,7 @@ def _captured(step: Callable[[], None], net: nn.Module, stream: torch.cuda.Strea
 
 
 def _count_syncs(step: Callable[[], None]) -> str:
-    """Whether the host waits for the GPU within a step: 'no', or by which operation."""
+    """Whether the host waits for the GPU within a step: 'no', or the operation that does."""
     if not torch.cuda.is_available():
         return 'not measured'
     torch.cuda.set_sync_debug_mode('error')
@@ -167,7 +167,7 @@ def _count_syncs(step: Callable[[], None]) -> str:
 
 
 def _peak_mb(step: Callable[[], None], net: nn.Module, device: str) -> float:
-    """Above parameters and input; 0 where it is not known."""
+    """Peak memory beyond parameters and input; 0 if unknown."""
     if device != 'cuda':
         return 0.
     net.zero_grad(set_to_none=True)
@@ -183,7 +183,7 @@ def _peak_mb(step: Callable[[], None], net: nn.Module, device: str) -> float:
 
 def _in_turns(steps: Dict[str, Callable[[], None]], device: str, seconds: float
               ) -> Dict[str, List[float]]:
-    """Milliseconds a step, by net: one value a round."""
+    """Milliseconds per step, by net: one value per round."""
     times: Dict[str, List[float]] = {name: [] for name in steps}
     clock = Stopwatch(seconds)
     for done in range(MOST_ROUNDS if steps else 0):

@@ -1,4 +1,4 @@
-"""A detector and a segmentor trained by tools/train.py on drawn data, then resumed."""
+"""Train a detector and a segmentor with tools/train.py on drawn data, then resume them."""
 
 import json
 import math
@@ -16,12 +16,12 @@ from .report import Report, Stopwatch
 
 __all__ = ['run_trainings']
 
-EPOCHS = 2  # and one more after the resumption
+EPOCHS = 2  # and one more after resuming
 FOLDED = re.compile(r'Folded and unfolded outputs differ by at most (\S+)')
 
 
 class Task(NamedTuple):
-    """What is trained: a config and the settings that fit it to the drawn data."""
+    """A config to train, and settings that adapt it to the drawn data."""
 
     config: str
     layout: str
@@ -61,18 +61,18 @@ class Run(NamedTuple):
 
 def run_trainings(report: Report, clock: Stopwatch, device: str, engines: Sequence[str],
                   folder: Path, tiny: bool, jobs: int) -> None:
-    """Add a row a training to the section 'training'.
+    """Add a row per training to the section 'training'.
 
-    Each trains for some dozen iterations with a validation of the folded model after each epoch,
-    then is resumed for one epoch more.
+    Each trains for a few dozen iterations, validates the folded model after each epoch, and is then
+    resumed for one more epoch.
 
     Args:
         report: Where rows go.
-        clock: A training that runs when it has run out is ended.
-        device: ``'cpu'`` hides GPUs from the trainings.
-        engines: For ``model.backbone.branch_engine``.
-        folder: For data and checkpoints.
-        tiny: Smaller networks, and without mixed precision for all but the first.
+        clock: When it has run out, running trainings are stopped.
+        device: ``'cpu'`` hides all GPUs.
+        engines: Values of ``model.backbone.branch_engine``.
+        folder: Folder for data and checkpoints.
+        tiny: Whether to use smaller networks, and mixed precision only for the first.
         jobs: Trainings side by side.
     """
     runs = []
@@ -109,7 +109,7 @@ def _command(run: Run, folder: Path, work_dir: Path, tiny: bool) -> List[str]:
         *(f'{part}_dataloader.{key}' for part in ('train', 'val', 'test')
           for key in (f'num_workers={workers}', f'persistent_workers={workers != "0"}')),
     ]
-    if not tiny:  # the small configs' weights are drawn already
+    if not tiny:  # the small configs have random weights anyway
         options.append('model.backbone.init_cfg=None')
     command = [sys.executable, str(ROOT / 'tools/train.py'), str(ROOT / run.task.config),
                '--work-dir', str(work_dir)]
@@ -139,7 +139,7 @@ def _train(run: Run, clock: Stopwatch, device: str, folder: Path, tiny: bool) ->
 
 
 class Outcome(NamedTuple):
-    """What a command printed, and how it failed, if it did."""
+    """The output of a command, and how it failed, if it did."""
 
     output: str
     error: str
@@ -159,7 +159,7 @@ def _run(command: Sequence[str], clock: Stopwatch, device: str) -> Outcome:
 
 
 def _losses(work_dir: Path) -> Dict[int, dict]:
-    """What the last run logged, by iteration."""
+    """The log of the last run, by iteration."""
     logs = sorted(work_dir.glob('*/vis_data/scalars.json'))
     rows = [json.loads(line) for line in logs[-1].read_text().splitlines()] if logs else []
     return {row['step']: row for row in rows if 'loss' in row}
@@ -167,14 +167,14 @@ def _losses(work_dir: Path) -> Dict[int, dict]:
 
 def _findings(losses: Dict[int, dict], after: Dict[int, dict], output: str, work_dir: Path
               ) -> dict:
-    """Numbers and the verdict of a training that ended well, and of its resumption."""
+    """Numbers and verdict of a training that succeeded, and of the resumed one."""
     folded = [float(value) for value in FOLDED.findall(output)]
     values = [row['loss'] for row in (*losses.values(), *after.values())]
     problems = []
     if not values or not all(math.isfinite(value) for value in values):
         problems.append('a loss is not finite')
     if len(folded) < EPOCHS + 1:
-        problems.append(f'{len(folded)} validations of a folded model in place of {EPOCHS + 1}')
+        problems.append(f'{len(folded)} validations of a folded model instead of {EPOCHS + 1}')
     if not losses or not after or min(after) != max(losses) + 1:
         problems.append(f'resumed at {min(after, default=None)} after {max(losses, default=None)}')
     if not list(work_dir.glob('*_deploy.pth')):

@@ -1,4 +1,4 @@
-"""Which goals were met."""
+"""Check which goals were met."""
 
 from typing import Iterator, List, NamedTuple
 
@@ -20,12 +20,12 @@ GOALS = (
     Goal(('s1', 's2', 's3', 's4'), 'time/plain', 1.1),
     Goal(('s1', 's2', 's3', 's4'), 'time/textbook', .9),
 )
-# Launches bind small batches to the host: they are judged in a CUDA graph.
+# Small batches are bound by launches from the host, so they are judged in a CUDA graph.
 JUDGED = ((32, 'graph'), (128, 'graph'), (128, 'eager'))
 
 
 def judge_steps(rows: List[dict], net: str) -> Iterator[dict]:
-    """A row for each goal and setting that ``rows`` of the section 'steps' have for ``net``."""
+    """A row for each goal, and each setting of ``net`` in the rows of the section 'steps'."""
     for row in rows:
         if row['net'] != net or (row['batch'], row['mode']) not in JUDGED:
             continue
