@@ -1,6 +1,6 @@
 """Builds the package with `.mim/`, where openmim looks for configs, tools and metafiles.
 
-All else is in setup.cfg.
+Everything else is in setup.cfg.
 """
 
 import os
@@ -36,7 +36,7 @@ class BuildWithMim(build_py):
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Copy a file or a folder in place of what an earlier build left there."""
+    """Copy a file or a folder over what an earlier build left there."""
     if target.is_dir():
         shutil.rmtree(target)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -52,7 +52,7 @@ def _link(source: Path, target: Path) -> None:
     target.parent.mkdir(exist_ok=True)
     try:
         target.symlink_to(os.path.relpath(source, target.parent))
-    except OSError:  # Windows without the right to make links
+    except OSError:  # Windows without permission to create links
         _copy(source, target)
 
 

@@ -10,7 +10,7 @@ from .utils.compat import find_forks, read_all_checkpoints
 from .utils.mmcv_ops import install_ops_fallback
 from .utils.old_paths import keep_old_paths
 
-# Before anything imports mmdet.models or mmseg.models: both import mmcv.ops, hence mmcv._ext.
+# Before anyone imports mmdet.models or mmseg.models: both import mmcv.ops and so mmcv._ext.
 install_ops_fallback()
 read_all_checkpoints()
 find_forks()

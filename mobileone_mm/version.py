@@ -1,3 +1,3 @@
-"""The package's version, read by setup.cfg as well."""
+"""The package's version; setup.cfg reads it too."""
 
 __version__ = '0.2.0'

@@ -1,8 +1,8 @@
-"""The MobileOne variants as data (paper, Table 7, as the released code builds them).
+"""The MobileOne variants as data (paper, Table 7, as built by the released code).
 
-Where paper and released weights differ, these follow the weights: the stem has
-``min(64, 64 a)`` channels and one conv branch in every variant (Table 7: ``64 a`` and ``k``), and
-the paper's stages 4 and 5 are one stage of ten blocks.
+If the paper and the released weights differ, the weights win: the stem has ``min(64, 64 a)``
+channels and one conv branch in every variant (Table 7: ``64 a`` and ``k``), and the paper's stages
+4 and 5 are one stage of ten blocks.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -17,13 +17,13 @@ BASE_CHANNELS = (64, 128, 256, 512)
 
 @dataclass(frozen=True)
 class MobileOneArch:
-    """One variant; every field has a value per stage, at strides 4, 8, 16 and 32.
+    """One variant. Every field has one value per stage, at strides 4, 8, 16 and 32.
 
     Attributes:
         width_factor: The paper's alpha.
         num_conv_branches: The paper's k, the over-parameterization factor.
         num_blocks: Depthwise + pointwise pairs.
-        num_se_blocks: How many of the stage's last pairs carry squeeze-and-excitation.
+        num_se_blocks: How many of the stage's last pairs have squeeze-and-excitation.
     """
 
     width_factor: Tuple[float, ...]
@@ -43,7 +43,7 @@ class MobileOneArch:
     def _check(self, name: str) -> None:
         values = getattr(self, name)
         if not isinstance(values, (list, tuple)) or len(values) != NUM_STAGES:
-            raise ValueError(f'{name} needs {NUM_STAGES} values, one a stage, got {values}')
+            raise ValueError(f'{name} needs {NUM_STAGES} values, one per stage, got {values}')
         if name == 'width_factor':
             expected, good = 'positive numbers', all(v > 0 for v in values)
         else:
@@ -66,12 +66,12 @@ class MobileOneArch:
     def override(self,
                  use_se: Optional[bool] = None,
                  num_conv_branches: Optional[int] = None) -> 'MobileOneArch':
-        """A copy with squeeze-and-excitation or k changed in every stage.
+        """A copy with another squeeze-and-excitation or k in every stage.
 
         Args:
             use_se: ``False`` removes squeeze-and-excitation (the paper's segmentation S4, Table
-                11b); ``True`` adds it where S4 has it; ``None`` keeps the variant's own.
-            num_conv_branches: k for all stages; ``None`` keeps the variant's own.
+                11b), ``True`` adds it where S4 has it, and ``None`` keeps the variant's.
+            num_conv_branches: k for all stages; ``None`` keeps the variant's.
         """
         arch = self
         if use_se is not None:

@@ -23,11 +23,11 @@ from .squeeze_excite import SqueezeExcite
 
 
 class MobileOneBlock(nn.Module):
-    """``act(se(sum of branches))``; in deploy form ``act(se(conv))``, with equal results.
+    """``act(se(sum of branches))`` or, once folded, ``act(se(conv))`` with equal results.
 
     The branches are k convolutions of the block's own kernel (``rbr_conv``), a 1x1 convolution
     (``rbr_scale``, only where the kernel is larger than 1x1) and the identity (``rbr_skip``),
-    each followed by a batch norm. Names of parameters are those of the released weights.
+    each followed by a batch norm. Parameters have the names of the released weights.
 
     Args:
         in_channels: C_in.
@@ -38,19 +38,20 @@ class MobileOneBlock(nn.Module):
         groups: Defaults to 1.
         num_conv_branches: The paper's k, at least 1. Defaults to 1.
         use_scale_branch: Defaults to True.
-        use_skip_branch: ``None``, the default, means wherever the shapes allow it.
+        use_skip_branch: ``None``, the default, adds it wherever the shapes allow.
         use_se: Squeeze-and-excitation on the sum. Defaults to False.
         norm_cfg: Defaults to ``dict(type='BN')``.
-        act_cfg: ``None`` for no activation. Defaults to ``dict(type='ReLU')``.
+        act_cfg: ``None`` means no activation. Defaults to ``dict(type='ReLU')``.
         deploy: Build the folded form. Defaults to False.
-        branch_engine: How the branches are computed, not what: ``'textbook'`` one by one,
-            ``'analytic'`` folded by the batch's statistics or fused
-            (:mod:`mobileone_mm.branches`), ``'auto'``, the default, the faster of both. On CUDA
+        branch_engine: How the branches are computed; results are the same. ``'textbook'`` runs them
+            one by one, ``'analytic'`` folds them by the batch's statistics or fuses them
+            (:mod:`mobileone_mm.branches`), and ``'auto'``, the default, picks the faster. On CUDA
             ``'analytic'`` uses Triton kernels if Triton is installed, and ``'auto'`` means
-            ``'textbook'``; so do both on other devices and when ``torch.compile`` traces on a CPU.
+            ``'textbook'``. On other devices, and in ``torch.compile`` on a CPU, all three mean
+            ``'textbook'``.
 
     Raises:
-        ValueError: ``kernel_size`` is even, the skip branch is asked for where input and output
+        ValueError: ``kernel_size`` is even, the skip branch is requested but input and output
             differ in shape, or ``num_conv_branches`` or a number of channels is less than 1.
     """
 
@@ -140,10 +141,10 @@ class MobileOneBlock(nn.Module):
         return self.activation(self.se(y))
 
     def equivalent_kernel_bias(self, dtype: torch.dtype = torch.float64) -> KernelBias:
-        """The convolution that equals the branches in eval mode; differentiable, no side effects.
+        """The convolution that equals the branches in eval mode; differentiable and pure.
 
         Args:
-            dtype: What to compute in. Defaults to float64.
+            dtype: Data type to compute in. Defaults to float64.
 
         Returns:
             Kernel (C_out, C_in / groups, K, K) and bias (C_out,), in ``dtype``.
@@ -169,14 +170,14 @@ class MobileOneBlock(nn.Module):
         return sum_branches(folded)
 
     def switch_to_deploy(self) -> None:
-        """Replace the branches by the one convolution they amount to in eval mode, in place.
+        """Replace the branches, in place, with the convolution that equals them in eval mode.
 
-        Folds in float64 and casts at the end. Mode, device, dtype and ``requires_grad`` are kept;
-        a folded block stays as it is.
+        Folds in float64 and casts at the end. Keeps mode, device, dtype and ``requires_grad``. Does
+        nothing if the block is already folded.
 
         Raises:
             ValueError: The block is in half precision: fold in float32 first, cast afterwards.
-            TypeError, ValueError: As :meth:`equivalent_kernel_bias`.
+            TypeError, ValueError: As in :meth:`equivalent_kernel_bias`.
         """
         if self.deploy:
             return
@@ -184,7 +185,7 @@ class MobileOneBlock(nn.Module):
         like = cast(ConvBN, self.rbr_conv[0]).conv.weight
         with torch.no_grad():
             kernel, bias = self.equivalent_kernel_bias()
-            # skip_init draws no random numbers: folding must not disturb a training run.
+            # skip_init draws no random numbers: folding must not change a training run.
             conv = cast(nn.Conv2d, nn.utils.skip_init(
                 nn.Conv2d, **self.conv_kwargs, device=like.device, dtype=like.dtype))
             conv.weight.copy_(kernel)
@@ -197,7 +198,7 @@ class MobileOneBlock(nn.Module):
 
 
 class ConvBN(nn.Sequential):
-    """A convolution and the norm that ``norm_cfg`` says."""
+    """A convolution, and the norm of ``norm_cfg``."""
 
     conv: nn.Conv2d
     bn: _BatchNorm

@@ -6,8 +6,8 @@ from typing import Callable, Optional, Tuple, Union
 from ..utils.checkpoint_files import CheckpointError, StateDict, is_folded
 from ..utils.messages import shorten
 
-# Regular expressions, applied in order, that turn each code base's names into Apple's. The name
-# sets do not overlap, so that one list serves all. cvnets' squeeze-and-excitation goes before its
+# Regular expressions, applied in order, that turn the names of all code bases into Apple's. Their
+# names do not overlap, so one list is enough. cvnets' squeeze-and-excitation comes before its
 # general '.block.' rules.
 RENAMES: Tuple[Tuple[str, Union[str, Callable]], ...] = (
     # timm
@@ -38,16 +38,16 @@ CLASSIFIER = re.compile(r'^(linear|head|fc|classifier)\.')
 
 
 def to_apple_names(state_dict: StateDict, prefix: Optional[str] = None) -> StateDict:
-    """Rename the keys of Apple's, mmpretrain's, timm's or cvnets' state dict to Apple's names.
+    """Rename the keys of a state dict of Apple, mmpretrain, timm or cvnets to Apple's names.
 
     Args:
-        state_dict: Of a classifier, a backbone, or a whole detector or segmentor, as
-            :func:`~mobileone_mm.utils.checkpoint_files.unwrap` returns it.
-        prefix: Take only the keys below this, ``backbone`` or ``backbone.`` for example; by
-            default ``backbone.`` where any key has it.
+        state_dict: State dict of a classifier, a backbone, a detector or a segmentor, from
+            :func:`~mobileone_mm.utils.checkpoint_files.unwrap`.
+        prefix: Only take keys with this prefix, for example ``backbone`` or ``backbone.``; by
+            default ``backbone.`` if any key has it.
 
     Returns:
-        The backbone's entries only; the classifier is left out.
+        The backbone's entries, without the classifier.
 
     Raises:
         CheckpointError: No key has the prefix.
@@ -66,7 +66,7 @@ def to_apple_names(state_dict: StateDict, prefix: Optional[str] = None) -> State
 
 
 def prefix_advice(state_dict: StateDict) -> str:
-    """Where the file seems to hold a MobileOne, as the end of a message; empty if nowhere."""
+    """The prefix of a MobileOne in the file, as the end of a message; empty if there is none."""
     found = re.findall(r'^(\S+\.)(?:stage0|stem|conv_1)\.\S+$', '\n'.join(state_dict), re.MULTILINE)
     return f'; try init_cfg with prefix={found[0]!r}' if found else ''
 
@@ -79,10 +79,10 @@ def _rename(key: str) -> str:
 
 def check_form(state_dict: StateDict, prefix: str, deploy: bool,
                name: str = 'the checkpoint') -> None:
-    """Refuse folded weights for an unfolded backbone and the reverse.
+    """Refuse folded weights for an unfolded backbone, and vice versa.
 
     Raises:
-        CheckpointError: The forms differ; the message names the ways out.
+        CheckpointError: The forms differ; the message says what to do.
     """
     if is_folded(state_dict, prefix) and not deploy:
         raise CheckpointError(

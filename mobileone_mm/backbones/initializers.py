@@ -9,11 +9,11 @@ from .block import ConvBN, MobileOneBlock
 
 @WEIGHT_INITIALIZERS.register_module()
 class SkipInit(BaseInit):
-    """Start every MobileOne block that has a skip branch as little more than that branch.
+    """Initialize every MobileOne block with a skip branch to little more than that branch.
 
-    Sets the batch norm weight of the other branches, as is usual for the last batch norm of a
-    residual block (arXiv 1706.02677, section 5.1). The network then starts as shallow as its blocks
-    without a skip branch, and learns from the first iterations. Not in the paper.
+    Sets the batch norm weights of the other branches, as is usual for the last batch norm of a
+    residual block (arXiv 1706.02677, section 5.1). The network then starts out shallow and learns
+    from the first iterations. Not in the paper.
 
     Args:
         val: The weight. Defaults to 0.

@@ -28,7 +28,7 @@ from .block import MobileOneBlock
 from .checkpoint_names import check_form
 from .pretrained import load_pretrained
 
-# output_stride -> (stride, dilation of the blocks behind the first) of the four stages.
+# output_stride -> (stride, dilation of all blocks but the first) of the four stages.
 STAGE_STRIDES: Dict[int, Tuple[Tuple[int, int], ...]] = {
     32: ((2, 1), (2, 1), (2, 1), (2, 1)),
     16: ((2, 1), (2, 1), (2, 1), (1, 2)),
@@ -40,8 +40,8 @@ STAGE_STRIDES: Dict[int, Tuple[Tuple[int, int], ...]] = {
 class MobileOne(BaseModule):
     """MobileOne: over-parameterized in training, a plain stack of convolutions once folded.
 
-    Follows the released weights where they differ from the paper's Table 7 (see
-    :mod:`mobileone_mm.backbones.archs`); parameters carry Apple's names.
+    Follows the released weights if they differ from the paper's Table 7 (see
+    :mod:`mobileone_mm.backbones.archs`). Parameters have Apple's names.
 
     Args:
         arch: ``'s0'`` ... ``'s4'`` or a dict of
@@ -51,24 +51,24 @@ class MobileOne(BaseModule):
             negative ones count from the end. Defaults to (3, ).
         output_stride: 32, or 16 or 8 to keep the resolution by dilation instead of stride.
         frozen_stages: -1 freezes nothing, 0 the stem, n the stem and the first n stages.
-        norm_eval: Keep the batch norms in eval mode while training. Defaults to False.
+        norm_eval: Keep the batch norms in eval mode during training. Defaults to False.
         norm_cfg: Defaults to ``dict(type='BN')``, with the eps 1e-5 of the released weights.
         act_cfg: Defaults to ``dict(type='ReLU')``.
-        use_se: Override squeeze-and-excitation; the paper's segmentation S4 has none (Table 11b).
-        num_conv_branches: Override k of all stages (Table 6).
+        use_se: Overrides squeeze-and-excitation; the paper's segmentation S4 has none (Table 11b).
+        num_conv_branches: Overrides k of all stages (Table 6).
         use_scale_branch: The 1x1 branch of the depthwise blocks (Table 5). Defaults to True.
         use_skip_branch: The batch norm branch (Table 5). Defaults to True.
-        with_cp: Checkpoint activations: less memory, one more forward pass. Defaults to False.
+        with_cp: Checkpoint activations: saves memory, costs a forward pass. Defaults to False.
         deploy: Build the folded form. Defaults to False.
         branch_engine: How the branches are computed; the results are the same. ``'textbook'``
             runs them one by one, ``'analytic'`` folds or fuses them, which takes less time and
-            memory, and ``'auto'``, the default, chooses the faster for each block and call. On CUDA
+            memory, and ``'auto'``, the default, picks the faster for each block and call. On CUDA
             ``'analytic'`` uses Triton kernels if Triton is installed, and ``'auto'`` means
             ``'textbook'``. On other devices, and in ``torch.compile`` on a CPU, all three mean
             ``'textbook'``.
         pretrained: OpenMMLab's older name for ``init_cfg=dict(type='Pretrained', checkpoint=...)``.
         init_cfg: Initialization config. ``dict(type='Pretrained', checkpoint=path_or_url)`` reads
-            the files of Apple, mmpretrain, timm and cvnets; see
+            files of Apple, mmpretrain, timm and cvnets; see
             :func:`mobileone_mm.backbones.pretrained.load_pretrained` for its options.
 
     Attributes:
@@ -133,7 +133,7 @@ class MobileOne(BaseModule):
             branch_engine=branch_engine)
         self._use_skip_branch = use_skip_branch
 
-        # As in the released weights, the stem has one conv branch in every variant.
+        # The stem has one conv branch in every variant, as in the released weights.
         self.stage0 = MobileOneBlock(
             in_channels, self.arch.stem_channels, 3, stride=2, use_skip_branch=False,
             **self._block_cfg)
@@ -152,11 +152,11 @@ class MobileOne(BaseModule):
 
     def _make_stage(self, index: int, channels: int, stride: int, first_dilation: int,
                     dilation: int) -> nn.Sequential:
-        """Depthwise and pointwise blocks in turn; index i of the released names is 2i, 2i + 1.
+        """Depthwise and pointwise blocks in turn; pair i of the released names is 2i, 2i + 1.
 
-        The first block, whose stride dilation may replace, keeps the dilation of the stage before:
-        its kernel samples the same grid as the strided one did. It never gets a skip branch, since
-        the strided block of the pretrained weights has none.
+        Dilation may replace the stride of the first block, which keeps the dilation of the stage
+        before: its kernel samples the same grid as the strided one. It never has a skip branch,
+        since the strided block of the pretrained weights has none.
         """
         arch, blocks = self.arch, []
         out_channels = arch.stage_channels[index]
@@ -212,23 +212,23 @@ class MobileOne(BaseModule):
         return tuple(features[i + 1] for i in self.out_indices)
 
     def switch_to_deploy(self) -> None:
-        """Fold every block in place; a folded backbone stays as it is.
+        """Fold every block in place; does nothing if the backbone is already folded.
 
-        The folded net computes what the unfolded one computes in eval mode.
+        The folded network computes what the unfolded one computes in eval mode.
 
         Raises:
             ValueError: The model is in half precision; fold in float32, then cast.
         """
         if self.training and not self.deploy:
-            warnings.warn('folding a MobileOne in train mode: the result equals its eval() '
-                          'outputs, not those of train(); call eval() first to silence this',
+            warnings.warn('folding a MobileOne in train mode: the result equals its outputs '
+                          'in eval(), not in train(); call eval() first to silence this',
                           stacklevel=2)
         for module in self.modules():
             if isinstance(module, MobileOneBlock):
                 module.switch_to_deploy()
 
     def init_weights(self) -> None:
-        """Initialize as ``init_cfg`` says, reading foreign checkpoints where it says Pretrained."""
+        """Initialize by ``init_cfg``; for type Pretrained, read checkpoints of other code bases."""
         cfgs = self.init_cfg if isinstance(self.init_cfg, (list, tuple)) else [self.init_cfg]
         pretrained = [cfg for cfg in cfgs if cfg and cfg['type'] == 'Pretrained']
         if not pretrained:
@@ -257,20 +257,20 @@ class MobileOne(BaseModule):
             stage.requires_grad_(False)
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
-        # mmengine loads with strict=False: without this, a folded file would leave an unfolded
-        # backbone at its random weights, with no more than a warning.
+        # mmengine loads with strict=False: a folded file would leave an unfolded backbone at its
+        # random weights, with only a warning.
         check_form(state_dict, prefix, deploy=self.deploy)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
 def _recomputing(block: nn.Module) -> Tuple[ContextManager, ContextManager]:
-    """Around the first forward pass of a checkpointed block, and around the second."""
+    """Contexts for the first and the second forward pass of a checkpointed block."""
     return nullcontext(), _statistics_kept(block)
 
 
 @contextmanager
 def _statistics_kept(block: nn.Module) -> Iterator[None]:
-    """Leave running statistics alone: the second of two forward passes must not count."""
+    """Keep running statistics: the second of two forward passes must not count."""
     norms = [m for m in block.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
     counts = [cast(Tensor, norm.num_batches_tracked) for norm in norms]
     before = [(norm.momentum, count.clone()) for norm, count in zip(norms, counts)]
@@ -289,7 +289,7 @@ def _is_integer(value: Any) -> bool:
 
 
 def _check_out_indices(out_indices: Union[int, Sequence[int]]) -> Tuple[int, ...]:
-    """Normalize to 0 ... 3, keeping the order."""
+    """Map negative indices to 0 ... 3, in the given order."""
     given: Tuple[Any, ...] = (tuple(out_indices) if isinstance(out_indices, (list, tuple, range))
                               else (out_indices, ))
     indices: List[int] = []

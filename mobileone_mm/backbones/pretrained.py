@@ -1,4 +1,4 @@
-"""Initialize a backbone from any known checkpoint: ``init_cfg=dict(type='Pretrained', ...)``."""
+"""Initialize a backbone from a checkpoint: ``init_cfg=dict(type='Pretrained', ...)``."""
 
 import logging
 import re
@@ -33,24 +33,24 @@ def load_pretrained(backbone: BaseModule,
                     map_location: str = 'cpu') -> None:
     """Initialize a backbone from a checkpoint of Apple, mmpretrain, timm, cvnets or this package.
 
-    Everything is checked before a weight is written. The options are those of
+    Everything is checked before any weight changes. The options are those of
     ``init_cfg=dict(type='Pretrained', ...)``.
 
     Args:
-        backbone: A MobileOne; its arch must be the checkpoint's.
+        backbone: A MobileOne of the same arch as the checkpoint.
         checkpoint: Path or URL.
-        prefix: Take only the keys below this; by default ``backbone.`` if there are any.
-        unfold: Start an unfolded backbone from a folded file; its outputs in eval mode are then
-            the file's. See :func:`mobileone_mm.backbones.unfold.unfold`.
+        prefix: Only take keys with this prefix; by default ``backbone.`` if any key has it.
+        unfold: Initialize an unfolded backbone from a folded file, with equal outputs in eval
+            mode. See :func:`mobileone_mm.backbones.unfold.unfold`.
         weights_only: ``False`` also unpickles arbitrary objects; use it only for files you trust.
-        sha256: The file's SHA-256 sum, or at least its first 8 digits; by default that in its
-            name, if it has one as OpenMMLab's have.
-        map_location: Accepted for mmengine, and ignored: weights go where the backbone is.
+        sha256: The file's SHA-256 sum, or at least its first 8 digits; by default the hash in its
+            name, if OpenMMLab's style of name has one.
+        map_location: Accepted for mmengine and ignored: weights go to the backbone's device.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        CheckpointError: It is unreadable, of another architecture or of the other form, or holds
-            NaN.
+        FileNotFoundError: The file does not exist.
+        CheckpointError: The file is unreadable, belongs to another architecture or to the other
+            form, or holds NaN.
     """
     name = str(checkpoint)
     print_log(f'load MobileOne backbone from: {name}', logger='current')
@@ -72,7 +72,7 @@ def load_pretrained(backbone: BaseModule,
 
 
 def _stage_channels(state_dict: StateDict) -> Tuple[int, ...]:
-    """Output channels of the stem and the stages that a state dict holds, in order."""
+    """Output channels of the stem and the stages in a state dict, in order."""
     channels: Dict[int, Tuple[int, int]] = {}
     pattern = re.compile(r'^stage(\d)\.(?:(\d+)\.)?(?:rbr_conv\.0\.conv|reparam_conv)\.weight$')
     for key, value in state_dict.items():
@@ -88,7 +88,7 @@ def _describe(channels: Tuple[int, ...]) -> str:
     for name, arch in ARCHS.items():
         if channels == (arch.stem_channels, *arch.stage_channels):
             return f'a MobileOne-{name.upper()}'
-    return f'a net of stem and stage widths {channels}'
+    return f'a net with the stem and stage widths {channels}'
 
 
 def _check_arch(state_dict: StateDict, arch: MobileOneArch, name: str) -> None:
@@ -96,7 +96,7 @@ def _check_arch(state_dict: StateDict, arch: MobileOneArch, name: str) -> None:
     expected = (arch.stem_channels, *arch.stage_channels)
     if found != expected:
         raise CheckpointError(f'{name} holds {_describe(found)}, but the backbone is '
-                              f'{_describe(expected)}: change arch, or take another file')
+                              f'{_describe(expected)}: change arch, or use another file')
 
 
 def _drop_squeeze_excite(state_dict: StateDict, name: str) -> StateDict:

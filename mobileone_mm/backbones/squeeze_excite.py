@@ -1,11 +1,11 @@
-"""Squeeze-and-excitation as the released MobileOne-S4 has it."""
+"""Squeeze-and-excitation as in the released MobileOne-S4."""
 
 import torch
 from torch import Tensor, nn
 
 
 class SqueezeExcite(nn.Module):
-    """Rescale the channels by a gate computed from their means (arXiv 1709.01507).
+    """Rescale channels by a gate computed from their means (arXiv 1709.01507).
 
     Args:
         channels: C.

@@ -1,4 +1,4 @@
-"""Fine-tuning from a folded file: branches whose sum is the folded convolution."""
+"""Unfold a folded file for fine-tuning: find branches whose sum is the folded convolution."""
 
 from typing import Dict, cast
 
@@ -14,16 +14,15 @@ __all__ = ['match_batch_statistics', 'unfold']
 
 @torch.no_grad()
 def unfold(backbone: nn.Module, folded: Dict[str, Tensor]) -> None:
-    """Set an unfolded backbone so that its outputs in eval mode are those of a folded state dict.
+    """Set an unfolded backbone to the outputs of a folded state dict, in eval mode.
 
     The first convolution of each block becomes the folded kernel minus the other branches, which
-    keep their random initialization. Train mode normalizes by the batch instead: to start from the
-    same outputs there too, call :func:`match_batch_statistics` on some images, or train with
-    ``norm_eval=True``.
+    keep their random initialization. Train mode normalizes by the batch: for equal outputs there
+    too, call :func:`match_batch_statistics` on some images, or train with ``norm_eval=True``.
 
     Args:
-        backbone: Unfolded, freshly initialized.
-        folded: State dict of the folded backbone, Apple's names.
+        backbone: An unfolded, freshly initialized backbone.
+        folded: State dict of the folded backbone, with Apple's names.
     """
     for name, block in backbone.named_modules():
         if isinstance(block, MobileOneBlock):
@@ -43,14 +42,14 @@ def _unfold_block(block: MobileOneBlock, target: KernelBias) -> None:
 
 @torch.no_grad()
 def match_batch_statistics(module: nn.Module, *inputs: Tensor) -> None:
-    """Make train mode compute on these inputs what eval mode computes, norm by norm.
+    """Make train mode compute what eval mode computes on these inputs, norm by norm.
 
-    Each batch norm takes the statistics of the batch as its running statistics, and the gamma and
-    beta that keep its map in eval mode. Afterwards both modes agree on these inputs.
+    Each batch norm takes the batch's statistics as its running statistics, and changes gamma and
+    beta to keep its function in eval mode. Afterwards both modes agree on these inputs.
 
     Args:
-        module: Holds batch norms with affine parameters; modified in place.
-        *inputs: What ``module`` is called with, several images at least.
+        module: A module with affine batch norms, which is changed in place.
+        *inputs: Arguments for ``module``, with several images.
     """
     def match(bn: _BatchNorm, args: tuple) -> None:
         x = args[0].double()

@@ -1,4 +1,4 @@
-"""Distillation from teachers; needs mmpretrain (extra: classification)."""
+"""Distillation; needs mmpretrain (extra: classification)."""
 
 try:
     import mmpretrain  # noqa: F401

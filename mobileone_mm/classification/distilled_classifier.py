@@ -20,7 +20,7 @@ def distillation_loss(logits: Tensor, targets: Tensor, temperature: float = 1.) 
     Args:
         logits: The student's, (B, classes).
         targets: The teachers' probabilities at the same temperature, (B, classes).
-        temperature: T; the factor T^2 keeps the gradient's size (arXiv 1503.02531, section 2).
+        temperature: T; the factor T^2 keeps the gradient's scale (arXiv 1503.02531, section 2).
     """
     return nn.functional.kl_div(
         (logits / temperature).log_softmax(1), targets, reduction='batchmean') * temperature**2
@@ -30,19 +30,18 @@ def distillation_loss(logits: Tensor, targets: Tensor, temperature: float = 1.) 
 class DistilledClassifier(ImageClassifier):
     """mmpretrain's ImageClassifier, trained on the averaged outputs of teachers.
 
-    The default is the main loss of MEAL V2 (arXiv 2009.08453), by which the paper's distilled
-    models were trained: the teachers' outputs alone, no labels. MEAL V2's discriminator is left
-    out. Teachers see the images as the student's data preprocessor makes them. They are no part of
-    the state dict, so that checkpoints are those of a plain classifier; they are read only for
-    training.
+    The default is the main loss of MEAL V2 (arXiv 2009.08453), which trained the paper's distilled
+    models: only the teachers' outputs, no labels. MEAL V2's discriminator is left out. Teachers get
+    the images from the student's data preprocessor. They are not part of the state dict, so
+    checkpoints are those of a plain classifier, and they are only loaded for training.
 
     Args:
-        *args: As of ImageClassifier.
-        teachers: Configs of classifiers with the same classes, each with ``checkpoint``, a path or
-            URL.
-        temperature: Of both softmaxes. Defaults to 1.
+        *args: As in ImageClassifier.
+        teachers: Configs of classifiers with the same classes, each with a ``checkpoint``, a path
+            or URL.
+        temperature: Temperature of both softmaxes. Defaults to 1.
         label_weight: Weight of the head's own loss on the labels. Defaults to 0.
-        **kwargs: As of ImageClassifier.
+        **kwargs: As in ImageClassifier.
 
     Raises:
         ValueError: There is no teacher, one has no checkpoint, or a number is out of range.
@@ -70,7 +69,7 @@ class DistilledClassifier(ImageClassifier):
         self._teachers.load(next(self.parameters()).device)
 
     def loss(self, inputs: Tensor, data_samples: List) -> Dict[str, Tensor]:
-        """Losses of a batch.
+        """Compute the losses of a batch.
 
         Args:
             inputs: Preprocessed images, (B, 3, H, W).
@@ -92,7 +91,7 @@ class DistilledClassifier(ImageClassifier):
 
 
 class _Teachers:
-    """Teachers outside the module tree: not saved, not averaged, shared by copies of the model."""
+    """Teachers outside the module tree: not saved or averaged, and shared by model copies."""
 
     def __init__(self, configs: Sequence[Dict[str, Any]]) -> None:
         self.configs = [copy.deepcopy(dict(config)) for config in configs]
@@ -116,7 +115,7 @@ class _Teachers:
 
     @torch.no_grad()
     def __call__(self, inputs: Tensor, temperature: float) -> Tensor:
-        """Their probabilities for (B, 3, H, W) images, averaged: (B, classes)."""
+        """Averaged probabilities (B, classes) for images (B, 3, H, W)."""
         self.load(inputs.device)
         return sum((teacher(inputs, mode='tensor') / temperature).softmax(1)
                    for teacher in self.models) / len(self.models)

@@ -1,1 +1,1 @@
-"""What the programs in tools/ do: ``commands/x.py`` is what ``tools/x.py`` calls."""
+"""The code behind the tools: ``tools/x.py`` calls ``commands/x.py``."""

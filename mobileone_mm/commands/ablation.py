@@ -14,9 +14,9 @@ __all__ = ['VARIANTS', 'Variant', 'last_value', 'make_variant', 'run_ablation', 
 
 
 class Variant(NamedTuple):
-    """One change of a config: options of the model's backbone, or what becomes of a hook.
+    """One change to a config: options of the model's backbone, or another hook.
 
-    ``change`` turns the config of ``hook`` into another one, or into None to leave it out.
+    ``change`` turns the config of ``hook`` into a new one, or into None to remove it.
     """
 
     about: str
@@ -33,7 +33,7 @@ VARIANTS: Dict[str, Variant] = {
     'no_skip': Variant('without the skip branch', dict(use_skip_branch=False)),
     'plain': Variant('one convolution and no other branch (Table 5)', dict(
         num_conv_branches=1, use_scale_branch=False, use_skip_branch=False)),
-    # Constant, and still none for norms and biases: leaving out the hook would change two things.
+    # Norms and biases keep a decay of 0: removing the hook would change two things.
     'no_annealing': Variant('constant weight decay (Table 8)', hook='WeightDecayAnnealingHook',
                             change=lambda hook: dict(hook, min_ratio=1.)),
     'no_progressive': Variant(
@@ -45,10 +45,10 @@ Result = Dict[str, Any]
 
 
 def make_variant(cfg: Config, name: str) -> Config:
-    """The config of a variant.
+    """Make the config of a variant.
 
     Raises:
-        ValueError: The variant is unknown, or the config lacks the hook that it is about.
+        ValueError: The variant is unknown, or the config lacks the hook to change.
     """
     if name not in VARIANTS:
         raise ValueError(f'unknown variant {name!r}: expected some of {", ".join(VARIANTS)}')
@@ -60,7 +60,7 @@ def make_variant(cfg: Config, name: str) -> Config:
 
 
 def write_variants(cfg: Config, names: Sequence[str], out: Union[str, Path]) -> List[Path]:
-    """Write the config of each variant as ``NAME.py`` into ``out``; :func:`make_variant` raises."""
+    """Write the config of each variant to ``out/NAME.py``; raises like :func:`make_variant`."""
     variants = {Path(out) / f'{name}.py': make_variant(cfg, name) for name in names}
     for file, variant in variants.items():
         _write_config(variant, file)
@@ -75,31 +75,31 @@ def run_ablation(cfg: Config,
                  report: Callable[[str], None] = print) -> List[Result]:
     """Train every variant with every seed, one after the other, and keep the final metric.
 
-    Called again, it continues where it stopped, also within a run.
+    A second call continues where the first one stopped, even in the middle of a run.
 
     Args:
         cfg: The complete config that the variants change.
         names: Names in ``VARIANTS``.
         seeds: The same for all variants, so that their differences can be paired.
         out: Directory of runs and of ``results.json``.
-        train: :func:`mobileone_mm.commands.train_test.train`, or what takes its arguments.
+        train: :func:`mobileone_mm.commands.train_test.train`, or a function with its arguments.
         report: Called with a line about each run.
 
     Returns:
-        One dict a run: variant, seed, metric (its name) and value, that of the last validation.
+        One dict per run: variant, seed, metric (its name) and value in the last validation.
 
     Raises:
-        ValueError: A variant is impossible, a name or seed is given twice, or ``out`` holds the
-            results of another config.
+        ValueError: A variant is impossible, a name or seed is repeated, or ``out`` holds results of
+            another config.
     """
     for what, values in (('variant', names), ('seed', seeds)):
         if not values or len(set(values)) < len(values):
             raise ValueError(f'need at least one {what}, each once, got {list(values)}')
-    variants = {name: make_variant(cfg, name) for name in names}  # all of them before any work
+    variants = {name: make_variant(cfg, name) for name in names}  # all configs before any work
     metric = _metric(cfg)
     out = Path(out)
     results = _read_results(out, cfg)
-    runs = [(name, seed) for seed in seeds for name in names]  # a seed complete, then the next
+    runs = [(name, seed) for seed in seeds for name in names]  # one seed after the other
     for number, (name, seed) in enumerate(runs, start=1):
         head = f'[{number}/{len(runs)}] {name}, seed {seed}'
         value = results.get(_key(name, seed))
@@ -124,7 +124,7 @@ def _change_hook(cfg: Config, variant: Variant, name: str) -> None:
     default = {key: changed(hook) for key, hook in (cfg.get('default_hooks') or {}).items()}
     custom = [changed(hook) for hook in cfg.get('custom_hooks') or []]
     if not found:
-        raise ValueError(f'the variant {name} is about {variant.hook}, which the config does not '
+        raise ValueError(f'the variant {name} changes {variant.hook}, which the config does not '
                          'have')
     cfg.default_hooks = {key: hook for key, hook in default.items() if hook is not None}
     cfg.custom_hooks = [hook for hook in custom if hook is not None]
@@ -141,7 +141,7 @@ def _metric(cfg: Config) -> str:
 def _run(cfg: Config, work_dir: Path, seed: int, metric: str, train: Callable) -> float:
     cfg = copy.deepcopy(cfg)
     cfg.randomness = dict(cfg.get('randomness') or {}, seed=seed)
-    # mmengine keeps one message hub of a name in a process.
+    # mmengine keeps one message hub per name and process.
     cfg.experiment_name = f'{work_dir.parent.name}-{work_dir.name}-{work_dir.resolve()}'
     config = work_dir / 'config.py'
     _write_config(cfg, config)
@@ -156,13 +156,13 @@ def _write_config(cfg: Config, file: Path) -> None:
 
 
 def last_value(work_dir: Path, metric: str) -> float:
-    """The last value of a metric that the runs in a work directory logged.
+    """The last value of a metric in the logs of a work directory.
 
     Raises:
-        ValueError: There is none.
+        ValueError: No log has the metric.
     """
     found = None
-    for path in sorted(work_dir.glob('*/vis_data/*.json')):  # named by the time of their start
+    for path in sorted(work_dir.glob('*/vis_data/*.json')):  # named by start time
         if path.name == 'config.json':
             continue
         for line in path.read_text().splitlines():
@@ -200,7 +200,7 @@ def _write_results(out: Path, cfg: Config, results: Dict[str, float]) -> None:
 
 
 def split_by_variant(results: Sequence[Result]) -> Tuple[List[str], List[List[float]]]:
-    """Names in order, and each one's values in the order of the seeds."""
+    """Values by name, in the order of the seeds."""
     values: Dict[str, List[float]] = {}
     for result in results:
         values.setdefault(result['variant'], []).append(result['value'])

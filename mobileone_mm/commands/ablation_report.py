@@ -1,4 +1,4 @@
-"""Tables and pictures of an ablation, with confidence intervals."""
+"""Report an ablation: tables and pictures with confidence intervals."""
 
 import math
 from pathlib import Path
@@ -13,7 +13,7 @@ __all__ = ['Interval', 'Row', 'draw_ablation', 'summarize', 'table', 't_interval
 
 
 class Interval(NamedTuple):
-    """A mean with half the width of its confidence interval (NaN for a single value)."""
+    """A mean, and half the width of its confidence interval (NaN for a single value)."""
 
     mean: float
     half_width: float
@@ -24,7 +24,7 @@ class Interval(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One variant: its values, their interval, and that of the differences from the first."""
+    """A variant: its values, their interval, and that of the differences from the first variant."""
 
     name: str
     values: List[float]
@@ -33,8 +33,8 @@ class Row(NamedTuple):
 
 
 def t_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
-    """Student's interval for the mean of independent values."""
-    from scipy import stats  # comes with mmdet and mmseg
+    """Student's confidence interval of the mean of independent values."""
+    from scipy import stats  # installed with mmdet and mmseg
     sample = np.asarray(values, dtype=float)
     if len(sample) < 2:
         return Interval(float(sample.mean()), math.nan)
@@ -44,10 +44,9 @@ def t_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
 
 
 def summarize(results: Sequence[Result]) -> List[Row]:
-    """A row for each variant; differences are taken seed by seed, which removes what seeds share.
+    """One row per variant; differences are paired by seed, which removes what runs of a seed share.
 
-    The intervals are of single comparisons, at 95%: among many variants some will look different
-    by chance.
+    The 95% intervals are for single comparisons: among many variants, some will differ by chance.
     """
     names, values = split_by_variant(results)
     return [Row(name, own, t_interval(own), None if name == names[0] else t_interval(
@@ -65,7 +64,7 @@ def table(rows: Sequence[Row], metric: str) -> str:
 
 
 def draw_ablation(rows: Sequence[Row], metric: str, path: Union[str, Path], title: str) -> None:
-    """Write a PNG: every run and the mean with its interval; beside it the paired differences."""
+    """Write a PNG: all runs and their means with intervals, and the paired differences."""
     figure = new_figure(11, 1.6 + .45 * len(rows))
     figure.suptitle(title)
     left, right = figure.subplots(1, 2, sharey=True)

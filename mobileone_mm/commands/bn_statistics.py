@@ -1,7 +1,7 @@
-"""How far a model's eval mode is from its train mode, and better statistics for its batch norms.
+"""Compare a model's eval mode with its train mode, and re-estimate batch norm statistics.
 
-After fine-tuning with few or small batches, running statistics may not be those of the weights: in
-eval mode the model is then far worse than in train mode.
+After fine-tuning with few or small batches, the running statistics may not fit the weights. Then
+the model is far worse in eval mode than in train mode.
 """
 
 import copy
@@ -34,21 +34,21 @@ Statistics = Dict[str, Dict[str, torch.Tensor]]
 
 
 class Gap(NamedTuple):
-    """Mean loss of the same batches with the batches' statistics and with the running ones."""
+    """Mean loss over the same batches with the batches' statistics and with running statistics."""
 
     train: float
     eval: float
 
     def __str__(self) -> str:
-        return (f"loss by the batches' statistics {self.train:.4f}, by the running ones "
+        return (f'loss with batch statistics {self.train:.4f}, with running statistics '
                 f'{self.eval:.4f} ({self.eval / self.train:.2f} times)')
 
 
 class Shift(NamedTuple):
     """How far one batch norm's statistics were off, in the worst channel.
 
-    ``mean`` is in standard deviations of the new statistics; ``variance`` is the larger over the
-    smaller variance.
+    ``mean`` is in standard deviations of the new statistics; ``variance`` is the ratio of the
+    larger variance to the smaller.
     """
 
     name: str
@@ -57,13 +57,13 @@ class Shift(NamedTuple):
 
 
 class TrainingBatches:
-    """The first batches of a config's training data; the same ones, augmented alike, each time.
+    """Load the first batches of a config's training data, the same and equally augmented each time.
 
-    Under progressive learning they are those of its last stage.
+    With progressive learning, they are from its last stage.
 
     Args:
-        cfg: A complete config; not changed.
-        most: How many batches at most, at least 1.
+        cfg: A complete config, which is not changed.
+        most: Maximum number of batches, at least 1.
 
     Raises:
         ValueError: ``most`` is less than 1.
@@ -88,17 +88,17 @@ class TrainingBatches:
 
     def __iter__(self) -> Iterator[Any]:
         batches = itertools.islice(self.loader, len(self))
-        # A bar only where it can move.
+        # A progress bar, but only in a terminal.
         yield from track(batches, 'batches', len(self), disable=not sys.stdout.isatty())
 
 
 def measure_gap(model: BaseModel, batches: Iterable[Any]) -> Gap:
-    """Compare the losses of both modes of the batch norms; everything else stays in eval mode.
+    """Compare the loss in both modes of the batch norms; everything else stays in eval mode.
 
     Args:
-        model: An OpenMMLab model; it is not changed. Norms that it freezes (``norm_eval``,
+        model: An OpenMMLab model, which is not changed. Norms that it freezes (``norm_eval``,
             ``frozen_stages``) use their running statistics in both modes.
-        batches: What the training data loader gives; each is used in both modes.
+        batches: Batches of the training data loader; each is used in both modes.
 
     Raises:
         ValueError: There is no batch.
@@ -113,19 +113,19 @@ def measure_gap(model: BaseModel, batches: Iterable[Any]) -> Gap:
                 norm.momentum = 0.  # the running statistics stay as they are
             values.append(_loss(model, copy.deepcopy(batch)))
     if not losses[True]:
-        raise ValueError('no batch to measure on: the data loader is empty')
+        raise ValueError('no batch to measure: the data loader is empty')
     return Gap(*(sum(losses[mode]) / len(losses[mode]) for mode in (True, False)))
 
 
 def reestimate(model: BaseModel, batches: Iterable[Any]) -> int:
-    """Replace running statistics by the average over batches, with the weights as they are.
+    """Replace running statistics by averages over batches, with unchanged weights.
 
-    What ``torch.optim.swa_utils.update_bn`` does, for OpenMMLab's batches and models: all heads
-    run, and norms that the model freezes, or that no batch reaches, keep their statistics.
+    This is ``torch.optim.swa_utils.update_bn`` for OpenMMLab's batches and models: all heads run,
+    and norms that the model freezes, or that no batch reaches, keep their statistics.
 
     Args:
-        model: Its batch norms are changed in place; the mode of its modules stays.
-        batches: What the training data loader gives.
+        model: Its batch norms are changed in place; its modules keep their modes.
+        batches: Batches of the training data loader.
 
     Returns:
         The number of batch norms with new statistics.
@@ -137,7 +137,7 @@ def reestimate(model: BaseModel, batches: Iterable[Any]) -> int:
         momenta = [norm.momentum for norm in norms]
         for norm in norms:
             norm.reset_running_stats()
-            norm.momentum = None  # a plain average
+            norm.momentum = None  # plain average
             norm.train()
         try:
             for batch in batches:
@@ -151,12 +151,12 @@ def reestimate(model: BaseModel, batches: Iterable[Any]) -> int:
 
 
 def _batches(norm: _BatchNorm) -> int:
-    """How many batches its running statistics have seen."""
+    """Number of batches in the running statistics."""
     return 0 if norm.num_batches_tracked is None else int(norm.num_batches_tracked)
 
 
 def statistics(model: nn.Module) -> Statistics:
-    """A copy of the running statistics by the batch norms' names."""
+    """Copies of the running statistics, by the names of the batch norms."""
     return {name: dict(mean=norm.running_mean.double().clone(),
                        var=norm.running_var.double().clone())
             for name, norm in model.named_modules()
@@ -165,7 +165,7 @@ def statistics(model: nn.Module) -> Statistics:
 
 
 def rank_shifts(before: Statistics, after: Statistics) -> List[Shift]:
-    """Which batch norms' statistics changed most, by the mean, the worst first."""
+    """How far batch norms' statistics moved, sorted by the mean, the worst first."""
     shifts = []
     for name, new in after.items():
         old, tiny = before[name], torch.finfo(torch.float32).tiny
@@ -179,16 +179,16 @@ def rank_shifts(before: Statistics, after: Statistics) -> List[Shift]:
 
 def write_reestimated(model: BaseModel, checkpoint: Union[str, Path], out: Union[str, Path],
                       batches: Sequence[Any]) -> int:
-    """Load a checkpoint, re-estimate its statistics and write them as another one.
+    """Load a checkpoint, re-estimate its statistics and write a new checkpoint.
 
-    The new file appears whole or not at all. It holds the weights and ``meta``, to test, fold or
-    fine-tune from; a run is resumed from the old one.
+    The new file is complete or absent. It holds the weights and ``meta``, to test, fold or
+    fine-tune. To resume a run, use the old one.
 
     Args:
         model: The model of the checkpoint; changed in place.
         checkpoint: The file to read.
         out: The file to write.
-        batches: What the training data loader gives.
+        batches: Batches of the training data loader.
 
     Returns:
         The number of batch norms with new statistics.
@@ -203,7 +203,7 @@ def write_reestimated(model: BaseModel, checkpoint: Union[str, Path], out: Union
     number = reestimate(model, batches)
     if not number:
         raise ValueError('no batch norm got new statistics: all are frozen (norm_eval, '
-                         'frozen_stages) or folded away, or the data loader is empty')
+                         'frozen_stages) or folded, or the data loader is empty')
     out.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(out) as path:
         torch.save(dict(meta=meta, state_dict=weights_to_cpu(model.state_dict())), path)
@@ -211,7 +211,7 @@ def write_reestimated(model: BaseModel, checkpoint: Union[str, Path], out: Union
 
 
 def _trainable_norms(model: nn.Module) -> Dict[str, _BatchNorm]:
-    """Batch norms with running statistics that ``model.train()`` puts into train mode."""
+    """Batch norms with running statistics that ``model.train()`` switches to train mode."""
     with _modes_kept(model):
         model.train()
         return {name: module for name, module in model.named_modules()

@@ -1,4 +1,4 @@
-"""The whole way on embedded data: draw it, train from scratch, evaluate, fold, evaluate, look."""
+"""The demo: draw data, train from scratch, evaluate, fold, evaluate again, draw a picture."""
 
 import sys
 import time
@@ -24,17 +24,17 @@ from .pictures import Row, detection_rows, draw_rows, segmentation_rows
 
 DATA = 'data/shapes'  # as in the configs
 NUM_PICTURES = 4
-MAX_DIFFERENCE = 1e-4  # of a metric in [0, 1], between the trained and the folded model
+MAX_DIFFERENCE = 1e-4  # of metrics in [0, 1], between the trained and the folded model
 
 
 @dataclass(frozen=True)
 class Task:
-    """What the demo of one task uses, and what it must reach."""
+    """Settings of the demo of one task, and the metric it must reach."""
 
     config: str
     layout: str
     metric: str
-    least: float  # lowest good value, in [0, 1]
+    least: float  # minimum, in [0, 1]
 
 
 TASKS = dict(
@@ -44,19 +44,19 @@ TASKS = dict(
 
 @dataclass(frozen=True)
 class Report:
-    """The outcome of the demo; metrics are in [0, 1], pairs are of the trained and the folded."""
+    """The outcome of the demo; metrics are in [0, 1], pairs are trained and folded."""
 
     metric: str  # the one that must reach ``least``
     trained: Dict[str, float]
     folded: Dict[str, float]
     least: float
     picture: Path
-    megabytes: Tuple[float, float] = (0., 0.)  # of weights
-    milliseconds: Tuple[float, float] = field(default=(0., 0.), compare=False)  # for an image
+    megabytes: Tuple[float, float] = (0., 0.)  # size of the weights
+    milliseconds: Tuple[float, float] = field(default=(0., 0.), compare=False)  # time per image
     rows: Sequence[Row] = field(default=(), compare=False)
 
     def caption(self) -> str:
-        """Metric, size and speed before and after folding, in a line."""
+        """Metric, size and speed before and after folding, in one line."""
         threads = torch.get_num_threads()
         return (f'{self.metric} {self.trained[self.metric]:.3f} → {self.folded[self.metric]:.3f},  '
                 '{:.1f} → {:.1f} MB,  '.format(*self.megabytes)
@@ -64,7 +64,7 @@ class Report:
                 + f' on {threads} CPU thread' + 's' * (threads > 1))
 
     def problems(self) -> List[str]:
-        """What is wrong, in words; empty if all is well."""
+        """What is wrong, in words; empty if nothing is."""
         found = [
             f'{self.metric} of the {name} model is {metrics[self.metric]:.3f}, '
             f'expected at least {self.least}'
@@ -80,7 +80,7 @@ class Report:
 
 
 class _ProgressHook(Hook):
-    """Says how far the training is, and how long it will take."""
+    """Prints how far the training is, and how long it will take."""
 
     priority = 'VERY_LOW'
 
@@ -113,17 +113,17 @@ class _ProgressHook(Hook):
 def run_demo(name: str, root: Union[str, Path], work_dir: Union[str, Path]) -> Report:
     """Run the demo of one task; a second call continues where the first was interrupted.
 
-    The console gets what happens now and what comes out; all else goes to ``demo.log`` in the
+    The console shows the current step and the result. Everything else goes to ``demo.log`` in the
     work directory.
 
     Args:
         name: 'detection' or 'segmentation'.
-        root: The repository, which holds the configs. The data go to ``data/shapes`` in the
-            current directory, as the configs say.
-        work_dir: Where checkpoints, logs and the picture go.
+        root: The repository, which holds the configs. As the configs expect, data go to
+            ``data/shapes`` in the current directory.
+        work_dir: Directory for checkpoints, logs and the picture.
 
     Raises:
-        ValueError: There is no such task.
+        ValueError: The task is unknown.
     """
     if name not in TASKS:
         raise ValueError(f'the demo knows the tasks {", ".join(TASKS)}, got {name!r}')
@@ -167,7 +167,7 @@ def draw_report(name: str, report: Report) -> None:
 
 
 def draw_both(detection: Report, segmentation: Report, path: Union[str, Path]) -> None:
-    """Write one picture of both tasks: what the folded models find in the same scenes."""
+    """Write one picture of both tasks: the folded models' predictions on the same scenes."""
     draw_rows([detection.rows[-1], segmentation.rows[-1]], path,
               'MobileOne-S0, folded: SSDLite and DeepLabV3',
               f'SSDLite, before → after folding:  {detection.caption()}\n'
@@ -180,7 +180,7 @@ def _legend(name: str) -> Sequence[str]:
 
 @contextmanager
 def _log_to(path: Path) -> Iterator[Callable[[str], None]]:
-    """Send what is printed and logged to a file; the function that this yields still prints."""
+    """Redirect prints and logs to a file; yields a function that still prints."""
     console = sys.stdout
 
     def say(text: str) -> None:
@@ -193,7 +193,7 @@ def _log_to(path: Path) -> Iterator[Callable[[str], None]]:
 
 
 def _evaluation_runner(cfg: Config) -> Runner:
-    """A runner with the last checkpoint, and without the hook that tests a folded copy instead."""
+    """A runner with the last checkpoint, without the hook that would test a folded copy."""
     cfg = Config(cfg.to_dict())
     cfg.load_from, cfg.resume = str(find_checkpoint(cfg.work_dir)), False
     cfg.default_hooks = {
@@ -203,10 +203,10 @@ def _evaluation_runner(cfg: Config) -> Runner:
 
 
 def _evaluate(name: str, runner: Runner) -> Dict[str, float]:
-    """Metrics in [0, 1], to at least 4 decimals."""
+    """Test; returns metrics in [0, 1] with at least 4 decimals."""
     if name == 'segmentation':
-        return dict(mIoU=runner.test()['mIoU'] / 100)  # in percent, to 2 decimals
-    # mmdet's metric rounds to 3 decimals: pycocotools evaluates the file that it writes.
+        return dict(mIoU=runner.test()['mIoU'] / 100)  # in percent, with 2 decimals
+    # mmdet's metric rounds to 3 decimals, so pycocotools evaluates its result file again.
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
     metric, = runner.test_evaluator.metrics
@@ -221,7 +221,7 @@ def _evaluate(name: str, runner: Runner) -> Dict[str, float]:
 
 
 def _predict(runner: Runner) -> List:
-    """Samples of the first images of the validation part, with annotation and prediction."""
+    """The first validation images as samples with annotations and predictions."""
     dataset = runner.test_dataloader.dataset
     runner.model.eval()
     samples: List = []
@@ -232,12 +232,12 @@ def _predict(runner: Runner) -> List:
 
 
 def _megabytes(model: nn.Module) -> float:
-    """Of parameters and buffers."""
+    """Bytes of parameters and buffers."""
     return sum(value.numel() * value.element_size() for value in model.state_dict().values()) / 1e6
 
 
 def _milliseconds(unfolded: nn.Module, runner: Runner, rounds: int = 15) -> Tuple[float, float]:
-    """Median time for one image of the unfolded and of the runner's model, in turns."""
+    """Median time per image of the unfolded and of the runner's model, in turns."""
     models = (unfolded.eval(), runner.model.eval())
     times: Tuple[List[float], List[float]] = ([], [])
     batch = pseudo_collate([runner.test_dataloader.dataset[0]])

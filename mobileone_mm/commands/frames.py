@@ -1,4 +1,4 @@
-"""Pictures from files, folders, videos and cameras, and where the drawn ones go."""
+"""Read pictures from files, folders, videos and cameras, and write the drawn ones."""
 
 import os
 from collections import Counter
@@ -20,8 +20,8 @@ class Frame(NamedTuple):
     """One picture to predict on.
 
     Attributes:
-        name: Of its results, without a suffix; no two of a source share it.
-        file_name: Of the picture, or of the video.
+        name: Name for its results, without a suffix, unique within the source.
+        file_name: Name of the picture's or video's file.
         picture: (H, W, 3), BGR, uint8.
     """
 
@@ -31,15 +31,15 @@ class Frame(NamedTuple):
 
 
 class Source(NamedTuple):
-    """Where pictures come from.
+    """A source of pictures.
 
     Attributes:
-        name: For the result of a video.
-        folder: That of the pictures or the video; None of a camera.
-        count: Number of pictures; 0 where it is not known.
-        fps: Of a video or camera; 0 for pictures.
+        name: Name for the result of a video.
+        folder: Folder of the pictures or the video; None for a camera.
+        count: Number of pictures; 0 if unknown.
+        fps: Frames per second of a video or camera; 0 for pictures.
         frames: The pictures that can be read.
-        problems: Filled while ``frames`` are read: what could not be.
+        problems: Filled while ``frames`` are read, with what could not be read.
     """
 
     name: str
@@ -51,13 +51,13 @@ class Source(NamedTuple):
 
 
 def open_source(where: str) -> Source:
-    """Pictures of a file, a folder, a video or a camera.
+    """Open a file, a folder, a video or a camera.
 
     Args:
-        where: A path, or the index of a camera.
+        where: Path, or index of a camera.
 
     Raises:
-        ExportError: There is nothing that can be read.
+        ExportError: Nothing can be read.
     """
     path = Path(where)
     if path.is_dir():
@@ -71,23 +71,23 @@ def open_source(where: str) -> Source:
 
 
 def check_out(source: Source, out: Path) -> None:
-    """Check that results cannot take the place of what they are made from.
+    """Check that results cannot overwrite the originals.
 
     Raises:
-        ExportError: ``out`` is the folder of the pictures or of the video, or no folder.
+        ExportError: ``out`` is the folder of the pictures or the video, or not a folder.
     """
     if out.exists() and not out.is_dir():
         raise ExportError(f'--out {out} is a file: expected a folder')
     if source.folder is not None and out.exists() and out.samefile(source.folder):
-        raise ExportError(f'--out {out} is the folder of the originals, which results must not '
-                          'replace: choose another folder')
+        raise ExportError(f'--out {out} is the folder of the originals, which results could '
+                          'overwrite: choose another folder')
 
 
 @contextmanager
 def open_sink(source: Source, out: Path) -> Iterator[Callable[[str, np.ndarray], None]]:
-    """A function that takes the drawn pictures, BGR: a file each, or one video.
+    """A function that writes drawn pictures, BGR: one file each, or one video.
 
-    A video gets its name when it is complete, also if Ctrl-C ends it.
+    A video gets its name when it is complete, even if Ctrl-C ends it.
     """
     out.mkdir(parents=True, exist_ok=True)
     if source.fps:
@@ -98,10 +98,9 @@ def open_sink(source: Source, out: Path) -> Iterator[Callable[[str, np.ndarray],
 
 
 def result_names(file_names: Sequence[str]) -> List[str]:
-    """A name for the results of each picture: without the suffix, where that is enough.
+    """A name for the results of each picture: its own without the suffix, if that is unique.
 
-    Names that differ in their suffix or in upper and lower case only keep the suffix, and get a
-    number where that is another's name.
+    Names that differ only in suffix or case keep the suffix, and get a number if that is taken.
     """
     stems = Counter(Path(name).stem.lower() for name in file_names)
     taken: Set[str] = set()
@@ -148,9 +147,9 @@ def _video(name: str, folder: Optional[Path], where: Any) -> Source:
                 yield Frame(f'{name}_{read:06}', Path(str(where)).name, frame)
                 read += 1
                 found, frame = capture.read()
-            if read < count - count // 100:  # containers without an index estimate the number
+            if read < count - count // 100:  # some files only estimate the number
                 problems.append(f'{where}: {read} of {count} frames could be read; the file is '
-                                'damaged or cut off')
+                                'damaged or truncated')
         finally:
             capture.release()
 

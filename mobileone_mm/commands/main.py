@@ -1,4 +1,4 @@
-"""How every command ends: an error is one line, without a traceback."""
+"""Run a command so that an error ends in one line, without a traceback."""
 
 import errno
 import logging
@@ -14,7 +14,7 @@ from mmengine.logging import MMLogger
 __all__ = ['describe', 'main']
 
 OS_ERRORS = {
-    errno.EEXIST: 'exists and is no folder',
+    errno.EEXIST: 'exists and is not a folder',
     errno.ENOTDIR: 'a part of this path is a file, not a folder',
     errno.EISDIR: 'is a folder; expected a file',
     errno.ENOENT: 'no such file or folder',
@@ -26,22 +26,22 @@ OS_ERRORS = {
     errno.ENAMETOOLONG: 'the name is too long',
 }
 PACKAGE = Path(__file__).resolve().parents[1]
-LONGEST = 400  # characters of a message that is not ours
+LONGEST = 400  # maximum length of messages that are not ours
 
 
 def main(command: Callable[[Optional[List[str]]], Any], *errors: Type[Exception],
          debug: bool = False) -> int:
-    """Run a command; an error is printed in one line. What is no mistake of the user's is marked.
+    """Run a command and print an error as one line, marked unless it is the user's mistake.
 
-    The traceback of such an error goes into the run's log file, where there is one.
+    The traceback of a marked error goes to the run's log file, if there is one.
 
-    ``--debug`` also works for tools whose own parser does not know it.
+    ``--debug`` works even for tools whose parser does not have it.
 
     Args:
-        command: Takes the arguments, or None for those of the process. What it returns is the
-            exit status if it is an int.
-        errors: What else, besides the package's own errors, needs no mark.
-        debug: Let errors through, with their tracebacks.
+        command: A function of the arguments, or of None for those of the process. If it returns
+            an int, that is the exit status.
+        errors: Errors that need no mark, besides the package's own.
+        debug: Whether to let errors through with their tracebacks.
 
     Returns:
         The exit status.
@@ -49,7 +49,7 @@ def main(command: Callable[[Optional[List[str]]], Any], *errors: Type[Exception]
     if '--debug' in sys.argv[1:]:
         debug = True
         sys.argv.remove('--debug')
-    # mmengine reloads pkg_resources, so that Python forgets having warned.
+    # mmengine reloads pkg_resources, so Python would warn again each time.
     warnings.filterwarnings('ignore', message='pkg_resources is deprecated')
     try:
         result = command(None)
@@ -62,7 +62,7 @@ def main(command: Callable[[Optional[List[str]]], Any], *errors: Type[Exception]
         message = f'error: {describe(error)}'
         if not _is_expected(error, errors):
             log = _log_traceback(error)
-            message += f' ({type(error).__name__}; the traceback: ' + (
+            message += f' ({type(error).__name__}; traceback: ' + (
                 f'{log})' if log else '--debug)')
         print(message, file=sys.stderr)
         return 1
@@ -70,7 +70,7 @@ def main(command: Callable[[Optional[List[str]]], Any], *errors: Type[Exception]
 
 
 def describe(error: BaseException) -> str:
-    """What an exception says, as a message to a user."""
+    """An exception as a message for the user."""
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     if isinstance(error, OSError) and error.errno in OS_ERRORS:
         place = f'{error.filename}: ' if error.filename else ''  # set on opening, not on writing
@@ -80,7 +80,7 @@ def describe(error: BaseException) -> str:
     if 'Original Traceback' in text:  # of a data loader's worker
         text = re.split(r'^(?=[\w.]+(?:Error|Exception|Warning): )', text, flags=re.MULTILINE)[-1]
         text = text.partition(': ')[2]
-    # A registry puts the name of each class on the way to the fault before its message.
+    # Registries prefix the message with the names of the classes they were building.
     text = re.sub(r'^(class `\w+` in \S+: )+', '', text)
     if type(error).__module__.startswith('mobileone_mm'):
         return text
@@ -95,7 +95,7 @@ def _is_expected(error: Exception, errors: Any) -> bool:
 
 
 def _is_refusal(error: BaseException) -> bool:
-    """Whether a ValueError of the package is behind it; registries re-raise them."""
+    """Whether the error comes from a ValueError of the package; registries re-raise those."""
     text, cause = str(error), error
     while True:
         frames = traceback.extract_tb(cause.__traceback__)
@@ -109,7 +109,7 @@ def _is_refusal(error: BaseException) -> bool:
 
 
 def _log_traceback(error: Exception) -> Optional[str]:
-    """Write the traceback into the log files; returns the last one's name."""
+    """Write the traceback to the log files; returns the name of the last one."""
     name = None
     record = logging.LogRecord('mmengine', logging.ERROR, __file__, 0, ''.join(
         traceback.format_exception(type(error), error, error.__traceback__)), None, None)

@@ -1,4 +1,4 @@
-"""Pictures of predictions beside the ground truth: equal panels, labels inside the frame."""
+"""Draw predictions beside annotations: equal panels, labels inside the frame."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,9 +13,9 @@ from matplotlib.patches import Patch, Rectangle
 from ..utils.plots import new_figure, save_figure
 
 Color = Tuple[float, float, float]
-IGNORED = 255  # label of pixels left out of evaluation, drawn white
-PANEL, SHAPE = 2.6, .9  # width of a panel in inches, height over width: the same for every picture
-PAD = 1.5  # points around a label's text
+IGNORED = 255  # label of ignored pixels, drawn white
+PANEL, SHAPE = 2.6, .9  # width of a panel in inches, and its height over its width
+PAD = 1.5  # around a label's text, in points
 COLORS = [(31, 119, 180), (255, 127, 14), (44, 160, 44), (214, 39, 40), (148, 103, 189),
           (140, 86, 75), (227, 119, 194), (127, 127, 127), (188, 189, 34), (23, 190, 207)]
 BACKGROUND = (38, 38, 44)
@@ -27,8 +27,8 @@ class Label:
 
     Attributes:
         box: x1, y1, x2, y2 in pixels.
-        text: Beside the box.
-        color: RGB, from 0 to 1.
+        text: Label of the box.
+        color: RGB, 0 to 1.
     """
 
     box: Tuple[float, ...]
@@ -38,10 +38,10 @@ class Label:
 
 @dataclass(frozen=True)
 class Row:
-    """Pictures of one kind, side by side.
+    """A row of pictures.
 
     Attributes:
-        title: Above the first of them.
+        title: Title above the first picture.
         pictures: RGB, (H, W, 3), uint8.
         labels: The boxes on each picture.
     """
@@ -53,13 +53,13 @@ class Row:
 
 def detection_rows(samples: Sequence[Any], classes: Sequence[str], score_thr: float = .4
                    ) -> List[Row]:
-    """The annotated and the predicted boxes.
+    """Rows of annotated and predicted boxes.
 
     Args:
-        samples: mmdet's DetDataSample with ``gt_instances`` and ``pred_instances``, boxes in
-            pixels of the original image, and ``img_path``.
+        samples: Samples of mmdet's DetDataSample with ``gt_instances``, ``pred_instances`` (boxes
+            in pixels of the original image) and ``img_path``.
         classes: Names of the classes.
-        score_thr: Predictions of a lower score are left out. Defaults to 0.4.
+        score_thr: Predictions with lower scores are left out. Defaults to 0.4.
     """
     pictures = [mmcv.imread(sample.img_path, channel_order='rgb') for sample in samples]
     found = [sample.pred_instances[sample.pred_instances.scores >= score_thr]
@@ -72,11 +72,12 @@ def detection_rows(samples: Sequence[Any], classes: Sequence[str], score_thr: fl
 
 def segmentation_rows(samples: Sequence[Any],
                       palette: Sequence[Sequence[int]] = (BACKGROUND, *COLORS)) -> List[Row]:
-    """The images, the annotated and the predicted label maps; label 0 is the background.
+    """Rows of images, annotated and predicted label maps; label 0 is the background.
 
     Args:
-        samples: mmseg's SegDataSample with ``gt_sem_seg``, ``pred_sem_seg`` and ``img_path``.
-        palette: RGB, 0 to 255, of each label.
+        samples: Samples of mmseg's SegDataSample with ``gt_sem_seg``, ``pred_sem_seg`` and
+            ``img_path``.
+        palette: RGB of each label, 0 to 255.
     """
     colors = np.full((256, 3), IGNORED, np.uint8)
     colors[:len(palette)] = palette
@@ -93,11 +94,11 @@ def draw_rows(rows: Sequence[Row], path: Union[str, Path], title: str, caption: 
     """Write a PNG with rows of equal panels.
 
     Args:
-        rows: Those with fewer pictures than others leave their last panels empty.
+        rows: The rows; panels of shorter rows stay empty at the end.
         path: The file to write.
-        title: Above all.
-        caption: Below all.
-        classes: Names for a legend, without the background's.
+        title: Title above all rows.
+        caption: Caption below all rows.
+        classes: Names for a legend, without the background.
 
     Returns:
         The figure.
@@ -113,7 +114,7 @@ def draw_rows(rows: Sequence[Row], path: Union[str, Path], title: str, caption: 
             axis.imshow(picture, interpolation='nearest', aspect='auto')
             axis.set_box_aspect(SHAPE)
         for axis, picture, labels in zip(axes, row.pictures, row.labels):
-            for label in sorted(labels, key=_area, reverse=True):  # the small ones on top
+            for label in sorted(labels, key=_area, reverse=True):  # small boxes on top
                 _draw_label(axis, label, *picture.shape[:2])
     figure.legend(
         handles=[Patch(facecolor=_color(index), label=name) for index, name in enumerate(classes)],
@@ -139,7 +140,7 @@ def _color(index: int) -> Color:
 
 
 def _draw_label(axis: Axes, label: Label, height: int, width: int) -> None:
-    """A box, and its text where it stays within the picture."""
+    """Draw a box, and its text inside the picture."""
     x1, y1, x2, y2 = label.box
     axis.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, ec=label.color, lw=2.5))
     is_left = x1 + x2 < width

@@ -1,4 +1,4 @@
-"""What a config's schedules amount to over a training, without training."""
+"""Compute a config's schedules over a training, without training."""
 
 import copy
 from pathlib import Path
@@ -19,24 +19,24 @@ from ..utils.wrapped import inner_datasets
 
 __all__ = ['Schedule', 'draw_schedule', 'iterations_per_epoch', 'simulate']
 
-# Training images of the data sets in the configs, for drawing without the data. COCO: without the
-# images that have no object, which mmdet's configs leave out.
+# Number of training images, for drawing without the data. COCO's count leaves out images without
+# objects, as mmdet's configs do.
 KNOWN_SIZES = dict(CocoDataset=117_266, ADE20KDataset=20_210, ImageNet=1_281_167)
 VOC_SIZES = {'train.txt': 1_464, 'aug.txt': 9_118}
 MAX_POINTS = 4000
 
 
 class Schedule(NamedTuple):
-    """Curves over a training of E epochs, at P points in time.
+    """Curves over a training of E epochs, at P points.
 
     Attributes:
         epochs: (P,), 0 at the start and E at the end.
         lr: Learning rate of each distinct group of parameters, (P, groups).
-        weight_decay: Likewise, (P, groups).
-        groups: What the groups are, in words.
-        resolution: Height and width of the training images per epoch, (E, 2), or None where no
-            transform of a known name fixes them.
-        strength: Factor of the augmentation per epoch, (E,); 1 is what the config's pipeline says.
+        weight_decay: Weight decay of each distinct group of parameters, (P, groups).
+        groups: Description of each group.
+        resolution: Height and width of the training images per epoch, (E, 2), or None if no known
+            transform fixes them.
+        strength: Factor of the augmentation per epoch, (E,); 1 is the config's own pipeline.
     """
 
     epochs: np.ndarray
@@ -48,13 +48,13 @@ class Schedule(NamedTuple):
 
 
 def iterations_per_epoch(cfg: Config) -> int:
-    """Length of an epoch from the published sizes of the data sets, without reading them.
+    """Iterations per epoch by the published sizes of the data sets, without reading them.
 
-    The batch is the one that the recipe's learning rate is meant for
-    (``auto_scale_lr.base_batch_size``), else the data loader's.
+    The batch size is that of the recipe's learning rate (``auto_scale_lr.base_batch_size``), or
+    else the data loader's.
 
     Raises:
-        ValueError: A data set is not among the published ones.
+        ValueError: The size of a data set is not known.
     """
     loader = cfg.train_dataloader
     batch = (cfg.get('auto_scale_lr') or {}).get('base_batch_size') or loader.batch_size
@@ -63,10 +63,10 @@ def iterations_per_epoch(cfg: Config) -> int:
 
 
 def simulate(cfg: Config, iters_per_epoch: int) -> Schedule:
-    """Step through the schedulers of a config, as mmengine would while training.
+    """Step through the schedulers of a config as mmengine would in training.
 
     Args:
-        cfg: A complete config of an epoch-based run; not changed.
+        cfg: A complete config of an epoch-based run, which is not changed.
         iters_per_epoch: Iterations of an epoch.
 
     Raises:
@@ -81,7 +81,7 @@ def simulate(cfg: Config, iters_per_epoch: int) -> Schedule:
     schedulers = _build_schedulers(cfg, wrapper, epochs, iters_per_epoch)
     points = _step_through(wrapper, schedulers, epochs, iters_per_epoch)
     values = np.array([point[1:] for point in points])  # (P, 2, groups)
-    # the decay in use: WeightDecayAnnealingHook frees norms and biases of the config's
+    # the actual decay: WeightDecayAnnealingHook sets that of norms and biases to 0
     names = [f'{name}, decay {decay:g}' for name, decay in zip(names, values[0, 1])]
     resolution, strength = _stages(cfg, epochs)
     return Schedule(np.array([point[0] for point in points]), values[:, 0], values[:, 1],
@@ -128,7 +128,7 @@ def _size(dataset: Dict[str, Any]) -> int:
         files = dataset['ann_file']
         names = [files] if isinstance(files, str) else files
         return sum(VOC_SIZES[Path(name).name] for name in names)
-    own_data = dataset.get('metainfo') is not None  # classes of its own: not the published set
+    own_data = dataset.get('metainfo') is not None  # so not the published one
     if kind not in KNOWN_SIZES or own_data:
         raise ValueError(f'the size of the data set {kind} in {dataset.get("data_root")} is not '
                          'known: give the iterations per epoch')
@@ -136,9 +136,9 @@ def _size(dataset: Dict[str, Any]) -> int:
 
 
 def _small_optimizer(cfg: Config) -> Tuple[OptimWrapper, List[str]]:
-    """The config's optimizer with one small parameter for all that are treated alike."""
+    """The config's optimizer, with one small parameter for each distinct treatment."""
     cfg = copy.deepcopy(cfg)
-    cfg.optim_wrapper.type = 'OptimWrapper'  # AMP's refuses to be made without a GPU
+    cfg.optim_wrapper.type = 'OptimWrapper'  # AmpOptimWrapper needs a GPU
     cfg.model.backbone.init_cfg = None  # nothing is downloaded
     model = build_model(cfg)
     whole = build_optim_wrapper(model, cfg.optim_wrapper).optimizer
@@ -170,12 +170,12 @@ def _build_schedulers(cfg: Config, wrapper: OptimWrapper, epochs: int,
 
 def _step_through(wrapper: OptimWrapper, schedulers: Sequence[Any], epochs: int,
                   iters_per_epoch: int) -> List[Tuple[float, List[float], List[float]]]:
-    """Learning rates and weight decays in use at some iterations, those of epochs' starts too."""
+    """Learning rates and weight decays at some iterations, including the start of each epoch."""
     by_iter = [s for s in schedulers if not s.by_epoch]
     by_epoch = [s for s in schedulers if s.by_epoch]
     every = max(1, epochs * iters_per_epoch // MAX_POINTS)
     points = []
-    wrapper._global_step = 0  # mmengine warns of schedulers that step before the optimizer does
+    wrapper._global_step = 0  # mmengine warns about schedulers that step before the optimizer
     for iteration in range(epochs * iters_per_epoch):
         if iteration % every == 0 or iteration % iters_per_epoch == 0:
             groups = wrapper.optimizer.param_groups
@@ -202,7 +202,7 @@ def _stages(cfg: Config, epochs: int) -> Tuple[Optional[np.ndarray], np.ndarray]
 
 
 def _distinct(values: np.ndarray, names: Sequence[str]) -> Iterator[Tuple[int, str]]:
-    """One column for all that are equal, with their names together."""
+    """Merge equal columns and their names."""
     merged: Dict[bytes, List[int]] = {}
     for i in range(values.shape[1]):
         merged.setdefault(values[:, i].tobytes(), []).append(i)

@@ -1,4 +1,4 @@
-"""Predictions drawn into pictures, by a checkpoint or an exported model."""
+"""Draw the predictions of a checkpoint or an exported model."""
 
 import time
 from pathlib import Path
@@ -20,11 +20,11 @@ from ..utils.devices import find_device
 from .frames import check_out, open_sink, open_source
 from .predict_files import open_files
 
-LISTED = 20  # problems printed at the end
+LISTED = 20  # how many problems are printed at the end
 
 
 class Speed(NamedTuple):
-    """Pictures per second, and what could not be read."""
+    """Speed of a run in pictures per second, and what could not be read."""
 
     count: int  # type: ignore[assignment]  # tuple's own count() is not needed
     model: float
@@ -32,10 +32,10 @@ class Speed(NamedTuple):
     problems: Tuple[str, ...] = ()
 
     def check(self) -> None:
-        """Tell what could not be read.
+        """Report what could not be read.
 
         Raises:
-            ExportError: Something could not; the results of all else are written.
+            ExportError: Something could not be read; all other results are written.
         """
         if self.problems:
             more = len(self.problems) - LISTED
@@ -51,14 +51,14 @@ class Predictor:
     """A model, its test pipeline and its library's visualizer.
 
     Args:
-        model: A checkpoint, or a file that tools/deploy.py exported.
+        model: A checkpoint, or a file exported by tools/deploy.py.
         config: Its config; by default the .py beside it, which folding and exporting write.
-        device: Of a checkpoint's model.
-        score_thr: Boxes of lower scores are not drawn.
+        device: Device for a checkpoint's model.
+        score_thr: Boxes with lower scores are not drawn.
 
     Raises:
-        CheckpointError: The checkpoint is damaged or of another model.
-        ExportError: There is no config, or the file is of another task.
+        CheckpointError: The checkpoint is damaged or belongs to another model.
+        ExportError: There is no config, or the file is for another task.
         FileNotFoundError: There is no such model.
         PreflightError: There is no such device.
     """
@@ -81,12 +81,12 @@ class Predictor:
         self.visualizer.dataset_meta = _meta(self.cfg, self.samples)
 
     def __call__(self, picture: np.ndarray) -> Any:
-        """The data sample of a picture (H, W, 3), BGR, uint8."""
+        """Predict; takes a picture (H, W, 3), BGR, uint8, and returns its data sample."""
         with torch.no_grad():
             return self.model.test_step(self.samples(picture))[0]
 
     def draw(self, picture: np.ndarray, sample: Any) -> np.ndarray:
-        """The picture with the predictions, BGR."""
+        """Draw the predictions on the picture, BGR."""
         options = dict(pred_score_thr=self.score_thr) if self.samples.task == 'detection' else {}
         self.visualizer.add_datasample('', np.ascontiguousarray(picture[..., ::-1]),
                                        sample.cpu(), draw_gt=False, **options)
@@ -95,20 +95,20 @@ class Predictor:
 
 def predict(predictor: Predictor, source: str, out: Union[str, Path],
             limit: Optional[int] = None, save: Sequence[str] = ()) -> Speed:
-    """Draw the predictions on pictures, folders, videos or a camera; Ctrl-C ends a camera's.
+    """Draw the predictions on pictures, folders, videos or a camera; Ctrl-C ends a camera.
 
     A picture that cannot be read is skipped and listed in the result.
 
     Args:
         predictor: The model.
-        source: As :func:`mobileone_mm.commands.frames.open_source`.
-        out: Directory for a .png for each picture, or for an .mp4.
-        limit: Pictures or frames at most.
-        save: What to write besides, of :data:`mobileone_mm.commands.predict_files.KINDS`.
+        source: As in :func:`mobileone_mm.commands.frames.open_source`.
+        out: Directory for one .png per picture, or for an .mp4.
+        limit: Maximum number of pictures or frames.
+        save: Other files to write, see :data:`mobileone_mm.commands.predict_files.KINDS`.
 
     Raises:
-        ExportError: As :func:`mobileone_mm.commands.frames.open_source`; ``out`` is the folder of
-            the originals; or the model's task has no such files to save.
+        ExportError: As in :func:`mobileone_mm.commands.frames.open_source`; or ``out`` is the
+            folder of the originals; or ``save`` does not fit the model's task.
     """
     out = Path(out)
     files = open_files(save, predictor, out)
@@ -162,7 +162,7 @@ def _meta(cfg: Config, samples: Samples) -> dict:
     meta = {**own, **(dataset.get('metainfo') or {})}
     palette = meta.get('palette')
     if palette is None or len(palette) < len(samples.classes):
-        # Hues spread evenly, whatever their number.
+        # Evenly spread hues, for any number of classes.
         hues = np.arange(len(samples.classes)) * 137 % 256
         palette = [[int(h), int(255 - h), int(h * 7 % 256)] for h in hues]
     return dict(classes=tuple(samples.classes), palette=palette)

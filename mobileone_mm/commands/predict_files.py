@@ -1,4 +1,4 @@
-"""Predictions as files that other programs read."""
+"""Write predictions as files for other programs."""
 
 import json
 import re
@@ -19,13 +19,13 @@ Box = Tuple[float, float, float, float]
 
 
 class PredictionFiles:
-    """Files of one kind; a subclass writes them.
+    """Base of the classes that write files of one kind.
 
     Args:
         out: Directory of all results.
         classes: Names of the classes.
         palette: RGB of each class.
-        score_thr: Boxes of lower scores are left out.
+        score_thr: Boxes with lower scores are left out.
     """
 
     task = 'detection'
@@ -40,7 +40,7 @@ class PredictionFiles:
         raise NotImplementedError
 
     def close(self) -> None:
-        """Write what belongs to all pictures."""
+        """Write files about all pictures."""
 
     def boxes(self, frame: Frame, sample: Any) -> List[Tuple[Box, int, float]]:
         """(x1, y1, x2, y2) within the picture, label and score of each box."""
@@ -53,7 +53,7 @@ class PredictionFiles:
 
 
 class CocoFile(PredictionFiles):
-    """``predictions.json``: images, annotations with scores, and categories, as COCO has them."""
+    """``predictions.json``: images, annotations with scores, and categories in COCO's format."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -102,13 +102,13 @@ class YoloFiles(PredictionFiles):
 
 
 class Crops(PredictionFiles):
-    """``crops/NAME_0_CLASS.png``: what each box holds."""
+    """``crops/NAME_0_CLASS.png``: the content of each box."""
 
     def add(self, frame: Frame, sample: Any) -> None:
         """Write the crops of a picture."""
         for i, ((x1, y1, x2, y2), label, _) in enumerate(self.boxes(frame, sample)):
             crop = frame.picture[int(y1):int(np.ceil(y2)), int(x1):int(np.ceil(x2))]
-            name = re.sub(r'[^\w.-]+', '_', self.classes[label])  # it is no path
+            name = re.sub(r'[^\w.-]+', '_', self.classes[label])  # it is not a path
             write_picture(_made(self.out / 'crops') / f'{frame.name}_{i}_{name[:80]}.png', crop)
 
 
@@ -134,7 +134,7 @@ def open_files(kinds: Sequence[str], predictor: Any, out: Path) -> List[Predicti
     """The files to write for a model.
 
     Args:
-        kinds: Of :data:`KINDS`.
+        kinds: Names in :data:`KINDS`.
         predictor: A :class:`mobileone_mm.commands.predict.Predictor`.
         out: Directory of all results.
 

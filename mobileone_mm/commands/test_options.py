@@ -1,4 +1,4 @@
-"""The options of tools/test.py, by the habits of mmdet, mmseg and mmpretrain."""
+"""The options of tools/test.py, as mmdet, mmseg and mmpretrain have them."""
 
 import re
 from copy import deepcopy
@@ -23,8 +23,8 @@ def show_predictions(cfg: Config, show: bool, show_dir: str, wait_time: float) -
         return
     hook.draw = True
     if cfg.default_scope == 'mmseg':
-        hook.interval = 1  # mmseg draws every fiftieth image otherwise
-        # Its hook asks for the number of training iterations, for which mmengine would load the
+        hook.interval = 1  # by default mmseg draws every fiftieth image
+        # Its hook asks for the number of training iterations, and for that mmengine would load the
         # training data.
         for name in ('train_cfg', 'train_dataloader', 'optim_wrapper', 'param_scheduler'):
             cfg[name] = None
@@ -35,7 +35,7 @@ def show_predictions(cfg: Config, show: bool, show_dir: str, wait_time: float) -
 
 
 def save_predictions(cfg: Config, out: str) -> None:
-    """Keep the predictions for offline evaluation."""
+    """Save the predictions for offline evaluation."""
     if cfg.default_scope == 'mmseg':
         cfg.test_evaluator.update(output_dir=out, keep_results=True)
         return
@@ -51,14 +51,14 @@ def save_predictions(cfg: Config, out: str) -> None:
 def resize_images(cfg: Config, size: str) -> None:
     """Resize test images to one size, without keeping their aspect ratio.
 
-    Predictions are still evaluated at the original size. cvnets validates segmentors in this way.
+    Predictions are still evaluated at the original size. cvnets validates segmentors this way.
 
     Args:
-        cfg: A config whose test pipeline has a Resize. Changed.
+        cfg: A config whose test pipeline has a Resize; it is changed.
         size: ``'WIDTHxHEIGHT'`` in pixels.
 
     Raises:
-        PreflightError: ``size`` is not of that form, or the pipeline does not resize.
+        PreflightError: ``size`` is malformed, or the pipeline has no Resize.
     """
     match = re.fullmatch(r'([1-9]\d*)x([1-9]\d*)', size)
     if not match:
@@ -73,10 +73,10 @@ def resize_images(cfg: Config, size: str) -> None:
 
 
 def draw_report(cfg: Config, out: str, worst: int) -> None:
-    """Draw a confusion matrix, the worst images and, of detection, precision over recall.
+    """Draw a confusion matrix, the worst images and, for detection, precision over recall.
 
     Raises:
-        PreflightError: There is nothing to compare the predictions with, or ``out`` is a file.
+        PreflightError: There are no annotations to compare with, or ``out`` is a file.
     """
     if cfg.default_scope not in TASKS:
         raise PreflightError(f'--report is for detectors and segmentors, not for '
@@ -93,7 +93,7 @@ def draw_report(cfg: Config, out: str, worst: int) -> None:
                 and not each.get('format_only')]
         if not coco:
             raise PreflightError('--report needs a test_evaluator of type CocoMetric with ann_file')
-        coco[0].classwise = True  # mmdet's table of each class's AP
+        coco[0].classwise = True  # mmdet's table of AP by class
         report = ConfigDict(type='DetectionReport', ann_file=coco[0].ann_file, out_dir=out,
                             worst=worst)
     import_module(f'{__package__}.test_report.{TASKS[cfg.default_scope]}')  # registers it
@@ -116,7 +116,7 @@ def enable_tta(cfg: Config) -> None:
 
 
 def _flip_pipeline(pipeline: list) -> list:
-    """Each image as it is and mirrored, as in the libraries' own; annotations stay as they are."""
+    """Each image as it is and mirrored, as in the libraries; annotations stay as they are."""
     *images, pack = deepcopy(pipeline)
     annotations = [step for step in images if step.type == 'LoadAnnotations']
     if 'meta_keys' in pack:

@@ -1,4 +1,4 @@
-"""What tools/train.py and tools/test.py do, for detection and segmentation alike."""
+"""The code of tools/train.py and tools/test.py, for all tasks."""
 
 import argparse
 import os
@@ -46,7 +46,7 @@ Arguments = Union[List[str], argparse.Namespace, None]
 
 
 def train(argv: Arguments = None) -> None:
-    """Train (and validate) what a config describes; takes its arguments parsed or not."""
+    """Train and validate a config; takes parsed or unparsed arguments."""
     args = argv if isinstance(argv, argparse.Namespace) else train_parser().parse_args(argv)
     cfg = load_config(args)
     if args.amp:
@@ -63,7 +63,7 @@ def train(argv: Arguments = None) -> None:
         checked = _check_data(cfg, 'train', 'val')
         starts_from = None if cfg.get('resume') else cfg.get('load_from')
         if starts_from:
-            read_checkpoint(starts_from)  # before the model is built, which takes long
+            read_checkpoint(starts_from)  # before building the model, which takes long
         with quiet_start(args.verbose) as started:
             runner = started(_build_runner(cfg))
         if starts_from:
@@ -76,7 +76,7 @@ def test(argv: Arguments = None) -> Dict[str, float]:
     """Evaluate a checkpoint or an exported model on the test set of a config.
 
     Returns:
-        The metrics, by name.
+        Metrics by name.
     """
     args = argv if isinstance(argv, argparse.Namespace) else test_parser().parse_args(argv)
     cfg = load_config(args)
@@ -86,7 +86,7 @@ def test(argv: Arguments = None) -> Dict[str, float]:
     if exported and args.tta:
         raise PreflightError('--tta works with checkpoints, not with exported models')
     if exported:
-        drop_training_hooks(cfg)  # there is nothing in such a file to average or to fold
+        drop_training_hooks(cfg)  # an exported file has no weights to average or fold
     if args.show or args.show_dir:
         show_predictions(cfg, args.show, args.show_dir, args.wait_time)
     if args.out:
@@ -101,7 +101,7 @@ def test(argv: Arguments = None) -> Dict[str, float]:
     with quiet_start(args.verbose) as started:
         runner = started(_build_runner(cfg))
     model = runner.model
-    while not hasattr(model, 'backbone') and hasattr(model, 'module'):  # of DDP or TTA
+    while not hasattr(model, 'backbone') and hasattr(model, 'module'):  # unwrap DDP or TTA
         model = model.module
     if exported:
         runner.model = ExportedModel.stand_in(args.checkpoint, cfg, model.data_preprocessor)
@@ -112,10 +112,10 @@ def test(argv: Arguments = None) -> Dict[str, float]:
 
 
 def load_config(args: argparse.Namespace) -> Config:
-    """Read the config, apply the options and settle the work directory."""
+    """Read the config, apply the options and set the work directory."""
     if args.launcher == 'pytorch' and 'RANK' not in os.environ:
-        raise PreflightError('--launcher pytorch: torchrun or tools/dist_train.sh starts the '
-                             'processes, and this one was started without')
+        raise PreflightError('--launcher pytorch: start the processes with torchrun or '
+                             'tools/dist_train.sh')
     cfg = read_config(args.config, args.cfg_options)
     check_windows(cfg)
     cfg.launcher = args.launcher
@@ -128,7 +128,7 @@ def load_config(args: argparse.Namespace) -> Config:
 
 
 def _draw_run(cfg: Config) -> None:
-    """Draw each run, unless the config says ``default_hooks.run_pictures=None``."""
+    """Draw pictures of the run, unless the config has ``default_hooks.run_pictures=None``."""
     hooks = cfg.setdefault('default_hooks', ConfigDict())
     if hooks.setdefault('run_pictures', ConfigDict(type='RunPicturesHook')) is None:
         hooks.pop('run_pictures')
@@ -168,11 +168,11 @@ def _check_whole(path: Path) -> None:
     except CheckpointError as error:
         other = find_checkpoint(path.parent)
         raise CheckpointError(
-            f'{error}; the newest whole one beside it is {other}' if other else error) from error
+            f'{error}; the newest complete one beside it is {other}' if other else error) from error
 
 
 def _check_data(cfg: Config, *loaders: str) -> DataCheck:
-    """In each process: it may point the config to repaired annotations. The first one prints."""
+    """Check the data in each process, since this may change the config; the first one prints."""
     try:
         checked = check_data(cfg, loaders)
     except PreflightError:
@@ -190,7 +190,7 @@ def _tell(notes: List[str]) -> None:
 
 
 def _is_first_process() -> bool:
-    """Whether this is the first on its machine."""
+    """Whether this is the first process on its machine."""
     return int(os.environ.get('LOCAL_RANK', 0)) == 0
 
 
@@ -212,7 +212,7 @@ def _build_runner(cfg: Config) -> Runner:
 
 
 def _forget_visualizer(cfg: Config) -> None:
-    """Drop what mmengine keeps of an earlier run of this name, whose directory it would log to."""
+    """Forget an earlier run of this name: mmengine would log to its directory."""
     visualizer = cfg.get('visualizer') or {}
     with VISUALIZERS.switch_scope_and_registry(cfg.get('default_scope')) as registry:
         kind = registry.get(str(visualizer.get('type')))

@@ -1,4 +1,4 @@
-"""SSDLite for mmdet; the only part of the package that imports it."""
+"""SSDLite for mmdet; the only part of the package that imports mmdet."""
 
 import mobileone_mm  # noqa: F401  (first: it provides mmcv._ext where mmcv-lite is installed)
 

@@ -1,7 +1,8 @@
 """SSDLite as cvnets builds it (``cvnets/models/detection/ssd.py``): MobileViT's detector.
 
-Beside mmdet's SSDLite its taps are projected to fewer channels, its extra maps are single separable
-convolutions, the last map is a global average, and one convolution a map gives boxes and classes.
+It differs from mmdet's SSDLite: backbone maps are projected to fewer channels, each extra map takes
+a single separable convolution, the last map is a global average, and one convolution per map
+predicts both boxes and classes.
 """
 
 from typing import List, Sequence, Tuple
@@ -19,18 +20,18 @@ __all__ = ['CVNetsSSDHead', 'CVNetsSSDNeck']
 
 @MODELS.register_module()
 class CVNetsSSDNeck(BaseModule):
-    """Taps, projected; maps at half the size of each other; the global average of the last.
+    """Projected backbone maps, extra maps of halving size, and the global average of the last.
 
     Args:
-        in_channels: Of the taps, in cvnets those of strides 16 and 32.
-        out_channels: Of all maps. A tap that has its number already is not projected. Defaults to
-            cvnets' ``proj_channels``, for strides 16, 32, 64, 128, 256 and the average.
+        in_channels: Channels of the backbone maps, in cvnets those of strides 16 and 32.
+        out_channels: Channels of all maps. A backbone map with this number is not projected.
+            Defaults to cvnets' ``proj_channels``, for strides 16, 32, 64, 128, 256 and the average.
         norm_cfg: Defaults to ``dict(type='BN')``.
         act_cfg: Defaults to ``dict(type='ReLU')``.
         init_cfg: Defaults to Xavier's uniform initialization.
 
     Raises:
-        ValueError: There is no tap, or no map beside the taps.
+        ValueError: There is no backbone map, or no other map.
     """
 
     def __init__(
@@ -58,7 +59,7 @@ class CVNetsSSDNeck(BaseModule):
             nn.AdaptiveAvgPool2d(1), ConvModule(channels[-2], channels[-1], 1, act_cfg=act_cfg))
 
     def forward(self, inputs: Sequence[Tensor]) -> Tuple[Tensor, ...]:
-        """The taps (B, C_i, H_i, W_i) to one map for each of ``out_channels``."""
+        """Backbone maps (B, C_i, H_i, W_i) to one map for each of ``out_channels``."""
         maps = [project(tap) for project, tap in zip(self.projections, inputs)]
         x = inputs[-1]
         for layer in (*self.extra_layers, self.pool):
@@ -69,7 +70,7 @@ class CVNetsSSDNeck(BaseModule):
 
 @MODELS.register_module()
 class CVNetsSSDHead(SSDLiteHead):
-    """One separable convolution a map for boxes and classes; on the last, 1x1 map a pointwise one.
+    """One separable convolution per map for boxes and classes; a pointwise one on the 1x1 map.
 
     The depthwise convolution has a batch norm and no activation. Arguments, losses and decoding are
     those of :class:`SSDLiteHead`.
@@ -86,7 +87,7 @@ class CVNetsSSDHead(SSDLiteHead):
                 nn.Conv2d(channels, out, 1)))
 
     def forward(self, x: Tuple[Tensor, ...]) -> Tuple[List[Tensor], List[Tensor]]:
-        """Compute scores and boxes of A anchors a cell.
+        """Compute scores and boxes of A anchors per cell.
 
         Args:
             x: Maps (B, C_i, H_i, W_i).

@@ -1,4 +1,4 @@
-"""The SSDLite head, on mmdet 3.3 as released."""
+"""The SSDLite head for mmdet 3.3 as released."""
 
 from typing import Any, Dict, List, Optional, Sequence
 
@@ -13,15 +13,15 @@ from torch import Tensor
 class SSDLiteHead(SSDHead):
     """SSD's head with depthwise separable convolutions (MobileNetV2, arXiv 1801.04381).
 
-    It is mmdet's ``SSDHead(use_depthwise=True)``, which in mmdet 3.3.0 trains but cannot predict,
-    made to predict; in training it also leaves out boxes without an area, whose regression target
-    would be infinite, and computes its losses in float32 whatever the network's precision.
+    mmdet 3.3.0's own ``SSDHead(use_depthwise=True)`` trains but cannot predict; this one can. In
+    training it ignores boxes without an area, whose regression target would be infinite, and it
+    computes losses in float32 whatever the network's precision.
 
     Args:
         num_classes: Classes without the background. Defaults to 80.
         in_channels: Channels of each feature map.
         use_depthwise: ``False`` gives the plain SSD head. Defaults to True.
-        **kwargs: As :class:`mmdet.models.SSDHead`.
+        **kwargs: As in :class:`mmdet.models.SSDHead`.
     """
 
     def __init__(self,
@@ -35,8 +35,8 @@ class SSDLiteHead(SSDHead):
             in_channels=in_channels,
             use_depthwise=use_depthwise,
             **kwargs)
-        # SSD computes its classification loss itself. mmdet 3.3.0 yet asks every head's loss_cls,
-        # when it predicts, whether it has an activation of its own.
+        # SSD computes its classification loss itself. But to predict, mmdet 3.3.0 asks every head's
+        # loss_cls whether it has its own activation.
         self.loss_cls = None
 
     def loss_by_feat(self,
@@ -51,13 +51,13 @@ class SSDLiteHead(SSDHead):
         Args:
             cls_scores: L maps (B, A * (num_classes + 1), H, W), for A anchors per cell.
             bbox_preds: L maps (B, A * 4, H, W).
-            batch_gt_instances: ``bboxes`` (N, 4) as x1, y1, x2, y2 in pixels and ``labels`` (N, )
-                of each image. N may be 0.
+            batch_gt_instances: For each image, ``bboxes`` (N, 4) as x1, y1, x2, y2 in pixels, and
+                ``labels`` (N, ). N may be 0.
             batch_img_metas: Meta information of each image.
             batch_gt_instances_ignore: Boxes to ignore. Defaults to None.
 
         Returns:
-            'loss_cls' and 'loss_bbox', a list of B scalars each. An image without objects
+            'loss_cls' and 'loss_bbox', each a list of B scalars. An image without objects
             contributes 0 to both: SSD mines negatives in proportion to the positives.
         """
         return super().loss_by_feat(

@@ -1,4 +1,4 @@
-"""The mathematics of reparameterization: pure functions, torch only."""
+"""Fold MobileOne: the mathematics, the models, the files, and the check."""
 
 from .maths import (
     KernelBias,

@@ -1,4 +1,4 @@
-"""The two files of a deployed model: folded weights, and the config that builds their network."""
+"""Write the two files of a deployed model: the folded weights and their config."""
 
 import copy
 from pathlib import Path
@@ -19,7 +19,7 @@ TRAINING_HOOKS = ('EMAHook', 'ReparameterizeHook')
 
 
 class DeployedFiles(NamedTuple):
-    """What :func:`write_deployed` wrote, and what folding saved."""
+    """The files that :func:`write_deployed` wrote, and what folding saved."""
 
     weights: Path
     config: Path
@@ -34,15 +34,15 @@ class DeployedFiles(NamedTuple):
 
 
 def deployed_config(cfg: Config, fuse_conv_bn: bool = False) -> Config:
-    """The config that builds the folded form of ``cfg.model``, for testing and inference.
+    """The config of the folded form of ``cfg.model``, for testing and inference.
 
-    Every MobileOne gets ``deploy=True`` and no weights to start from. Hooks that change a model
-    while it trains (EMA, folding) go.
+    Every MobileOne gets ``deploy=True`` and no initial weights. Hooks that change a model during
+    training (EMA, folding) are removed.
 
     Args:
-        cfg: A complete config. Not changed.
-        fuse_conv_bn: The batch norms of neck and head are folded too, so they lose their
-            ``norm_cfg``.
+        cfg: A complete config, which is not changed.
+        fuse_conv_bn: Whether the batch norms of neck and head are folded too, so that their
+            ``norm_cfg`` goes.
 
     Raises:
         ValueError: ``cfg`` has no ``model``.
@@ -58,7 +58,7 @@ def deployed_config(cfg: Config, fuse_conv_bn: bool = False) -> Config:
 
 
 def drop_training_hooks(cfg: Config) -> None:
-    """Remove the hooks that change a model while it trains (EMA, folding) from a config."""
+    """Remove the hooks that change a model during training (EMA, folding) from a config."""
     cfg.custom_hooks = [hook for hook in cfg.get('custom_hooks') or []
                         if _type_name(hook) not in TRAINING_HOOKS]
     cfg.default_hooks = {name: hook for name, hook in (cfg.get('default_hooks') or {}).items()
@@ -72,27 +72,27 @@ def write_deployed(model: nn.Module,
                    half: bool = False,
                    fuse_conv_bn: bool = False,
                    verify: Optional[Callable[[nn.Module, nn.Module], Any]] = None) -> DeployedFiles:
-    """Fold a checkpoint, and write it with its config, each file whole or not at all.
+    """Fold a checkpoint, and write it with its config. Each file is complete or absent.
 
-    The weights are those in ``state_dict``: with EMAHook mmengine stores the averaged ones there.
+    The weights come from ``state_dict``, where mmengine stores the averaged ones with EMAHook.
     Optimizer, schedulers, message hub and the weights before averaging are left out.
 
     Args:
-        model: The unfolded model of ``cfg``; its weights are overwritten by the checkpoint's.
-        cfg: The config ``model`` was built from.
+        model: The unfolded model of ``cfg``; the checkpoint overwrites its weights.
+        cfg: The config of ``model``.
         checkpoint: A checkpoint that mmengine saved for this config.
         out: Path of the folded weights; the config goes beside it, with the suffix ``.py``.
         half: Store float16, cast after folding.
         fuse_conv_bn: As in :func:`mobileone_mm.folding.reparameterize.reparameterize`.
-        verify: Called with the unfolded and the folded model before anything is written; raises
-            to refuse.
+        verify: Called with the unfolded and the folded model before anything is written; it
+            raises to refuse them.
 
     Returns:
         The paths, and sizes before and after.
 
     Raises:
-        FileNotFoundError: There is no such checkpoint.
-        CheckpointError: It cannot be read, belongs to another model or is folded already.
+        FileNotFoundError: The checkpoint does not exist.
+        CheckpointError: It cannot be read, belongs to another model or is already folded.
         ValueError: ``out`` does not end in ``.pth`` or would overwrite an input, or a weight does
             not fit into float16.
     """
@@ -110,9 +110,9 @@ def write_deployed(model: nn.Module,
     weights = weights_to_cpu(folded.state_dict())
     if half:
         weights = _to_half(weights)
-    meta['cfg'] = config  # what mmdet's and mmseg's inferencers read
+    meta['cfg'] = config  # mmdet's and mmseg's inferencers read it
     out.parent.mkdir(parents=True, exist_ok=True)
-    # The config first: whoever finds the weights finds the config too.
+    # The config comes first, so that the weights are never without it.
     with atomic_path(out.with_suffix('.py')) as path:
         path.write_text(config, encoding='utf-8')
     with atomic_path(out) as path:
@@ -122,7 +122,7 @@ def write_deployed(model: nn.Module,
 
 
 def check_loads(folded: nn.Module, config: Config) -> None:
-    """Build the model of a deploy config and load the folded weights, each into its place.
+    """Build the model of a deploy config and load the folded weights into it.
 
     Raises:
         CheckpointError: They do not fit.

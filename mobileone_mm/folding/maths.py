@@ -1,7 +1,7 @@
-"""Structural reparameterization: linear branches into one convolution (paper, section 3.2).
+"""Structural reparameterization: fold linear branches into one convolution (paper, section 3.2).
 
-Pure functions on tensors; torch only. They compute in the dtype they are given (callers pass
-float64 and cast the result), have no side effects and are differentiable.
+Pure, differentiable functions on tensors; torch only. They compute in the dtype they are given:
+callers pass float64 and cast the result.
 
 Shapes: ``C_out``, ``C_in`` channels, ``G`` groups, ``K`` kernel size.
     kernel  (C_out, C_in / G, K, K)
@@ -28,10 +28,10 @@ class KernelBias(NamedTuple):
 
 
 def check_precision(module: nn.Module) -> None:
-    """Refuse to fold in half precision, before anything is changed.
+    """Refuse to fold in half precision, before anything changes.
 
     Raises:
-        ValueError: A parameter of ``module`` is float16 or bfloat16; names it.
+        ValueError: A parameter of ``module``, which the message names, is float16 or bfloat16.
     """
     for name, parameter in module.named_parameters():
         if parameter.dtype in (torch.float16, torch.bfloat16):
@@ -40,14 +40,14 @@ def check_precision(module: nn.Module) -> None:
 
 
 def bn_scale_shift(bn: _BatchNorm, dtype: torch.dtype = torch.float64) -> Tuple[Tensor, Tensor]:
-    """The affine map per channel that a batch norm applies in eval mode.
+    """The affine function of each channel that a batch norm applies in eval mode.
 
     ``BN(y) = scale * y + shift`` with ``scale = gamma / sqrt(var + eps)`` and
     ``shift = beta - mean * scale``; a norm without affine has gamma 1 and beta 0.
 
     Args:
         bn: Any batch norm, SyncBatchNorm included.
-        dtype: What to compute in. Defaults to float64.
+        dtype: Data type to compute in. Defaults to float64.
 
     Returns:
         ``scale`` and ``shift``, each (C,).
@@ -76,8 +76,8 @@ def fold_conv_bn(conv: nn.Conv2d, bn: _BatchNorm, dtype: torch.dtype = torch.flo
 
     Args:
         conv: A convolution, with or without bias.
-        bn: The batch norm behind it, of ``conv.out_channels`` channels.
-        dtype: What to compute in. Defaults to float64.
+        bn: The batch norm after it, with ``conv.out_channels`` channels.
+        dtype: Data type to compute in. Defaults to float64.
 
     Returns:
         Kernel (C_out, C_in / G, K, K) and bias (C_out,) in ``dtype``.
@@ -97,8 +97,8 @@ def fold_conv_bn(conv: nn.Conv2d, bn: _BatchNorm, dtype: torch.dtype = torch.flo
 def pad_kernel(kernel: Tensor, kernel_size: int) -> Tensor:
     """Put a 1x1 kernel at the center of a ``kernel_size`` x ``kernel_size`` one.
 
-    Both convolutions agree when the larger one has padding ``dilation * (kernel_size - 1) / 2``,
-    whatever the stride and the dilation.
+    For any stride and dilation, both convolutions agree if the larger one has the padding
+    ``dilation * (kernel_size - 1) / 2``.
 
     Args:
         kernel: (C_out, C_in / G, 1, 1).
@@ -128,11 +128,11 @@ def identity_kernel(channels: int,
         channels: C_in = C_out.
         groups: G, a divisor of ``channels``.
         kernel_size: K, odd.
-        dtype: Of the result. Defaults to float64.
-        device: Of the result.
+        dtype: Data type of the result. Defaults to float64.
+        device: Device of the result.
 
     Returns:
-        (C, C / G, K, K) with a one at the center tap of each channel's own input.
+        (C, C / G, K, K) with a 1 at the center tap of each channel's own input.
 
     Raises:
         ValueError: ``groups`` does not divide ``channels``, or ``kernel_size`` is even.

@@ -1,4 +1,4 @@
-"""Build the model of a config, and load a checkpoint into it, all of it or nothing."""
+"""Build the model of a config, and load a checkpoint into it completely or not at all."""
 
 import copy
 from pathlib import Path
@@ -20,7 +20,7 @@ from ..utils.errors import PreflightError
 
 
 def build_model(cfg: Config) -> BaseModel:
-    """Build ``cfg.model`` in its own scope (mmdet, mmseg, ...) as the Runner does, on the CPU.
+    """Build ``cfg.model`` on the CPU, in its own scope (mmdet, mmseg, ...) like the Runner.
 
     Raises:
         PreflightError: There is no ``cfg.model``.
@@ -38,15 +38,15 @@ def load_weights(model: nn.Module, checkpoint: Union[str, Path]) -> Dict[str, An
     """Load the weights, all of them or none; return the checkpoint's ``meta``.
 
     Raises:
-        CheckpointError: The file is unreadable, or not of this model, or its weights are NaN or
-            infinite.
-        FileNotFoundError: There is no such file.
+        CheckpointError: The file is unreadable or belongs to another model, or its weights are NaN
+            or infinite.
+        FileNotFoundError: The file does not exist.
     """
     content = read_checkpoint(checkpoint)
     weights = unwrap(content, str(checkpoint))
     own = model.state_dict()
     if is_folded(weights) and not is_folded(own):
-        raise CheckpointError(f'{checkpoint} is folded already: test it as it is, with the config '
+        raise CheckpointError(f'{checkpoint} is already folded: test it as it is, with the config '
                               'that was written beside it')
     found = misfits(own, weights)
     if found:
@@ -58,7 +58,7 @@ def load_weights(model: nn.Module, checkpoint: Union[str, Path]) -> Dict[str, An
 
 
 def misfits(own: Dict[str, Tensor], weights: Dict[str, Tensor]) -> List[str]:
-    """Where a model's state dict and a checkpoint's differ in names or shapes, in words."""
+    """How the state dicts of a model and a checkpoint differ in names or shapes, in words."""
     problems = {
         'missing': [k for k in own if k not in weights and 'num_batches_tracked' not in k],
         'unknown': [k for k in weights if k not in own],

@@ -1,4 +1,4 @@
-"""Turn a trained model into the deployed one, whatever contains the MobileOne."""
+"""Fold the MobileOne in any model."""
 
 import copy
 import logging
@@ -22,27 +22,27 @@ def reparameterize(model: nn.Module,
                    fuse_conv_bn: bool = False) -> nn.Module:
     """Fold every MobileOne in a model into its deploy form (paper, section 3.2).
 
-    Folds every module that has a ``switch_to_deploy`` method. Train or eval mode, device, dtype
-    and ``requires_grad`` stay as they were, and what is folded already stays folded.
+    Folds every module that has a ``switch_to_deploy`` method. Keeps train or eval mode, device,
+    dtype and ``requires_grad``. Modules that are already folded stay as they are.
 
-    Batch norms are folded with their running statistics, so the result equals what ``model``
-    computes in eval mode. The backbone warns if it is in train mode.
+    Batch norms are folded with their running statistics, so the result equals ``model`` in eval
+    mode. The backbone warns if it is in train mode.
 
     Args:
         model: Any model that holds a MobileOne: the backbone, a detector, a segmentor, or one of
             these in DistributedDataParallel, an averaged model (EMA) or ``torch.compile``.
         inplace: Fold ``model`` itself and return it with its wrappers. By default ``model`` is not
-            changed, and the result is a folded copy of the model in its wrappers.
-        fuse_conv_bn: Also fold the convolution + batch norm pairs of neck and head
+            changed, and the result is a folded copy without wrappers.
+        fuse_conv_bn: Also fold pairs of convolution and batch norm in neck and head
             (``mmcv.cnn.ConvModule`` and ``nn.Sequential``). Batch norms that do not directly
-            follow a plain convolution of their own remain, with a warning.
+            follow their own plain convolution remain, with a warning.
 
     Returns:
         The folded model.
 
     Raises:
-        ValueError: ``model`` holds nothing to fold, or is in half precision: fold in float32
-            first, cast afterwards.
+        ValueError: ``model`` holds nothing to fold, or is in half precision: fold in float32 first,
+            cast afterwards.
 
     Examples:
         >>> import torch
@@ -63,7 +63,7 @@ def reparameterize(model: nn.Module,
         model = copy.deepcopy(unwrap_model(model))
     for owner in _unfolded(model, fuse_conv_bn):
         check_precision(owner)
-    for module in list(model.modules()):  # a list: folding changes what modules() walks
+    for module in list(model.modules()):  # a list, since folding changes the modules
         fold = getattr(module, 'switch_to_deploy', None)
         if fold is not None:
             fold()
@@ -84,7 +84,7 @@ def unwrap_model(model: nn.Module) -> nn.Module:
 
 
 def holds_unfolded(model: nn.Module) -> bool:
-    """Whether any module of ``model`` has a deploy form and is not in it yet."""
+    """Whether any module of ``model`` can be folded and is not."""
     return bool(_unfolded(model, fuse_conv_bn=False))
 
 
@@ -106,7 +106,7 @@ def _fuse_conv_bn_pairs(model: nn.Module) -> None:
                     and isinstance(bn, _BatchNorm) and bn.running_mean is not None
                     and parents[id(conv)] == 1):
                 _fuse_into_conv(conv, bn)
-                # Identity, as mmcv's own fuse_conv_bn leaves it: ConvModule keeps calling it.
+                # Identity, as in mmcv's own fuse_conv_bn: ConvModule keeps calling it.
                 parent._modules[bn_name] = nn.Identity()
                 vars(parent)['efficient_conv_bn_eval_forward'] = None
     remaining = [name for name, module in model.named_modules() if isinstance(module, _BatchNorm)]
@@ -116,7 +116,7 @@ def _fuse_conv_bn_pairs(model: nn.Module) -> None:
 
 
 def _conv_bn_names(parent: nn.Module) -> Iterator[Tuple[str, str]]:
-    """Names of neighbors, in the order they run, where that order is known."""
+    """Names of successive layers, if the order in which they run is known."""
     if isinstance(parent, ConvModule):
         names = dict(conv='conv', norm=parent.norm_name, act='activate')
         order = [names[layer] for layer in parent.order if names[layer] in parent._modules]

@@ -1,4 +1,4 @@
-"""Does a folded model compute what the model it was folded from computes?"""
+"""Check that a folded model computes what the unfolded one computes."""
 
 import copy
 from contextlib import ExitStack, contextmanager
@@ -15,31 +15,31 @@ DEFAULT_TOLERANCE = 1e-3
 """Largest accepted relative difference of folded and unfolded outputs.
 
 Rounding the folded weights to float32 costs about 1e-7, but up to 1e-5 in a barely trained network,
-whose outputs react more to any rounding (ReparameterizeHook logs the value). Mistakes are larger:
-tests/folding/test_verify.py has every block without its bias fail at this tolerance.
+which is more sensitive to rounding (ReparameterizeHook logs the value). Mistakes are larger: in
+tests/folding/test_verify.py every block without its bias fails at this tolerance.
 """
 
 MAX_SIZE = 64
-"""Height and width in pixels up to which :func:`verify_on_batch` looks at an image."""
+"""Maximum height and width, in pixels, of what :func:`verify_on_batch` takes from an image."""
 
-ACTIVATIONS = nn.ReLU.__module__  # where torch has them all
+ACTIVATIONS = nn.ReLU.__module__  # if torch has float64 kernels
 
 LEAST_SCALE = 1e-3
-"""Of a map's largest value: with a channel that has only less, its difference is divided by this.
+"""Smallest scale of a channel, relative to the map's largest value, to divide differences by.
 
-Where the branches cancel out, a channel holds nothing but rounding.
+If the branches cancel out, a channel holds only rounding errors.
 """
 
 
 class FoldingError(RuntimeError):
-    """A folded model does not compute what the model it was folded from computes."""
+    """A folded model does not compute what the unfolded one computes."""
 
 
 def textbook(model: nn.Module) -> nn.Module:
-    """Let every MobileOne block compute its branches one by one, in place; returns ``model``.
+    """Make every MobileOne block compute its branches one by one, in place; returns ``model``.
 
-    In eval mode the other branch engines fold on the fly, with the functions that fold for good.
-    Comparing a folded model with such a model would compare these functions with themselves.
+    In eval mode the other branch engines fold on the fly, with the same functions that fold for
+    good. To compare with them would be to compare these functions with themselves.
     """
     for module in model.modules():
         if hasattr(module, 'branch_engine'):
@@ -59,18 +59,18 @@ def verify_folding(model: nn.Module,
     Every folded block also gets the input of its unfolded counterpart, and noise, on which each
     channel is compared separately. A wrong channel is found and named even if a ReLU or later
     layers hide it. Both models run in float64, so only the rounding of the folded weights is
-    measured, not what TF32 or autocast do to activations. If an operator has no float64 kernel,
-    both run in float32, without TF32, and the log says so.
+    measured, not the effect of TF32 or autocast. If an operator has no float64 kernel, both run in
+    float32, without TF32, and the log says so.
 
     A ReLU may leave next to nothing, so differences are divided by the size of its input.
 
-    In a two-stage detector, both second stages get the unfolded model's proposals, because rounding
-    may change the order of proposals of nearly the same score, and so the rows of the output. The
-    first stage's maps are compared instead.
+    In two-stage detectors, both second stages get the unfolded model's proposals: rounding may
+    reorder proposals with nearly equal scores and so the rows of the output. The maps of the first
+    stage are compared instead.
 
     Args:
         model: The unfolded model. Neither model is changed.
-        folded: What :func:`mobileone_mm.folding.reparameterize.reparameterize` made of it.
+        folded: The result of :func:`mobileone_mm.folding.reparameterize.reparameterize`.
         *args: Positional arguments of the models' ``forward``.
         tolerance: Largest accepted relative difference, of a block and of the whole.
         **kwargs: Keyword arguments of the models' ``forward``.
@@ -79,15 +79,16 @@ def verify_folding(model: nn.Module,
         The largest of ``max|a - b| / max|a|`` over the tensors that the models return.
 
     Raises:
-        FoldingError: A difference is not below ``tolerance``; names the first block that differs.
+        FoldingError: A difference is not below ``tolerance``; the message names the first block
+        that differs.
     """
     device_type = next(model.parameters()).device.type
     with torch.no_grad(), torch.autocast(device_type, enabled=False):
         try:
             blocks, difference = _run_both(model, folded, args, kwargs, torch.float64)
         except (RuntimeError, TypeError) as error:
-            # Such are mmcv's compiled NMS and Apple's GPUs. torch has no type of error for it, but
-            # any other error comes again in float32.
+            # For example mmcv's compiled NMS and Apple's GPUs. torch has no error type for this,
+            # but any other error occurs again in float32.
             cudnn = torch.backends.cudnn
             with cudnn.flags(enabled=cudnn.enabled, allow_tf32=False):
                 blocks, difference = _run_both(model, folded, args, kwargs, torch.float32)
@@ -109,15 +110,15 @@ def verify_on_batch(model: BaseModel,
                     tolerance: float = DEFAULT_TOLERANCE) -> float:
     """Compare the raw outputs (``mode='tensor'``) of two mmengine models on an image of a batch.
 
-    Takes the first image, and of a large one the middle :data:`MAX_SIZE` pixels: the folded
-    weights are the same everywhere, and a check in float64 must not delay the training. A model
-    that cannot run on so few pixels gets the whole image.
+    Takes the first image, or the middle :data:`MAX_SIZE` pixels of a large one: the folded weights
+    are the same everywhere, and a check in float64 must not delay training. A model that cannot
+    run on so few pixels gets the whole image.
 
     Args:
-        model: An unfolded detector, segmentor or classifier, or a ``BaseTTAModel`` around one, of
-            whose batch the first view is taken.
-        folded: The same, folded.
-        data_batch: As a data loader gives it; not changed.
+        model: An unfolded detector, segmentor or classifier, or a ``BaseTTAModel`` around one; then
+            the first view of the batch is taken.
+        folded: The folded model.
+        data_batch: A batch of a data loader, which is not changed.
         tolerance: As in :func:`verify_folding`.
 
     Returns:
@@ -135,7 +136,7 @@ def verify_on_batch(model: BaseModel,
         return verify_folding(model, folded, **middle, mode='tensor', tolerance=tolerance)
     except FoldingError:
         raise
-    except RuntimeError:  # a layer that needs larger maps, like LR-ASPP's pooling over 49x49
+    except RuntimeError:  # a layer needs larger maps, like LR-ASPP's pooling over 49x49
         return verify_folding(model, folded, **data, mode='tensor', tolerance=tolerance)
 
 
@@ -153,7 +154,7 @@ def relative_difference(expected: Any, actual: Any,
     Args:
         expected: Tensors a in lists, tuples and dicts.
         actual: Tensors b.
-        scale_of: What to divide by at least, for a tensor a.
+        scale_of: The least to divide by, for a tensor a.
 
     Raises:
         ValueError: The structures or shapes differ, or hold no tensor.
@@ -166,7 +167,7 @@ def relative_difference(expected: Any, actual: Any,
     ratios = [(a.double() - b.double()).abs().max()
               / a.double().abs().max().clamp(min=max(tiny, scale_of(a)))
               for a, b in pairs if a.numel()]
-    return torch.stack(ratios).max().item() if ratios else 0.0  # max() hands NaN on
+    return torch.stack(ratios).max().item() if ratios else 0.0  # max() keeps NaN
 
 
 def _middle(images: Tensor) -> Tensor:
@@ -194,8 +195,8 @@ def _run_both(model: nn.Module, folded: nn.Module, args: tuple, kwargs: dict, dt
 def _prepare(model: nn.Module, dtype: torch.dtype, stack: ExitStack) -> None:
     """Put a model into eval mode, with textbook branches and cast weights, until a stack is closed.
 
-    To copy it would take longer than to run it. torch's ``functional_call`` leaves modules that
-    have two names, as RTMDet's shared convolutions, with the weights that it was to put for now.
+    Copying it would take longer than running it. torch's ``functional_call`` would leave modules
+    with two names, such as RTMDet's shared convolutions, with the temporary weights.
     """
     for module in model.modules():
         _set_for_now(stack, module, 'training', False)
@@ -209,7 +210,7 @@ def _prepare(model: nn.Module, dtype: torch.dtype, stack: ExitStack) -> None:
 
 
 def _set_for_now(stack: ExitStack, module: nn.Module, name: str, value: Any) -> None:
-    """Set an attribute of a module's own until a stack is closed."""
+    """Set an instance attribute of a module until a stack is closed."""
     if name in module.__dict__:
         stack.callback(setattr, module, name, module.__dict__[name])
     else:
@@ -219,10 +220,10 @@ def _set_for_now(stack: ExitStack, module: nn.Module, name: str, value: Any) -> 
 
 def _share_proposals(model: nn.Module, folded: nn.Module, stack: ExitStack
                      ) -> Tuple[List[Any], List[Any]]:
-    """Hand the proposals of mmdet's detectors of two stages from one model to the other.
+    """Pass the proposals of mmdet's two-stage detectors from one model to the other.
 
     Returns:
-        What the first stages of both will have computed once both have run, ``model`` first.
+        Outputs of both first stages, ``model`` first, which are filled in when both have run.
     """
     maps: Tuple[List[Any], List[Any]] = ([], [])
     heads = [getattr(side, 'rpn_head', None) for side in (model, folded)]
@@ -248,22 +249,22 @@ def _share_proposals(model: nn.Module, folded: nn.Module, stack: ExitStack
 
 
 class _BlockWatch:
-    """Makes an unfolded model run each folded module beside its own, until a stack is closed.
+    """Makes an unfolded model run each folded module beside its own, until a stack closes.
 
     Attributes:
-        differences: What a run fills in: the relative difference by name, in order of execution.
+        differences: The relative difference by name, in order of execution; a run fills it in.
     """
 
     def __init__(self, model: nn.Module, folded: nn.Module, stack: ExitStack) -> None:
         self.differences: Dict[str, float] = {}
-        self._scales: Dict[int, Tuple[Tensor, float]] = {}  # by the id of a tensor that is kept
+        self._scales: Dict[int, Tuple[Tensor, float]] = {}  # by id() of a tensor that is kept
         counterparts = dict(folded.named_modules())
         for name in _foldable_names(model):
             if name in counterparts and not _holds_norm(counterparts[name]):
                 self._watch(name, model.get_submodule(name), counterparts[name], stack)
 
     def scale_of(self, output: Tensor) -> float:
-        """The largest value that the activation was given whose output this is; 0 of others."""
+        """The largest input of the activation whose output this is; 0 for other tensors."""
         return self._scales.get(id(output), (output, 0.))[1]
 
     def _watch(self, name: str, module: nn.Module, counterpart: nn.Module, stack: ExitStack
@@ -271,7 +272,7 @@ class _BlockWatch:
         own = module.forward
 
         def forward(*args: Any, **kwargs: Any) -> Any:
-            # Copies for the other, since a module may work in place on its input.
+            # The other module gets copies, since a module may change its input in place.
             copies, named = apply_to((args, kwargs), _is_float_tensor, Tensor.clone)
             actual = counterpart(*copies, **named)
             with _inputs_of_activations(module) as inputs:
@@ -285,20 +286,20 @@ class _BlockWatch:
         _set_for_now(stack, module, 'forward', forward)
 
     def _note(self, name: str, difference: float) -> None:
-        # Not max(): it may drop a NaN.
+        # not max(), which may drop a NaN
         if not difference <= self.differences.setdefault(name, difference):
             self.differences[name] = difference
 
 
 def _difference_on_noise(block: nn.Module, forward: Callable[[Tensor], Tensor],
                          folded: nn.Module, like: Tensor) -> float:
-    """The largest relative difference of a channel, before a MobileOne block's activation.
+    """The largest relative difference of any channel, before a MobileOne block's activation.
 
-    The noise is as large as it takes to reach every tap of the kernel.
+    The noise is large enough to reach every tap of the kernel.
     """
     cfg = cast(Any, block).conv_kwargs
     size = cfg['dilation'] * (cfg['kernel_size'] - 1) + 1 + cfg['stride']
-    # A generator of its own: a check must not disturb a training run.
+    # Its own generator: a check must not change a training run.
     noise = torch.randn(1, like.shape[1], size, size, generator=torch.Generator().manual_seed(0))
     outputs = []
     for module, call in ((block, forward), (folded, folded)):
@@ -313,7 +314,7 @@ def _difference_on_noise(block: nn.Module, forward: Callable[[Tensor], Tensor],
 
 @contextmanager
 def _inputs_of_activations(module: nn.Module) -> Iterator[List[Tensor]]:
-    """What a module's own activations are given while it runs, in their order."""
+    """Inputs of a module's own activations while it runs, in order."""
     found: List[Tensor] = []
     handles = [
         child.register_forward_pre_hook(lambda _, args: found.append(args[0].clone()))
@@ -326,7 +327,7 @@ def _inputs_of_activations(module: nn.Module) -> Iterator[List[Tensor]]:
 
 
 def _foldable_names(model: nn.Module) -> Iterator[str]:
-    """Names of the MobileOne blocks, and of what holds a batch norm outside of them."""
+    """Names of the MobileOne blocks, and of other modules that hold a batch norm."""
     blocks: Tuple[str, ...] = ()
     for name, module in model.named_modules():
         if name.startswith(blocks):
@@ -348,7 +349,7 @@ def _is_float_tensor(item: Any) -> bool:
 
 
 def tensors_of(structure: Any) -> Iterator[Tensor]:
-    """The tensors in nested lists, tuples and dicts, in their order."""
+    """The tensors in nested lists, tuples and dicts, in order."""
     if isinstance(structure, Tensor):
         yield structure
     elif isinstance(structure, (list, tuple, dict)):

@@ -1,8 +1,8 @@
-"""What MobileOne needs of mmsegmentation; the only part of the package that imports it.
+"""DeepLabV3 for mmsegmentation; the only part of the package that imports mmsegmentation.
 
-DeepLabV3 as the paper's code has it, the augmentations of its recipe that mmsegmentation lacks, a
-data preprocessor that pads a batch of images of different sizes at validation, a data set that
-lists pairs of images and masks, and a loss whose class weights go together with ignored pixels.
+It holds the head of the paper's code, the augmentations of its recipe that mmsegmentation lacks, a
+data preprocessor that pads images of different sizes at validation, a data set that lists pairs of
+images and masks, and a loss whose class weights work with ignored pixels.
 """
 
 import mobileone_mm  # noqa: F401  (first: it provides mmcv._ext where mmcv-lite is installed)

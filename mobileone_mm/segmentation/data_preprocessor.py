@@ -1,4 +1,4 @@
-"""Batches of images of different sizes at validation."""
+"""Batch images of different sizes at validation."""
 
 from typing import Any, Dict, Optional
 
@@ -9,20 +9,20 @@ from mmseg.utils import stack_batch
 
 @MODELS.register_module()
 class MixedSizeSegDataPreProcessor(SegDataPreProcessor):
-    """mmseg's preprocessor, which outside training also takes images of different sizes.
+    """mmseg's preprocessor that also takes images of different sizes outside training.
 
-    mmseg 1.2 asserts one size per batch there. This pads at the right and bottom to the largest
-    image, and the segmentor crops each prediction again. The network sees the padding, so an
-    image's prediction may differ a little from that in a batch of one.
+    mmseg 1.2 asserts that they have one size. This pads them at the right and bottom to the largest
+    image, and the segmentor crops each prediction. The network sees the padding, so predictions may
+    differ slightly from those in a batch of one.
 
     Args:
         test_cfg: ``dict(size_divisor=n)`` pads to multiples of n pixels, ``dict(size=(h, w))`` to
-            a fixed size. Defaults to ``None``: to the largest image of the batch.
-        **kwargs: As :class:`mmseg.models.SegDataPreProcessor`.
+            a fixed size, ``None``, the default, to the largest image of the batch.
+        **kwargs: As in :class:`mmseg.models.SegDataPreProcessor`.
     """
 
     def __init__(self, *, test_cfg: Optional[dict] = None, **kwargs: Any) -> None:
-        super().__init__(**kwargs)  # without test_cfg: the parent then only normalizes
+        super().__init__(**kwargs)  # without test_cfg, the parent only normalizes
         self.padding = test_cfg or dict(size_divisor=1)
 
     def forward(self, data: dict, training: bool = False) -> Dict[str, Any]:
@@ -30,10 +30,10 @@ class MixedSizeSegDataPreProcessor(SegDataPreProcessor):
 
         Args:
             data: 'inputs', a list of B images (C, H_i, W_i), and 'data_samples', a list or None.
-            training: Whether to pad labels and apply batch augmentations as well.
+            training: Whether to also pad labels and apply batch augmentations.
 
         Returns:
-            'inputs' (B, C, H, W) and 'data_samples', which outside training know their padding.
+            'inputs' (B, C, H, W), and 'data_samples', which outside training hold their padding.
         """
         if training:
             return super().forward(data, training)

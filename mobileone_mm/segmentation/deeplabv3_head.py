@@ -1,4 +1,4 @@
-"""The DeepLabV3 head that the paper's code trains."""
+"""The DeepLabV3 head of the paper's code."""
 
 from typing import Any
 
@@ -11,16 +11,16 @@ __all__ = ['DeepLabV3Head']
 
 @MODELS.register_module()
 class DeepLabV3Head(ASPPHead):
-    """mmseg's ASPP head with the 1x1 projection of cvnets, in which the paper trained.
+    """mmseg's ASPP head with the 1x1 projection of cvnets, which the paper used for training.
 
-    mmseg merges the five ASPP branches by a 3x3 convolution, cvnets (``modules/aspp_block.py``) by
-    a 1x1 convolution, as does the DeepLabV3 paper (arXiv 1706.05587, section 3.3). With 512
-    channels that is 1.3 M weights instead of 11.8 M. Parameters have the names of ``ASPPHead``;
-    only the shape of ``bottleneck.conv.weight`` differs. All else is inherited and equals cvnets':
-    batch norm in the image pooling, channel dropout between projection and classifier.
+    mmseg merges the five ASPP branches with a 3x3 convolution. cvnets (``modules/aspp_block.py``)
+    and the DeepLabV3 paper (arXiv 1706.05587, section 3.3) use a 1x1 convolution. With 512
+    channels it has 1.3 M weights instead of 11.8 M. Parameters have the names of ``ASPPHead``;
+    only the shape of ``bottleneck.conv.weight`` differs. The inherited rest equals cvnets': batch
+    norm in the image pooling, channel dropout between projection and classifier.
 
     Args:
-        **kwargs: As :class:`mmseg.models.ASPPHead`.
+        **kwargs: As in :class:`mmseg.models.ASPPHead`.
 
     Examples:
         >>> from mobileone_mm.segmentation import DeepLabV3Head

@@ -1,4 +1,4 @@
-"""A data set whose list names the mask of each image."""
+"""A data set of listed pairs of images and masks."""
 
 import json
 from os import path as osp
@@ -10,11 +10,11 @@ from mmseg.registry import DATASETS
 
 @DATASETS.register_module()
 class ListedSegDataset(BaseSegDataset):
-    """mmseg's data set, for images and masks of any names and suffixes.
+    """mmseg's data set for images and masks with any names and suffixes.
 
-    ``ann_file`` is a JSON list of pairs, ``["a.JPG", "a_mask.png"]``: an image's path below
-    ``data_prefix['img_path']`` and its mask's below ``data_prefix['seg_map_path']``.
-    ``tools/custom_seg.py`` writes it. All other arguments are mmseg's.
+    ``ann_file`` is a JSON list of pairs, ``["a.JPG", "a_mask.png"]``: the path of an image below
+    ``data_prefix['img_path']`` and of its mask below ``data_prefix['seg_map_path']``.
+    ``tools/custom_seg.py`` writes such lists. All other arguments are mmseg's.
     """
 
     def load_data_list(self) -> List[dict]:

@@ -1,4 +1,4 @@
-"""Augmentations of cvnets' segmentation recipe that mmsegmentation lacks."""
+"""Augmentations in cvnets' segmentation recipe that mmsegmentation lacks."""
 
 from typing import Any, Dict, Tuple
 
@@ -13,7 +13,7 @@ __all__ = ['RandomGaussianBlur']
 
 @TRANSFORMS.register_module()
 class RandomGaussianBlur(BaseTransform):
-    """Blur the image, as cvnets' recipes do under the name ``random_gaussian_noise``.
+    """Blur the image; cvnets' recipes call this ``random_gaussian_noise``.
 
     Required and modified key: ``img``, uint8 (H, W, C).
 
@@ -23,7 +23,7 @@ class RandomGaussianBlur(BaseTransform):
             (0, 1), cvnets' range.
 
     Raises:
-        ValueError: ``prob`` is not in [0, 1], or ``radius`` no range of non-negative numbers.
+        ValueError: ``prob`` is not in [0, 1], or ``radius`` is not a range of non-negative numbers.
     """
 
     def __init__(self, prob: float = 0.5, radius: Tuple[float, float] = (0., 1.)) -> None:
@@ -38,7 +38,7 @@ class RandomGaussianBlur(BaseTransform):
         return np.random.rand() < self.prob, np.random.uniform(*self.radius)
 
     def transform(self, results: Dict[str, Any]) -> Dict[str, Any]:
-        """Blur ``results['img']`` or leave it."""
+        """Blur ``results['img']``, with probability ``prob``."""
         blur, radius = self._draw()
         if blur:
             image = Image.fromarray(results['img']).filter(ImageFilter.GaussianBlur(radius))

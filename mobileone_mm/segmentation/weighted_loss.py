@@ -1,4 +1,4 @@
-"""Cross entropy with class weights where pixels are ignored."""
+"""Cross entropy with class weights and ignored pixels."""
 
 from typing import Any, Optional, Sequence
 
@@ -10,16 +10,16 @@ from torch import Tensor, nn
 
 @MODELS.register_module()
 class WeightedCrossEntropyLoss(nn.Module):
-    """Cross entropy, averaged over the weights of the pixels that are not ignored.
+    """Cross entropy, averaged over the weights of pixels that are not ignored.
 
-    As ``torch.nn.CrossEntropyLoss(weight=..., ignore_index=...)``. mmseg 1.2's own loss looks up
-    a weight for ignored labels too, and fails at the first padded crop.
+    This is ``torch.nn.CrossEntropyLoss(weight=..., ignore_index=...)``. mmseg 1.2's own loss also
+    looks up a weight for ignored labels, and fails at the first padded crop.
 
     Args:
         class_weight: A weight for each class.
         loss_weight: Factor of the loss. Defaults to 1.
-        loss_name: Name in the log; ``loss_`` at its beginning makes it part of the sum. Defaults to
-            ``'loss_ce'``.
+        loss_name: Name in the log; a name that starts with ``loss_`` is part of the total loss.
+            Defaults to ``'loss_ce'``.
     """
 
     class_weight: Tensor
@@ -34,13 +34,13 @@ class WeightedCrossEntropyLoss(nn.Module):
 
     def forward(self, cls_score: Tensor, label: Tensor, weight: Optional[Tensor] = None,
                 ignore_index: int = 255, **kwargs: Any) -> Tensor:
-        """The loss, a scalar; 0 where all pixels are ignored.
+        """The loss, a scalar; 0 if all pixels are ignored.
 
         Args:
             cls_score: (N, C, H, W) logits.
             label: (N, H, W) labels.
-            weight: (N, H, W) factors of single pixels.
-            ignore_index: Label of pixels to leave out.
+            weight: (N, H, W) factors for single pixels.
+            ignore_index: Label of pixels to ignore.
             **kwargs: Not used; mmseg's heads may pass more.
         """
         losses = F.cross_entropy(cls_score, label, self.class_weight.to(cls_score.dtype),

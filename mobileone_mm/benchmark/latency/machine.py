@@ -126,7 +126,7 @@ def _best(call: Callable[[], object], seconds: float) -> float:
 
 
 def _copy_rate(nbytes: int, seconds: float) -> float:
-    """Bytes read and written per second by copying an array of ``size`` bytes."""
+    """Bytes read and written per second by copying an array of ``nbytes``."""
     source = torch.ones(nbytes // 4)
     target = torch.empty_like(source)
     repeats = max(1, (16 << 20) // nbytes)  # so that the call itself costs nothing

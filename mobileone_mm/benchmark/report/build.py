@@ -53,8 +53,8 @@ def document(results: Results, captions: dict, pictures: str) -> List[str]:
         'networks compare, and how to measure all of it on your machine.',
         'The two commands below wrote this page from one run. Every number was measured in it, '
         "except those labeled as the paper's (arXiv 2206.04040). Times are medians in "
-        'milliseconds, followed by the minimum and the 10th to 90th percentile. Weights are random. '
-        'Other networks count as "folded" when their batch norms are.',
+        'milliseconds, followed by the minimum and the 10th to 90th percentile. Weights are '
+        'random. Other networks count as "folded" when their batch norms are.',
         code(f'{results.command}\npython tools/benchmark/report.py {_out(results)}'),
         tables.machine(results)]
     for title, family, names in (

@@ -1,1 +1,1 @@
-"""Pictures of a test: metrics of mmengine that draw what mmdet and mmseg put into tables."""
+"""Draw pictures of a test, by metrics in mmengine's sense."""

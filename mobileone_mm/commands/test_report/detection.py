@@ -24,19 +24,19 @@ __all__ = ['DetectionReport', 'match']
 
 @METRICS.register_module()
 class DetectionReport(BaseMetric):
-    """Pictures of a detector's answers on a COCO file; it adds no numbers of its own.
+    """Draw pictures of a detector's predictions on a COCO file; adds no numbers to the metrics.
 
-    ``confusion_matrix.png`` counts boxes of at least ``score_thr`` that overlap an annotated one
-    by ``iou_thr``; ``pr_curves.png`` is pycocotools' precision at IoU 0.5; ``worst.png`` shows the
-    images with most boxes missed or invented, which ``worst.json`` lists.
+    ``confusion_matrix.png`` counts boxes with a score of at least ``score_thr`` that overlap an
+    annotated box by ``iou_thr``. ``pr_curves.png`` is pycocotools' precision at IoU 0.5.
+    ``worst.png`` shows the images with the most wrong or missed boxes, which ``worst.json`` lists.
 
     Args:
         ann_file: The annotations.
         out_dir: Directory of the pictures.
-        worst: Images shown.
-        score_thr: Boxes of lower scores are no answers in confusion matrix and worst images.
-        iou_thr: Overlap of a right box.
-        **kwargs: As of BaseMetric.
+        worst: Number of images in ``worst.png``.
+        score_thr: The confusion matrix and the worst images ignore boxes with lower scores.
+        iou_thr: Minimum IoU of a correct box.
+        **kwargs: As in BaseMetric.
     """
 
     default_prefix = 'report'
@@ -48,7 +48,7 @@ class DetectionReport(BaseMetric):
         self.score_thr, self.iou_thr = score_thr, iou_thr
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        """Keep the answers of a batch."""
+        """Keep the predictions of a batch."""
         for sample in data_samples:
             found = sample['pred_instances']
             self.results.append(dict(
@@ -57,7 +57,7 @@ class DetectionReport(BaseMetric):
 
     def compute_metrics(self, results: List[dict]) -> Dict[str, float]:
         """Draw; returns no metrics."""
-        with contextlib.redirect_stdout(io.StringIO()):  # pycocotools is talkative
+        with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints
             coco = COCO(self.ann_file)
         classes = self.dataset_meta['classes']
         label_of = {category['id']: list(classes).index(category['name'])
@@ -84,7 +84,7 @@ class DetectionReport(BaseMetric):
             for result in results for (x1, y1, x2, y2), label, score
             in zip(result['bboxes'], result['labels'], result['scores']) if int(label) in id_of]
         if not answers:
-            return  # there is no curve
+            return  # no curve
         with contextlib.redirect_stdout(io.StringIO()):
             evaluation = COCOeval(coco, coco.loadRes(answers), 'bbox')
             evaluation.params.catIds = [id_of[label] for label in sorted(id_of)]
@@ -122,17 +122,17 @@ class DetectionReport(BaseMetric):
 def match(result: dict, truth: dict, counts: np.ndarray, score_thr: float, iou_thr: float) -> int:
     """Count the boxes of an image into a confusion matrix.
 
-    Pairs are made by overlap, the largest first, each box once. Boxes over crowds are no errors.
+    Boxes are paired by IoU, the largest first, each box once. Boxes on crowds are not errors.
 
     Args:
         result: (N, 4) 'bboxes', x1, y1, x2, y2, their 'labels' and 'scores'.
-        truth: Likewise, and 'crowds', (M, 4).
-        counts: (classes + 1, classes + 1), true by predicted, background last; is added to.
-        score_thr: Boxes of lower scores are left out.
-        iou_thr: Overlap of a pair.
+        truth: Annotated 'bboxes' and 'labels', and 'crowds', (M, 4).
+        counts: (classes + 1, classes + 1), true by predicted, background last; added to in place.
+        score_thr: Boxes with lower scores are left out.
+        iou_thr: Minimum IoU of a pair.
 
     Returns:
-        Boxes of another class than theirs, missed, or without one.
+        Number of boxes with the wrong class, missed boxes, and boxes without an object.
     """
     keep = result['scores'] >= score_thr
     boxes, labels = result['bboxes'][keep], result['labels'][keep]

@@ -1,4 +1,4 @@
-"""Confusion matrices, curves and the worst images as PNG files."""
+"""Draw confusion matrices, curves and the worst images as PNG files."""
 
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Sequence, Union
@@ -10,8 +10,8 @@ from ..pictures import Row, draw_rows
 
 __all__ = ['draw_confusion', 'draw_curves', 'draw_worst']
 
-MANY = 40  # classes whose cells still hold a number
-COLUMNS = 4  # of a sheet of images
+MANY = 40  # up to this many classes, cells hold numbers
+COLUMNS = 4  # columns of a sheet of images
 
 
 def draw_confusion(counts: np.ndarray, rows: Sequence[str], columns: Sequence[str],
@@ -19,7 +19,7 @@ def draw_confusion(counts: np.ndarray, rows: Sequence[str], columns: Sequence[st
     """Draw a confusion matrix, each row in percent of its sum.
 
     Args:
-        counts: (R, C); what is in a row was taken for the class of each column.
+        counts: (R, C), true by predicted.
         rows: Names of the true classes.
         columns: Names of the predicted classes.
         path: The file to write.
@@ -46,7 +46,7 @@ def draw_curves(recalls: np.ndarray, precisions: Dict[str, np.ndarray],
 
     Args:
         recalls: (R, ).
-        precisions: Name of the curve -> (R, ); the last is drawn thick.
+        precisions: Name of the curve -> (R, ); the last curve is thick.
         path: The file to write.
     """
     figure = new_figure(8, 6)
@@ -67,11 +67,11 @@ def draw_worst(samples: Sequence[Any], rows: Callable[[Sequence[Any]], List[Row]
     """Draw a sheet of images, the worst first.
 
     Args:
-        samples: What ``rows`` takes.
-        rows: :func:`~mobileone_mm.commands.pictures.detection_rows` or its like.
+        samples: Samples for ``rows``.
+        rows: A function like :func:`~mobileone_mm.commands.pictures.detection_rows`.
         path: The file to write.
-        classes: For the legend.
+        classes: Names for the legend.
     """
     sheet = [row for start in range(0, len(samples), COLUMNS)
              for row in rows(samples[start:start + COLUMNS])]
-    draw_rows(sheet, path, 'Worst images', 'from the worst on', classes)
+    draw_rows(sheet, path, 'Worst images', 'the worst first', classes)

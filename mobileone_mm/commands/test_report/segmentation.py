@@ -23,16 +23,16 @@ __all__ = ['SegmentationReport', 'mean_iou']
 
 @METRICS.register_module()
 class SegmentationReport(BaseMetric):
-    """Pictures of a segmentor's answers; it adds no numbers of its own.
+    """Draw pictures of a segmentor's predictions; adds no numbers to the metrics.
 
-    ``confusion_matrix.png`` counts pixels; ``worst.png`` shows the images of the lowest mean IoU of
-    the classes in them, which ``worst.json`` lists.
+    ``confusion_matrix.png`` counts pixels. ``worst.png`` shows the images with the lowest mean IoU
+    of their classes, which ``worst.json`` lists.
 
     Args:
         out_dir: Directory of the pictures.
-        worst: Images shown.
-        ignore_index: Label of pixels to leave out.
-        **kwargs: As of BaseMetric.
+        worst: Number of images in ``worst.png``.
+        ignore_index: Label of pixels to ignore.
+        **kwargs: As in BaseMetric.
     """
 
     default_prefix = 'report'
@@ -76,10 +76,10 @@ class SegmentationReport(BaseMetric):
 
 
 def mean_iou(counts: np.ndarray) -> float:
-    """Mean IoU, 0 to 1, of the classes that are annotated or predicted; 1 where there are none.
+    """Mean IoU, 0 to 1, of the classes that are annotated or predicted; 1 if there are none.
 
     Args:
-        counts: (C, C) pixels, true by predicted.
+        counts: Number of pixels, (C, C), true by predicted.
     """
     right = np.diag(counts)
     union = counts.sum(0) + counts.sum(1) - right

@@ -53,7 +53,7 @@ def merge_runs(report: Report, clock: Stopwatch, section: str,
         report: Where rows go. A run that fails gets a row in 'notes', and its rows are kept.
         clock: Runs end when it has run out.
         section: Section of the rows.
-        runs: Name -> options.
+        runs: Name and options of each run.
         jobs: How many run at a time.
     """
     def run(name: str, args: Sequence[Any]) -> None:
