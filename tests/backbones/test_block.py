@@ -1,4 +1,4 @@
-"""One block, folded against unfolded."""
+"""Compare a folded block with the unfolded one."""
 
 import itertools
 
@@ -11,7 +11,7 @@ TOLERANCE = 1e-12  # relative, float64
 
 
 def fold_error(block, x):
-    """Largest relative difference that folding makes to the block's eval output."""
+    """Largest relative difference that folding makes to the block's output in eval mode."""
     with torch.no_grad():
         before = block.eval()(x)
         block.switch_to_deploy()
@@ -44,7 +44,7 @@ def test_folding_is_exact_for_any_branches(k, scale, skip, use_se, randomize):
 
 
 def test_the_test_sees_a_wrong_bias(randomize):
-    """The mutant: a fold that loses its bias must not pass for exact."""
+    """A mutant: a fold without its bias must fail."""
     block = randomize(MobileOneBlock(16, 16, 3).double()).eval()
     x = torch.randn(2, 16, 8, 8, dtype=torch.float64)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Everyone's checkpoints load; what does not fit says so."""
+"""Checkpoints of all code bases load, and one that does not fit is refused."""
 
 import argparse
 import copy
@@ -18,8 +18,8 @@ from mobileone_mm.utils.checkpoint_files import CheckpointError, is_folded, unwr
 S4_LIKE = dict(width_factor=(0.25, 0.25, 0.25, 0.25), num_conv_branches=(2, 2, 2, 2),
                num_blocks=(1, 2, 3, 1), num_se_blocks=(0, 0, 1, 1))
 
-# Apple's names -> those of the other code bases, written from their sources independently of the
-# renaming under test (which goes the other way).
+# Apple's names -> those of the other code bases. Written from their sources, independently of the
+# renaming under test, which goes the other way.
 DIALECTS = {
     'apple': [],
     'mmpretrain': [(r'rbr_conv\.(\d)\.bn', r'branch_conv_list.\1.norm'),
@@ -70,7 +70,7 @@ def load(checkpoint, **kwargs):
 
 
 def assert_same_outputs(a, b, tolerance=0.):
-    """On random images, relative to the largest output."""
+    """Difference on random images, relative to the largest output."""
     images = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
         x, y = a(images)[0], b(images)[0]
@@ -133,7 +133,7 @@ def test_torchscript(tmp_path, randomize):
 
 
 def test_a_timm_net_of_features_only(tmp_path, randomize):
-    """timm 1.0.31 names the stages stages_0 ... there (seen in its FeatureListNet)."""
+    """There timm 1.0.31 names the stages stages_0 ... (seen in its FeatureListNet)."""
     net, state_dict = released(randomize)
     names = {re.sub(r'^stages\.', 'stages_', k): v
              for k, v in translate(state_dict, 'timm').items() if not k.startswith('head.')}
@@ -291,7 +291,7 @@ def test_pure_functions():
 @pytest.mark.parametrize('arch', ['s0', 's1', 's4'])
 @pytest.mark.parametrize('library', ['timm', 'mmpretrain'])
 def test_the_other_libraries_agree(library, arch, tmp_path, randomize):
-    """Their own nets, their own weights: the same features. Needs the library (and torchvision)."""
+    """Their own networks and weights give the same features. Needs the library and torchvision."""
     if library == 'timm':
         timm = pytest.importorskip('timm', exc_type=ImportError)
         other = timm.create_model(f'mobileone_{arch}')

@@ -12,7 +12,7 @@ from mobileone_mm import MobileOne
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason='torch without distributed')
 def test_two_processes_take_the_step_of_one(tmp_path, randomize):
-    """With frozen statistics the average of the halves' gradients is the whole batch's."""
+    """With frozen statistics, the mean of both halves' gradients is the batch's gradient."""
     model = randomize(MobileOne(ARCH, norm_eval=True).double())
     images = torch.randn(4, 3, 32, 32, dtype=torch.float64)
     before = copy.deepcopy(model.state_dict())

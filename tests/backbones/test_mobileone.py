@@ -1,4 +1,4 @@
-"""The backbone: its size, its options, and that it folds exactly."""
+"""The backbone has the right size, obeys its options, and folds exactly."""
 
 import copy
 import pickle
@@ -25,7 +25,7 @@ TINY = dict(width_factor=(0.25, 0.25, 0.25, 0.25), num_conv_branches=(2, 1, 2, 1
 
 
 def num_parameters(module):
-    """Of the backbone with its 1000-way classifier, as the checkpoints have it."""
+    """Parameters of the backbone with its 1000-way classifier, as in the checkpoints."""
     classifier = 1000 * module.out_channels[-1] + 1000
     return sum(p.numel() for p in module.parameters()) + classifier
 
@@ -194,7 +194,7 @@ def test_autocast(dtype):
 
 @pytest.mark.parametrize('dtype, rtol', [(torch.float32, 0.5), (torch.float64, 1e-8)])
 def test_channels_last_trains(dtype, rtol):
-    """torch's strided 1x1 convolution kills the process here; the stem's scale branch is one."""
+    """torch's strided 1x1 convolution would kill the process in the stem's 1x1 branch."""
     reference = MobileOne('s0', num_conv_branches=1).to(dtype).train()
     model = copy.deepcopy(reference).to(memory_format=torch.channels_last)
     images = torch.randn(2, 3, 64, 64, dtype=dtype)

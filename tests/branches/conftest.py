@@ -1,4 +1,4 @@
-"""Both kinds of passes that the analytic engine has on CPUs."""
+"""Both implementations of the analytic engine on CPUs."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from mobileone_mm.branches.plain import folded_conv
 
 @pytest.fixture(params=['compiled', 'torch'])
 def passes(request, monkeypatch):
-    """numba's, where it is installed, and torch's."""
+    """numba's passes, if installed, and torch's."""
     if request.param == 'compiled':
         pytest.importorskip('numba')
     else:

@@ -1,4 +1,4 @@
-"""The analytic engine gives what the branches give."""
+"""The analytic engine computes what the branches compute."""
 
 import copy
 import pickle
@@ -80,7 +80,7 @@ def test_network_equals_textbook(arch, kwargs):
 
 @pytest.mark.parametrize('name', ['depthwise', 'dense'])
 def test_a_wrong_engine_would_be_noticed(monkeypatch, name):
-    """The mutant of a fold that forgets the means fails the comparison."""
+    """A mutant: a fold without the means fails the comparison."""
     from mobileone_mm.branches import choose as engine
     from mobileone_mm.branches.plain import folded_conv
     monkeypatch.setattr(engine, 'usable', lambda x: False)
@@ -93,7 +93,7 @@ def test_a_wrong_engine_would_be_noticed(monkeypatch, name):
 @pytest.mark.parametrize('name', ['depthwise', 'pointwise'])
 @pytest.mark.parametrize('k', [1, 2])
 def test_a_wrong_kernel_would_be_noticed(monkeypatch, name, k):
-    """The mutant of compiled passes that leave out the last channel fails the comparison."""
+    """A mutant: compiled passes without the last channel fail the comparison."""
     pytest.importorskip('numba')
     from mobileone_mm.branches.compiled import (
         dense_functions as compiled_dense,

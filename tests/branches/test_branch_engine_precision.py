@@ -1,4 +1,4 @@
-"""Rounding errors of the analytic engine against those of the textbook sum of branches."""
+"""Compare rounding errors of the analytic engine with those of the textbook branches."""
 
 import copy
 import subprocess
@@ -18,7 +18,7 @@ BLOCKS = dict(
 
 
 def errors(name, k, x, context=None):
-    """Per engine, the root mean square error of output, input and weight gradients in float32."""
+    """Root mean square errors of output, input and weight gradients in float32, by engine."""
     torch.manual_seed(0)
     block = randomize(MobileOneBlock(**BLOCKS[name], num_conv_branches=k, act_cfg=None))
     exact = run(set_engine(copy.deepcopy(block).double(), 'textbook'), x.double())
@@ -57,7 +57,7 @@ def test_float32_error(name, k, offset, passes):
 @pytest.mark.parametrize('k', [1, 4])
 @pytest.mark.parametrize('name', BLOCKS)
 def test_autocast_error(name, k, dtype):
-    """Finite, and the output at least as accurate as the textbook's (5 % for luck)."""
+    """Results are finite, and outputs as accurate as the textbook's, within 5 %."""
     x = torch.randn(4, BLOCKS[name]['in_channels'], 12, 12) + 1
     x = x.to(dtype)  # as every block but the stem gets it
     found = errors(name, k, x, lambda: torch.autocast('cpu', dtype))
@@ -74,7 +74,7 @@ def test_half_precision_sums_do_not_overflow(dtype):
 @pytest.mark.parametrize('name', BLOCKS)
 @pytest.mark.parametrize('k', [1, 2])
 def test_variances_are_never_negative(name, k, passes):
-    """A constant input, and filters that all but annihilate a large one."""
+    """A constant input, and filters that nearly cancel a large one."""
     torch.manual_seed(0)
     block = set_engine(randomize(MobileOneBlock(**BLOCKS[name], num_conv_branches=k)), 'analytic')
     with torch.no_grad():

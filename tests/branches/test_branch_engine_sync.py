@@ -16,7 +16,7 @@ TOLERANCE = 1e-9
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason='torch without distributed')
 def test_two_processes_equal_one(tmp_path):
-    """Uneven parts; the single process is the textbook with plain batch norms."""
+    """The parts are uneven; the single process runs the textbook with plain batch norms."""
     net = randomize(MobileOne(ARCH, branch_engine='textbook').double())
     images = torch.randn(5, 3, 48, 48, dtype=torch.float64)
     parts = [images[:3], images[3:]]

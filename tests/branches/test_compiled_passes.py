@@ -1,4 +1,4 @@
-"""What the compiled passes need around them: threads, a package that may not be there."""
+"""The compiled passes with threads, with many planes, and without numba."""
 
 import sys
 
@@ -52,7 +52,7 @@ def test_threads_share_the_channels(cfg, k, two_threads, monkeypatch):
 @pytest.mark.parametrize('cfg, elements', [
     (dict(), 336), (dict(), 100), (dict(stride=2), 100), (dict(dilation=2), 400)])
 def test_more_planes_than_a_group(cfg, elements, offset, k, monkeypatch):
-    """The passes reload what is not in the cache any more; the last group is smaller."""
+    """The passes reload what has left the cache; the last group is smaller."""
     pytest.importorskip('numba')
     from mobileone_mm.branches import choose as engine
     from mobileone_mm.branches.compiled.kernels import planes

@@ -1,4 +1,4 @@
-"""Training steps on the path of CUDA tensors, without a GPU: on tensors that have no data."""
+"""Run training steps on the CUDA path without a GPU, on tensors without data."""
 
 import copy
 from contextlib import nullcontext
@@ -23,8 +23,8 @@ CONFIGS = {
     'segmentor S0': 'segmentation/deeplabv3_mobileone_s0_voc12aug.py',
     'segmentor S2': 'segmentation/deeplabv3_mobileone_s2_voc12aug.py',
 }
-# Forward and backward, a branch: convolution and batch norm, its counter, a sum of maps and one of
-# gradients, two casts of a weight; and for the block ReLU and what comes from other blocks.
+# Per branch, forward and backward: convolution and batch norm, its counter, a sum of maps and one
+# of gradients, two casts of a weight. Per block: ReLU, and work for other blocks.
 MOST_KERNELS_A_BRANCH, MOST_KERNELS_BESIDE = 9, 6
 BLOCKS = [dict(kernel_size=3, groups=8, num_conv_branches=k, stride=s)
           for k in (1, 4) for s in (1, 2)] + [dict(kernel_size=1, num_conv_branches=k)
@@ -44,7 +44,7 @@ def build(name):
 
 
 def without_data(model, mode):
-    """Put fake tensors in place of all parameters and buffers."""
+    """Replace all parameters and buffers with fake tensors."""
     for module in model.modules():
         for name, p in module._parameters.items():
             if p is not None:
@@ -55,7 +55,7 @@ def without_data(model, mode):
 
 
 def outputs(model, x):
-    """Of all heads, as they are trained."""
+    """The loss of all heads, as in training."""
     features = model.extract_feat(x)
     if hasattr(model, 'bbox_head'):
         return [y for maps in model.bbox_head(features) for y in maps]
@@ -66,7 +66,7 @@ def outputs(model, x):
 @pytest.mark.parametrize('name', CONFIGS)
 def test_a_step_is_launched_without_waiting(name, precision, monkeypatch):
     model = build(name)
-    if precision == 'float32':  # a device of its own: a constant made on the CPU would not mix
+    if precision == 'float32':  # its own device, so that constants on the CPU do not fit
         mode, amp, device = nullcontext(), nullcontext(), 'meta'
         model.to('meta')
     else:  # autocast knows no such device
@@ -96,7 +96,7 @@ def test_a_step_on_another_device(engine):
 
 @pytest.mark.parametrize('device', ['cuda', 'mps', 'xla', 'meta'])
 def test_branches_one_by_one_on_other_devices_than_cpus(device, monkeypatch):
-    """On CUDA unless Triton does it; ``tests/branches/triton`` tests that."""
+    """On CUDA too, unless Triton takes over, which ``tests/branches/triton`` tests."""
     block = MobileOneBlock(8, 8, 3, groups=8, num_conv_branches=2)
     monkeypatch.setattr(choose, 'available', lambda: False)
     x = SimpleNamespace(device=torch.device(device), is_cuda=device == 'cuda')
@@ -118,7 +118,7 @@ def test_a_planted_wait_is_found(monkeypatch):
 
 @pytest.mark.parametrize('layout', [torch.contiguous_format, torch.channels_last])
 def test_a_planted_missing_weight_is_found(layout):
-    """On a CPU, where it is accepted, it is worth as much as ones."""
+    """CPUs accept it and use ones."""
     g, x = (torch.randn(2, 5, 4, 4).to(memory_format=layout) for _ in range(2))
     mean, ones = torch.randn(5), torch.ones(5)
     rest = None, None, mean, ones, True, 0., [False, True, True]
@@ -142,7 +142,7 @@ def test_planted_faults_of_mixed_precision_are_found():
 
 @pytest.mark.parametrize('kwargs', BLOCKS)
 def test_backward_inside_autocast(kwargs, passes):
-    """The gradients are those of a backward pass outside: in the dtypes of the forward pass."""
+    """Gradients equal those of a backward pass outside, in the dtypes of the forward pass."""
     block = set_engine(MobileOneBlock(8, 8, **kwargs), 'analytic').train()
     x = torch.randn(2, 8, 16, 16, requires_grad=True)
     grads = []

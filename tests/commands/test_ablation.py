@@ -1,4 +1,4 @@
-"""Variants change what they say, runs resume, and the intervals are Student's."""
+"""Variants change what they say and nothing else, runs resume, and intervals are Student's."""
 
 import json
 import math
@@ -27,7 +27,7 @@ def config():
         custom_hooks=[dict(type='EMAHook'), dict(type='NumClassCheckHook')]))
 
 
-# What each variant changes of the paper's recipe for S2, and to what; nothing else may differ.
+# What each variant changes in the paper's recipe for S2; nothing else may differ.
 CHANGES = {
     **{f'k{k}': {'model.backbone.num_conv_branches': k} for k in range(1, 6)},
     'no_scale': {'model.backbone.use_scale_branch': False},
@@ -80,7 +80,7 @@ def test_variants():
 
 
 def fake_train(calls, stop_at=None):
-    """Writes what mmengine writes: validations of 0.5, then of a value that the seed decides."""
+    """Logs like mmengine: validations of 0.5, then a value that depends on the seed."""
     def train(argv):
         calls.append(argv)
         if len(calls) == stop_at:
@@ -120,7 +120,7 @@ def test_intervals():
     assert t_interval(values) == pytest.approx((mean, 3.182446 * sigma / 2))  # t(0.975; 3)
     assert math.isnan(t_interval([.5]).half_width)
     with np.errstate(all='raise'):
-        shared = np.random.default_rng(0).normal(size=5)  # what a seed does to all variants
+        shared = np.random.default_rng(0).normal(size=5)  # the effect of a seed on all variants
     results = [dict(variant=name, seed=i, metric='m', value=shared[i] + shift + 1e-3 * i * shift)
                for i in range(5) for name, shift in (('baseline', 0.), ('k1', 1.))]
     base, other = summarize(results)

@@ -1,4 +1,4 @@
-"""A model with spoiled statistics is found out and repaired; frozen norms stay."""
+"""Spoiled statistics are found and repaired; frozen norms stay."""
 
 import copy
 import runpy

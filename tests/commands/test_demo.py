@@ -1,4 +1,4 @@
-"""The demo on a handful of images, and its report: what counts as a failure."""
+"""The demo on a handful of images, and what its report counts as a failure."""
 
 import dataclasses
 from pathlib import Path
@@ -48,8 +48,8 @@ def test_unknown_task(tmp_path):
         run_demo('pose', tmp_path, tmp_path)
 
 
-def test_the_whole_way(tmp_path, monkeypatch, capsys):
-    """Of segmentation; `make demo`, which CI runs, is detection's."""
+def test_the_complete_demo(tmp_path, monkeypatch, capsys):
+    """The demo of segmentation; CI runs that of detection."""
     pytest.importorskip('mmseg')
     name = 'segmentation'
     root = ROOT
@@ -75,7 +75,7 @@ log_level = 'ERROR'
     assert picture.shape[0] > 700  # three rows
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 1000
     said = capsys.readouterr().out
-    assert 4 <= len(said.splitlines()) < 12  # all else is in the log
+    assert 4 <= len(said.splitlines()) < 12  # everything else is in the log
     assert 'training: 2 of 2 iterations' in said and 'validated folded: mIoU' in said
     assert 'Loads checkpoint' in (tmp_path / 'work/demo.log').read_text()
     assert 'Loads checkpoint' not in said

@@ -1,4 +1,4 @@
-"""The stock visualizers: on the picture are the annotations' and predictions' boxes and colors."""
+"""The stock visualizers draw the boxes and colors of annotations and predictions."""
 
 from pathlib import Path
 
@@ -33,7 +33,7 @@ def test_a_detectors_validation(tmp_path):
     picture, = (read(path) for path in tmp_path.glob('out/*/vis_data/vis_image/*.png'))
     coco = COCO(str(next(tmp_path.glob('**/instances_val2017.json'))))
     first = coco.dataset['images'][0]
-    # Before its release 3.11 matplotlib does not copy a picture's pixels exactly.
+    # Before 3.11, matplotlib does not copy a picture's pixels exactly.
     background = Visualizer()
     background.set_image(read(next(tmp_path.glob(f'**/val2017/{first["file_name"]}'))
                               ).astype(np.uint8))

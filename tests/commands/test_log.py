@@ -1,4 +1,4 @@
-"""What the training log tells: speed, time left, and memory without a GPU too."""
+"""The training log has speed, time left and, even without a GPU, memory."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""How commands start and end: arguments without torch, mistakes in one line."""
+"""Commands parse arguments without torch and end mistakes in one line."""
 
 import errno
 import json
@@ -42,8 +42,8 @@ def test_help_takes_less_than_half_a_second(tool):
     assert after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime < .5
 
 
-def test_what_the_tools_repeat_is_what_the_package_has():
-    """Their parsers name choices that live in modules which import torch."""
+def test_choices_of_tools_equal_those_of_the_package():
+    """Their parsers repeat choices from modules that import torch."""
     def of(tool, name):
         return runpy.run_path(str(ROOT / 'tools' / f'{tool}.py'))[name]
 
@@ -57,7 +57,7 @@ def test_what_the_tools_repeat_is_what_the_package_has():
 
 @pytest.fixture(scope='module')
 def files(tmp_path_factory):
-    """A trained detector, pictures, and files with which something is wrong."""
+    """A trained detector, pictures, and bad files."""
     pytest.importorskip('mmdet')
     folder = tmp_path_factory.mktemp('files')
     export_models.write_trained(folder)
@@ -130,7 +130,7 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize('tool, arguments, message', MISTAKES)
-def test_mistakes_are_told_in_one_line(tool, arguments, message, files, tmp_path, run_tool, capfd,
+def test_mistakes_end_in_one_line(tool, arguments, message, files, tmp_path, run_tool, capfd,
                                        monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr('mobileone_mm.commands.demo.make_shapes', lambda *args: None)
@@ -156,15 +156,15 @@ def _fail(error):
     return command
 
 
-def test_errors_that_are_no_mistakes_are_marked_and_logged(tmp_path, capsys, monkeypatch):
+def test_unexpected_errors_are_marked_and_logged(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(MMLogger, '_instance_dict', type(MMLogger._instance_dict)())
     assert main(_fail(AttributeError("'x' has no y"))) == 1
     assert capsys.readouterr().err == \
-        "error: 'x' has no y (AttributeError; the traceback: --debug)\n"
+        "error: 'x' has no y (AttributeError; traceback: --debug)\n"
     log = tmp_path / 'run.log'
     MMLogger._instance_dict['run'] = MMLogger('run', log_file=str(log))
     assert main(_fail(AttributeError("'x' has no y"))) == 1
-    assert f'the traceback: {log})' in capsys.readouterr().err
+    assert f'traceback: {log})' in capsys.readouterr().err
     assert 'Traceback' in log.read_text() and "AttributeError: 'x' has no y" in log.read_text()
 
 
@@ -175,8 +175,8 @@ def test_what_the_package_refuses_is_not_marked(capsys):
     assert main(build) == 1
     told = capsys.readouterr().err
     assert told.startswith("error: unknown MobileOne arch 's9'") and 'traceback' not in told
-    assert main(lambda _: int('x')) == 1  # a ValueError, but nobody's words
-    assert 'the traceback: ' in capsys.readouterr().err
+    assert main(lambda _: int('x')) == 1  # a ValueError, but without a message
+    assert 'traceback: ' in capsys.readouterr().err
 
 
 def test_status_and_marks(capsys):
@@ -194,7 +194,7 @@ def test_status_and_marks(capsys):
     (OSError(errno.ENOSPC, 'x', '/a/b.pth'), '/a/b.pth: no space is left on the disk'),
     (OSError(errno.ENOSPC, 'x'), 'no space is left on the disk'),
     (OSError(errno.EROFS, 'x', '/a'), '/a: is on a read-only file system'),
-    (FileExistsError(errno.EEXIST, 'x', '/a'), '/a: exists and is no folder'),
+    (FileExistsError(errno.EEXIST, 'x', '/a'), '/a: exists and is not a folder'),
     (RuntimeError('[enforce fail at x.cc:1] . PytorchStreamWriter failed writing file data/1: file'
                   ' write failed'), 'a checkpoint could not be written: is the disk full?'),
     (KeyError('Index 9 exceeds'), 'Index 9 exceeds'),
@@ -203,12 +203,12 @@ def test_status_and_marks(capsys):
                 ' call last):\n  File "x.py", line 1\nValueError: a.jpg is broken\n'),
      'a.jpg is broken'),
     (RuntimeError('\n'.join(['line'] * 500)), None), (AssertionError(), 'AssertionError')])
-def test_words(error, text):
+def test_descriptions(error, text):
     told = describe(error)
     assert told == text or text is None and len(told) < 410 and '\n' not in told
 
 
-def test_parsers_of_json_are_told_where(tmp_path):
+def test_json_errors_name_the_line(tmp_path):
     with pytest.raises(json.JSONDecodeError) as error:
         json.loads('{')
     assert 'line 1' in describe(error.value)

@@ -1,4 +1,4 @@
-"""Rows of pictures: panels are equal, and every label is within its picture."""
+"""Rows of pictures have equal panels, and every label is inside its picture."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ CORNERS = [(x, y, x + 24, y + 20) for x in (0, WIDTH // 2 - 12, WIDTH - 24)
 
 @pytest.fixture
 def axes(tmp_path):
-    """Those of a picture with a label at each corner of the first panel."""
+    """The axes of a picture with a label at each corner of the first panel."""
     labels = [Label(box, 'triangle', (1., 0., 0.)) for box in CORNERS]
     rows = [Row('row', [np.zeros((*size, 3), np.uint8) for size in SIZES], [labels, [], []])]
     figure = draw_rows(rows, tmp_path / 'x.png', 'title', 'caption', ['circle', 'square'])

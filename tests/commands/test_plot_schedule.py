@@ -1,4 +1,4 @@
-"""What is drawn is what happens in training, and what the recipes say."""
+"""The curves equal those of a training, and the recipes'."""
 
 import math
 

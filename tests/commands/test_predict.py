@@ -91,7 +91,7 @@ def test_weights_that_are_not_numbers_draw_nothing(run_tool, trained, tmp_path, 
     assert not (tmp_path / 'out').exists()
 
 
-def test_errors_are_told_in_one_line(run_tool, trained, tmp_path, capsys):
+def test_errors_end_in_one_line(run_tool, trained, tmp_path, capsys):
     model, pictures = trained / 'detection.pth', trained / 'pictures'
     for arguments, message in [
             ((trained / 'none.pth', 'x'), 'there is no model'),
@@ -105,7 +105,7 @@ def test_errors_are_told_in_one_line(run_tool, trained, tmp_path, capsys):
         Predictor(trained / 'pictures' / '0.png')
 
 
-def test_names_that_differ_in_their_suffix_only(trained, tmp_path):
+def test_names_that_differ_only_in_their_suffix(trained, tmp_path):
     pictures = tmp_path / 'pictures'
     pictures.mkdir()
     names = ['a.jpg', 'a.png', 'A.webp', 'a.jpg.png', 'b.bmp']
@@ -124,7 +124,7 @@ def test_names_that_differ_in_their_suffix_only(trained, tmp_path):
     (['a.jpg', 'A.png'], ['a.jpg', 'A.png']),
     (['a.jpg', 'a.png', 'a.jpg.png'], ['a.jpg', 'a.png', 'a.jpg_2']),
 ])
-def test_results_have_names_of_their_own(names, expected):
+def test_results_have_unique_names(names, expected):
     assert result_names(names) == expected
 
 
@@ -139,7 +139,7 @@ def test_originals_are_not_replaced(run_tool, trained, capsys, source):
 
 
 @pytest.mark.parametrize('content', [b'', b'no picture'])
-def test_one_bad_picture_is_told_at_the_end(run_tool, trained, tmp_path, capsys, content):
+def test_a_bad_picture_is_reported_at_the_end(run_tool, trained, tmp_path, capsys, content):
     shutil.copytree(trained / 'pictures', tmp_path / 'in')
     (tmp_path / 'in/0b.jpg').write_bytes(content)
     assert run_tool('predict', trained / 'segmentation.pth', tmp_path / 'in', '--out',
@@ -151,7 +151,7 @@ def test_one_bad_picture_is_told_at_the_end(run_tool, trained, tmp_path, capsys,
         '0.png', '1.png', '2.png']
 
 
-def test_a_video_that_is_cut_off_tells_its_frames(trained, tmp_path, monkeypatch):
+def test_a_truncated_video_reports_its_frames(trained, tmp_path, monkeypatch):
     path = tmp_path / 'cut.avi'
     content = (trained / 'video.avi').read_bytes()
     frames = [found.start() for found in re.finditer(b'00dc', content)]

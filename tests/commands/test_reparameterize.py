@@ -1,4 +1,4 @@
-"""tools/reparameterize.py on the toy classifier (tests/toy_classifier.py)."""
+"""tools/reparameterize.py on the toy classifier (tests/helpers/toy_classifier.py)."""
 
 import folding_faults
 import pytest
@@ -36,7 +36,7 @@ def tool(files, run_tool):
 
 
 def load(folder):
-    """The model of the two files that the tool has written."""
+    """The model of the two files that the tool wrote."""
     model = build_model(Config.fromfile(folder / 'out' / 'folded.py')).eval()
     content = torch.load(folder / 'out' / 'folded.pth')
     model.load_state_dict(content['state_dict'], strict=True)
@@ -87,7 +87,7 @@ def test_the_pair_of_files_tests_like_the_original(tool, files):
 
 @pytest.fixture
 def fails(tool, capsys):
-    """A function that runs the tool and wants an error of that message."""
+    """A function that runs the tool and expects an error with that message."""
     def check(message, *options, **paths):
         assert tool(*options, **paths) == 1
         told = capsys.readouterr().err
@@ -134,7 +134,7 @@ def test_bad_input_is_one_clear_error_and_writes_nothing(tool, fails, files):
 
     assert not (folder / 'out').exists()
     assert tool() == 0
-    fails('folded.pth is folded already', checkpoint='out/folded.pth',
+    fails('folded.pth is already folded', checkpoint='out/folded.pth',
           out='out/again.pth')
     assert sorted(path.name for path in (folder / 'out').iterdir()) == ['folded.pth', 'folded.py']
 

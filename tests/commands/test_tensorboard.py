@@ -1,4 +1,4 @@
-"""mmengine's TensorBoard backend, chosen on the command line: what TensorBoard reads back."""
+"""mmengine's TensorBoard backend, chosen on the command line, writes what TensorBoard reads."""
 
 import os
 
@@ -38,7 +38,7 @@ def test_a_detector(tmp_path):
 def test_a_segmentor(tmp_path, pytestconfig):
     pytest.importorskip('mmseg')
     data = make_shapes(tmp_path / 'data', 'voc', num_train=4, num_val=1)
-    name = f'tensorboard-{os.urandom(4).hex()}'  # one message hub of a name in a process
+    name = f'tensorboard-{os.urandom(4).hex()}'  # one message hub per name
     options = {'data_root': data, 'train_dataloader.batch_size': 2, 'train_cfg.max_epochs': 2,
                'train_cfg.val_interval': 2, 'default_hooks.logger.interval': 1,
                'model.backbone.num_conv_branches': 1,  # for four: less to compute

@@ -1,4 +1,4 @@
-"""tools/test.py --report: counts are those of hand and of mmseg, and pictures are written."""
+"""tools/test.py --report: counts equal manual ones and mmseg's, and pictures are written."""
 
 import json
 

@@ -30,7 +30,7 @@ S2 = str(ROOT / 'configs/detection/ssdlite_mobileone_s2_coco.py')
 
 @pytest.fixture
 def configured(monkeypatch):
-    """A function that returns the config with which a command would have trained."""
+    """A function that returns the config that a command would train."""
     def train(*arguments):
         seen = []
 
@@ -60,9 +60,9 @@ def test_the_stock_command_without_data_says_what_to_download(tmp_path, monkeypa
 
 
 @pytest.mark.parametrize('rank, tells', [(None, True), ('0', True), ('1', False)])
-def test_one_process_of_a_machine_tells_about_the_data(tmp_path, monkeypatch, configured, capsys,
+def test_one_process_per_machine_reports_on_the_data(tmp_path, monkeypatch, configured, capsys,
                                                        rank, tells):
-    """Each reads the annotations, for it may have to take a repaired copy; one tells."""
+    """Each process reads the annotations, since it may need a repaired copy; one reports."""
     seen = []
 
     def check(cfg, loaders):
@@ -111,7 +111,7 @@ def test_resume_names_the_last_whole_checkpoint(tmp_path, configured, capsys):
     assert cfg.resume and cfg.load_from == str(work_dir / 'epoch_1.pth')
     message = _fails(capsys, config, '--work-dir', work_dir, '--resume', broken)
     assert 'epoch_2.pth is truncated, damaged or no checkpoint' in message
-    assert f'the newest whole one beside it is {work_dir / "epoch_1.pth"}' in message
+    assert f'the newest complete one beside it is {work_dir / "epoch_1.pth"}' in message
 
 
 def test_resume_where_all_checkpoints_are_damaged(tmp_path, capsys):
@@ -174,19 +174,19 @@ def test_load_from_a_damaged_file(tmp_path, capsys):
 
 
 def _train_from(config, tmp_path, checkpoint, capsys, *more):
-    """Try to train an epoch from a checkpoint; the status and what was told."""
+    """Try to train an epoch from a checkpoint; returns the status and the message."""
     arguments = [config, '--work-dir', tmp_path / 'run', '--cfg-options', f'load_from={checkpoint}',
                  'train_cfg.max_epochs=1', 'train_dataloader.dataset.pipeline.4.scale=(64,64)',
                  'val_dataloader.dataset.pipeline.1.scale=(64,64)',
                  f'experiment_name={checkpoint.stem}', f'visualizer.name={checkpoint.stem}', *more]
     status = cli.main(lambda _: cli.train([str(argument) for argument in arguments]))
     told = capsys.readouterr()
-    assert len(told.out + told.err) < 10_000  # mmengine's warnings of a foreign file are 46,000
+    assert len(told.out + told.err) < 10_000  # mmengine warns with 46,000
     return status, told.err
 
 
 def test_load_from_takes_whole_models_of_this_kind(tmp_path, capsys):
-    """A foreign file's weights would be left out in silence, but for mmengine's warnings."""
+    """Otherwise only mmengine's warnings would say that a foreign file's weights are left out."""
     config = write_config(tmp_path, num_train=2)
     model = build_model(read_config(config))
     weights = model.state_dict()
@@ -233,7 +233,7 @@ def test_amp_on_a_cpu_is_bfloat16(tmp_path, monkeypatch):
     assert {w.dtype for w in weights.values()} == {torch.float32, torch.int64}
 
 
-def test_test_evaluates_and_keeps_the_predictions(tmp_path, capsys):
+def test_test_evaluates_and_saves_the_predictions(tmp_path, capsys):
     config, work_dir = write_config(tmp_path, num_train=2), tmp_path / 'run'
     assert run(config, work_dir, **{'train_cfg.max_epochs': 1}) == 0
     scale = 'test_dataloader.dataset.pipeline.1.scale=(64,64)'

@@ -1,4 +1,4 @@
-"""The lines of docs/own_data.md turn other formats into annotations that mean the same."""
+"""The commands in docs/own_data.md convert other formats to annotations that mean the same."""
 
 import importlib.util
 import json
@@ -55,7 +55,7 @@ def voc(image, boxes):
 
 
 def meaning(content):
-    """What a file says, whatever its ids."""
+    """The content of a file, whatever its ids."""
     images = {image['id']: image for image in content['images']}
     names = {category['id']: category['name'] for category in content['categories']}
     return sorted((Path(images[a['image_id']]['file_name']).name, names[a['category_id']],
@@ -79,7 +79,7 @@ def test_documented_lines(exports, line):
 
 
 def test_label_studio_exports_coco(tmp_path):
-    """By its own converter: ids from 0, no iscrowd in some versions, sizes and areas in place."""
+    """Its own converter writes ids from 0, and in some versions no iscrowd."""
     content = sample()
     for image in content['images']:
         image.update(id=image['id'] - 1, file_name=f'images/{image["file_name"]}')

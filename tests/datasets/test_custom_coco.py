@@ -1,4 +1,4 @@
-"""A set of one's own in COCO's format: a config is written, trained, tested; bad data are told."""
+"""Your own data in COCO's format: a config is written, trained and tested; bad data are refused."""
 
 import builtins
 import json
@@ -27,7 +27,7 @@ pytest.importorskip('mmdet')
 
 @pytest.fixture(scope='module')
 def drawn(tmp_path_factory):
-    """The user's data: folders and files named as COCO's never are."""
+    """The user's data, with folder and file names unlike COCO's."""
     folder = tmp_path_factory.mktemp('own')
     make_shapes(folder / 'shapes', 'coco', num_train=4, num_val=2)
     coco = folder / 'shapes/coco'
@@ -38,7 +38,7 @@ def drawn(tmp_path_factory):
 
 
 def write(folder, train=None, val=None, num_images=2, **options):
-    """The config of samples, changed; and the notes."""
+    """The config for changed samples, and the notes."""
     paths = [write_sample(folder, change, f'{name}.json', num_images)
              for name, change in (('train', train), ('val', val))]
     negatives = options.pop('keep_negatives', False)
@@ -58,12 +58,12 @@ def test_three_commands(drawn, tmp_path, capsys, run_tool):
         '--input-size', 64, '--workers', 0)
     printed = capsys.readouterr().out
     assert status == 0 and '4 images; boxes: circle ' in printed
-    assert '2 iterations are few to learn' in printed
+    assert '2 iterations are few when starting' in printed
     run_train([str(config), '--work-dir', str(work),
                '--cfg-options', 'model.backbone.num_conv_branches=1'])
     assert 'note: anchors' not in capsys.readouterr().out
     log = next(work.rglob('*.log')).read_text()
-    # What users look for. mmengine adds `memory:` on GPUs only: CPUs have no counter to read.
+    # What users look for.
     line = next(line for line in log.splitlines() if 'Epoch(train)' in line)
     for field in ('lr: ', 'eta: ', 'time: ', 'data_time: ', 'loss: '):
         assert f' {field}' in line
@@ -128,7 +128,7 @@ def test_repaired_annotations_go_beside_the_config(tmp_path):
                      for name in ('train', 'val', 'val')]
     assert cfg.val_evaluator.ann_file == files[1]
     assert all(str(path) in notes for path in (tmp_path / 'train.json', *files))
-    assert 'iscrowd' not in (tmp_path / 'train.json').read_text()  # the user's stays
+    assert 'iscrowd' not in (tmp_path / 'train.json').read_text()  # the user's file stays
     assert read_coco(tmp_path / 'own_train.repaired.json').content == sample()
     val = read_coco(tmp_path / 'own_val.repaired.json').content
     assert [c['name'] for c in val['categories']] == ['box', 'disc']
@@ -152,13 +152,13 @@ def test_names_never_become_code(tmp_path, name):
 @pytest.mark.parametrize('change, expected', [
     (lambda c: c['annotations'][0].update(category_id=99), 'has category_id 99'),
     (lambda c: c['annotations'][0].update(image_id=99), 'has image_id 99'),
-    (lambda c: c['categories'][1].update(name='circle'), 'comes twice: circle'),
+    (lambda c: c['categories'][1].update(name='circle'), 'listed twice: circle'),
     (lambda c: c['categories'][1].update(name='Square'), 'square not found'),
     (lambda c: c['annotations'].clear(), 'holds no boxes'),
     (lambda c: c.pop('images'), 'needs the lists'),
     (lambda c: c['images'][0].update(file_name='gone.jpg'), 'for example gone.jpg'),
 ])
-def test_bad_annotations_are_told_and_nothing_is_written(
+def test_bad_annotations_are_refused_and_nothing_is_written(
         drawn, tmp_path, capsys, run_tool, change, expected):
     content = json.loads((drawn / 'val.json').read_text())
     change(content)
@@ -194,7 +194,7 @@ def test_same_images_in_both_files_are_noted(tmp_path):
 
 def test_a_last_batch_of_one_is_left_out(tmp_path):
     cfg, notes = write(tmp_path, num_images=5, batch_size=2)
-    assert cfg.train_dataloader.drop_last is True and 'would be of one image' in notes
+    assert cfg.train_dataloader.drop_last is True and 'would have one image' in notes
     assert '2 iterations' not in notes and cfg.param_scheduler[0].end == 10  # of 50 times 2
     assert write(tmp_path, num_images=4, batch_size=2)[0].train_dataloader.drop_last is False
 
@@ -218,7 +218,7 @@ def test_input_size_moves_pipelines_anchors_and_strides(tmp_path, size, scratch)
     assert sorted(anchors.min_sizes) == anchors.min_sizes and anchors.max_sizes[-1] == size
     for other in (size // 2, 2 * size + 32):
         wrong = _trace(model, (other, other))
-        assert 'anchors are not those of the input' in _anchor_notes(
+        assert 'anchors do not fit an input' in _anchor_notes(
             model, wrong.maps, (other, other))[0]
 
 
@@ -246,7 +246,7 @@ def test_where_the_backbone_starts(tmp_path):
         type='Pretrained', checkpoint='other.pth')
 
 
-def test_the_average_cannot_lag_behind_a_short_run(tmp_path):
+def test_the_average_keeps_up_with_a_short_run(tmp_path):
     cfg, _ = write(tmp_path)
     hook = dict(cfg.custom_hooks[0])
     net = nn.Linear(1, 1, bias=False)

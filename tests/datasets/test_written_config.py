@@ -1,4 +1,4 @@
-"""Names and paths come out of a written config as they went in, and none of them is run."""
+"""Names and paths come out of a written config as they went in, and never run."""
 
 import builtins
 

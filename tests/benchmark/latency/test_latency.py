@@ -1,4 +1,4 @@
-"""Measuring latency, on networks that take no time."""
+"""Measure latency, on networks that take no time."""
 
 import json
 import shutil
@@ -23,7 +23,7 @@ def conv_net(width: int) -> nn.Module:
 
 @pytest.fixture
 def tiny_networks(monkeypatch):
-    """Three networks in place of the real table."""
+    """Three networks instead of the real table."""
     table = {f'tiny{width}': Network(f'tiny{width}', 'backbones', f'Tiny-{width}',
                                      lambda width=width: conv_net(width), group='others')
              for width in (4, 8, 16)}
@@ -52,7 +52,7 @@ def test_summary_is_numpys():
     assert (found.p10, found.p90) == pytest.approx(tuple(np.percentile(samples, [10, 90])))
 
 
-def test_journal_goes_on_after_a_crash_and_refuses_another_setup(tmp_path):
+def test_journal_continues_after_a_crash_and_refuses_another_setup(tmp_path):
     path = tmp_path / 'journal.jsonl'
     journal = Journal(path, dict(threads=1))
     journal.add(0, 'a', [1.5, 2.])
@@ -76,7 +76,7 @@ def test_selection():
     assert names[:5] == [f'mobileone_s{i}' for i in range(5)]
     assert 'resnet18' in names and '30_layers_branches_both' in names
     assert networks.select(['timm:vgg11'])[0].name == 'timm_vgg11'
-    with pytest.raises(ValueError, match="no network fits 'resnet7'"):
+    with pytest.raises(ValueError, match="no network matches 'resnet7'"):
         networks.select(['resnet7'])
 
 
@@ -107,7 +107,7 @@ def test_folding_keeps_the_outputs(randomize):
 
 def test_a_wrong_fold_is_noticed(randomize):
     class NormFirst(nn.Module):
-        """Neighbors in their definition that do not run in that order."""
+        """Layers that do not run in the order of their definition."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -202,7 +202,7 @@ def test_an_interruption_loses_nothing(tmp_path, tiny_networks):
     (dict(threads=0), 'threads must be at least 1, got 0'),
     (dict(size=8), 'size must be at least 32 pixels, got 8'),
     (dict(backends=('tensorflow', )), "got 'tensorflow'"),
-    (dict(nets=('huge', )), "no network fits 'huge'")])
+    (dict(nets=('huge', )), "no network matches 'huge'")])
 def test_bad_settings_are_refused(tmp_path, tiny_networks, change, message):
     with pytest.raises(ValueError, match=message):
         study.run(study.Settings(**dict(SETTINGS, **change)), tmp_path / 'out')

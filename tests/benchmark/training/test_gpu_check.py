@@ -1,4 +1,4 @@
-"""The check of a GPU, run on the CPU at tiny sizes, and what it makes of faults."""
+"""The GPU check, run on the CPU at tiny sizes, and with planted faults."""
 
 import json
 import subprocess
@@ -87,7 +87,7 @@ FOLDED = 'Folded and unfolded outputs differ by at most 1.0e-07 of\n' * 3
     (GOOD, AFTER, FOLDED, True, 'ok'),
     ({**GOOD, 3: dict(loss=float('nan'))}, AFTER, FOLDED, True, 'a loss is not finite'),
     (GOOD, {1: dict(loss=1.)}, FOLDED, True, 'resumed at 1 after 6'),
-    (GOOD, AFTER, FOLDED[:60], True, '1 validations of a folded model in place of 3'),
+    (GOOD, AFTER, FOLDED[:60], True, '1 validations of a folded model instead of 3'),
     (GOOD, AFTER, FOLDED, False, 'no folded weights were written'),
 ])
 def test_what_is_wrong_with_a_training(tmp_path, losses, after, output, deployed, problem):
@@ -106,7 +106,7 @@ def test_verdicts():
 
 
 def test_a_lost_device_loses_no_finding(tmp_path, monkeypatch):
-    """The row of the fault is kept, and another process goes on behind it."""
+    """The row of the fault is kept, and another process continues after it."""
     def lost(self):
         raise DeviceLost
 

@@ -1,4 +1,4 @@
-"""The profile by operator, and how many operators the engine calls."""
+"""The profile by operator, and the number of operators that the engine calls."""
 
 from importlib.util import find_spec
 
@@ -15,7 +15,7 @@ from mobileone_mm.branches.compiled import has_cores_to_itself
     (dict(kernel_size=1), 130),
 ])
 def test_operators_of_a_block(cfg, limit):
-    """On small maps the calls are what costs time."""
+    """On small maps, the calls cost the time."""
     block = MobileOneBlock(16, 16, branch_engine='analytic', **cfg).train()
     rows = profile_step(block, torch.randn(2, 16, 8, 8, requires_grad=True), rounds=1)
     calls = {row.operator: row.calls for row in rows}

@@ -1,4 +1,4 @@
-"""What the benchmarks of training measure, on nets whose figures are known."""
+"""The training benchmarks, on nets with known results."""
 
 import sys
 
@@ -41,8 +41,8 @@ def test_the_plain_net_has_one_convolution_and_norm_a_block():
 
 def test_saved_bytes_counts_each_storage_once_and_no_parameters():
     x = torch.randn(4, 8)
-    # the first layer keeps x alone, which is not counted; exp its own output, which the second
-    # layer keeps as well
+    # the first layer keeps only x, which does not count; exp keeps its output, which the second
+    # layer keeps too
     net = nn.Sequential(nn.Linear(8, 16), Exp(), nn.Linear(16, 2))
     assert saved_bytes(net, x) == 4 * 16 * 4
     assert saved_bytes(net.eval(), x) == 4 * 16 * 4
@@ -96,7 +96,7 @@ def test_what_auto_keeps_for_the_backward_pass(arch, most, passes, monkeypatch):
     plain, auto, textbook = (saved_bytes(build(arch, net), x)
                              for net in ('plain', 'auto', 'textbook'))
     assert auto / plain < most
-    assert textbook / plain > 1.2  # so that a lost engine would be noticed
+    assert textbook / plain > 1.2  # to notice a missing engine
 
 
 @pytest.mark.skipif(not sys.platform.startswith('linux'), reason='reads /proc')

@@ -1,4 +1,4 @@
-"""The fold's own algebra where it is easy to get wrong and hard to see: rounding, small means."""
+"""The algebra of the fold where mistakes are hard to see: rounding, small means."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from mobileone_mm.branches.maths.norm_algebra import is_small, mean_terms, momen
 @pytest.mark.parametrize('per_channel', [False, True])
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float32])
 def test_a_rounded_kernels_errors_cancel_at_the_mean(dtype, per_channel):
-    """At the mean the output is sum beta, however coarse the kernel and large the mean."""
+    """At the mean, the output is the sum of beta, for any rounding and any mean."""
     exact = torch.randn(4, 9, dtype=torch.float64)
     mean = 1000 + torch.rand((4, 9) if per_channel else (9, ), dtype=torch.float64)
     beta, scale = torch.randn(2, 4), torch.rand(2, 4)

@@ -1,4 +1,4 @@
-"""Moments of patches against torch's unfold, their gradients against autograd."""
+"""Compare moments of patches with torch's unfold, and their gradients with autograd."""
 
 import pytest
 import torch
@@ -76,7 +76,7 @@ def _check_nearly_centered(x, shifted):
 
 @pytest.mark.parametrize('offset', [0, 10, 100, 1000])
 def test_centered_gram_keeps_precision(offset):
-    """In float32, against the raw Gram matrix, which cancels."""
+    """In float32, compared with the raw Gram matrix, which cancels."""
     x = torch.randn(8, 16, 20, 20) + offset
     exact = mo.dense_moments(x.double(), mo.ConvShape()).cov
     weight = torch.randn(32, 16)

@@ -1,4 +1,4 @@
-"""The kernels compiled for GPUs that are not there."""
+"""Compile the kernels for GPUs that are not there."""
 
 import collections
 import json
@@ -15,15 +15,15 @@ SHARED_MEMORY = {75: 64 * 1024, 80: 163 * 1024, 86: 99 * 1024, 90: 227 * 1024}
 LAYOUTS = {90: ('nchw', 'nhwc')}
 # Bytes a thread: Triton 3.7 spills 16 to 40 of `outer_sums` on GPUs before 90, 3.6 none.
 MOST_SPILLED = 64
-# Each takes about a second at a user's first step.
+# Each takes about a second in a user's first step.
 MOST_KERNELS = 20
 
 
 @pytest.mark.parametrize('capability', SHARED_MEMORY)
 def test_few_kernels_that_fit_the_gpu(capability, tmp_path):
-    """A step of S0 in float32 and one in float16, by the ptxas that Triton brings.
+    """Compile a step of S0 in float32 and one in float16, with Triton's own ptxas.
 
-    No kernel spills many registers or asks for more shared memory than a program has there.
+    No kernel spills many registers or needs more shared memory than a program has there.
     """
     env = {**os.environ, 'TRITON_INTERPRET': '0', 'TRITON_CACHE_DIR': str(tmp_path)}
     script = ROOT / 'tests' / 'helpers' / 'compile_ahead.py'

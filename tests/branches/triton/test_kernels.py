@@ -1,4 +1,4 @@
-"""Triton kernels against the textbook branches in float64; interpreted where there is no GPU."""
+"""Compare Triton kernels with the textbook branches in float64; interpreted without a GPU."""
 
 import os
 
@@ -22,7 +22,7 @@ def _full_precision(monkeypatch):
 
 @pytest.mark.parametrize('case', [*errors.small_cases()], ids=str)
 def test_outputs_gradients_and_statistics(case):
-    """In float32 within twice the textbook's own error, in half precision as accurate as it."""
+    """Twice the textbook's error is allowed in float32, the same error in half precision."""
     if not case.runs_here():
         pytest.skip('the interpreter has no products of bfloat16')
     found = errors.errors(case)
@@ -38,7 +38,7 @@ def test_large_maps(case):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='compiled kernels cannot be patched')
 def test_a_wrong_kernel_is_noticed(monkeypatch):
-    """One that takes an image's first row for a part of the border."""
+    """A kernel that treats the first row of an image as border."""
     monkeypatch.setattr(depthwise_kernels, 'inside', lambda h, w, height, width: (
         (h > 0) & (h < height)) & ((w >= 0) & (w < width)))
     case = errors.Case('depthwise', 1, layout='nhwc')
@@ -47,7 +47,7 @@ def test_a_wrong_kernel_is_noticed(monkeypatch):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='compiled kernels cannot be patched')
 def test_an_access_outside_a_tensor_is_noticed(monkeypatch):
-    """Of a row and a column of zeros around the image, which are there by luck or not."""
+    """Reads a row and a column around the image, which may happen to be zeros."""
     monkeypatch.setattr(depthwise_kernels, 'inside', lambda h, w, height, width: (
         (h >= -9) & (h < height)) & ((w >= 0) & (w < width)))
     with pytest.raises(Exception, match='outside its tensors'):

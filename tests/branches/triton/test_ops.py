@@ -1,4 +1,4 @@
-"""The operators that ``torch.compile`` takes, on a CPU, where they run the reference."""
+"""The operators for ``torch.compile``, on a CPU, where they run the reference."""
 
 import copy
 
@@ -37,7 +37,7 @@ def graphs_of(block, x):
 @pytest.mark.parametrize('layout', [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize('name', BLOCKS)
 def test_a_compiled_block_is_one_graph_with_the_operator(name, layout):
-    """Same outputs, gradients and running statistics as the branches one by one."""
+    """Outputs, gradients and running statistics equal those of the branches one by one."""
     block = randomize(MobileOneBlock(4, 4, **BLOCKS[name]))
     x = torch.randn(2, 4, 9, 7).contiguous(memory_format=layout)
     expected = run(set_engine(copy.deepcopy(block), 'textbook'), x)

@@ -1,4 +1,4 @@
-"""How many kernels a block launches and how often it moves its maps, counted, not timed."""
+"""Count the kernels that a block launches, and how often it moves its maps."""
 
 import collections
 from typing import Dict, List
@@ -22,7 +22,7 @@ BLOCKS = dict(
 
 
 class Recorder(TorchDispatchMode):
-    """How many values operators and Triton kernels get and give; the latter do not run."""
+    """Count the values that operators and Triton kernels read and write; kernels do not run."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class Recorder(TorchDispatchMode):
 
 
 def sizes(values) -> List[int]:
-    """Of each tensor, which is moved once if it is passed twice; holds none of them."""
+    """Elements of each tensor, once if it is passed twice; keeps no tensor alive."""
     found = {id(v): v for v in torch.utils._pytree.tree_leaves(values)
              if isinstance(v, torch.Tensor)}
     return [v.numel() for v in found.values()]
@@ -48,7 +48,7 @@ def sizes(values) -> List[int]:
 
 @pytest.fixture
 def record(monkeypatch):
-    """A function that runs a block forward and backward and returns what was called."""
+    """A function that runs a block forward and backward and returns the calls."""
     monkeypatch.setattr(choose, '_uses_triton', lambda block, x: True)
 
     def apply(block: torch.nn.Module, x: torch.Tensor) -> Recorder:
@@ -69,9 +69,9 @@ def record(monkeypatch):
 
 
 def passes(recorder: Recorder, x: torch.Tensor) -> Dict[str, int]:
-    """By operator or kernel, how often a whole map is read or written.
+    """How often a whole map is read or written, by operator or kernel.
 
-    ``sample_mean`` gets the map, but reads 256 positions of it.
+    ``sample_mean`` gets the map, but reads only 256 of its positions.
     """
     found: Dict[str, int] = collections.Counter()
     for name, moved in recorder.calls:
@@ -93,7 +93,7 @@ def test_at_most_ten_passes_and_sixteen_kernels(name, record):
 
 
 def test_the_count_sees_the_textbook(record, monkeypatch):
-    """By the same count, the branches one by one are far beyond."""
+    """By the same count, the branches one by one need far more."""
     block = set_engine(randomize(MobileOneBlock(128, 128, 3, groups=128, num_conv_branches=4)),
                        'textbook')
     x = torch.zeros(4, 128, 64, 64)

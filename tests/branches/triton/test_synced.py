@@ -1,4 +1,4 @@
-"""Synchronized norms in two processes equal one process on the whole batch, the textbook's."""
+"""Synchronized norms in two processes equal the textbook in one process on the whole batch."""
 
 import copy
 import os
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def test_two_processes_equal_one(tmp_path):
-    """Uneven parts, far from zero, so that each part has another mean."""
+    """The parts are uneven and far from zero, so their means differ."""
     blocks = [randomize(MobileOneBlock(2, 2, 3, groups=2, num_conv_branches=2)),
               randomize(MobileOneBlock(2, 3, 1, num_conv_branches=2))]
     x = torch.randn(3, 2, 5, 6) + torch.tensor([0., 1, 3]).view(3, 1, 1, 1)

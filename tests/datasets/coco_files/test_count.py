@@ -1,4 +1,4 @@
-"""Counts are those of mmdet's own data set."""
+"""Counts equal those of mmdet's own data set."""
 
 import json
 
@@ -32,7 +32,7 @@ def hard_file(tmp_path):
 
 @pytest.mark.parametrize('filter_cfg', [
     None, dict(filter_empty_gt=True, min_size=32), dict(filter_empty_gt=False, min_size=40)])
-def test_as_mmdet_counts(tmp_path, filter_cfg):
+def test_counts_equal_mmdets(tmp_path, filter_cfg):
     from mmdet.datasets import CocoDataset
     file = read_coco(hard_file(tmp_path))
     file.write(tmp_path / 'copy.json')
@@ -63,7 +63,7 @@ def test_nothing_left_is_refused(tmp_path, box, why):
     assert f'{path}: holds no boxes to train on' in str(caught.value) and why in str(caught.value)
 
 
-def test_what_is_left_out_is_told(tmp_path):
+def test_what_is_left_out_is_reported(tmp_path):
     def change(content):
         content['annotations'] = content['annotations'][:2]
         content['annotations'][1]['iscrowd'] = 1

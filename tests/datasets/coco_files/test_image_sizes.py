@@ -1,4 +1,4 @@
-"""Pictures that EXIF turns: boxes are brought to where OpenCV shows what they enclose."""
+"""Boxes on pictures that EXIF rotates are moved to where OpenCV shows their content."""
 
 import cv2
 import numpy as np
@@ -13,7 +13,7 @@ BAR = [4, 4, 32, 8]  # what write_image draws, as stored
 
 
 @pytest.mark.parametrize('orientation', range(1, 9))
-def test_turned_boxes_enclose_what_opencv_shows(tmp_path, orientation):
+def test_rotated_boxes_enclose_what_opencv_shows(tmp_path, orientation):
     write_image(tmp_path / 'a.jpg', orientation=orientation)
     shown = cv2.imread(str(tmp_path / 'a.jpg'))[..., 0] > 127
     rows, columns = np.nonzero(shown.any(1))[0], np.nonzero(shown.any(0))[0]
@@ -22,7 +22,7 @@ def test_turned_boxes_enclose_what_opencv_shows(tmp_path, orientation):
 
 
 def turned(folder, orientation, boxes, **image):
-    """A file with one image of that orientation."""
+    """A file with one image in that orientation."""
     def change(content):
         content['images'][0].update(image)
         for annotation, box in zip(content['annotations'], boxes):
@@ -37,7 +37,7 @@ def test_boxes_of_the_stored_picture(tmp_path, orientation):
     file = read_coco(turned(tmp_path, orientation, [BAR, BAR]), tmp_path / 'img')
     assert file.content['annotations'][0]['bbox'] == turn_box(BAR, (64, 48), orientation)
     assert (file.content['images'][0]['width'], file.content['images'][0]['height']) == (48, 64)
-    assert any('boxes turned along' in repair for repair in file.repairs)
+    assert any('boxes rotated with it' in repair for repair in file.repairs)
 
 
 def test_boxes_of_the_upright_picture_with_the_stored_size(tmp_path):
@@ -71,20 +71,20 @@ def test_contradicting_boxes_are_refused(tmp_path):
     path = write_sample(tmp_path, change)
     for name in ('1', '2'):
         write_image(tmp_path / f'img/{name}.jpg', orientation=6)
-    with pytest.raises(PreflightError, match='1.jpg fit the picture as stored only'):
+    with pytest.raises(PreflightError, match='1.jpg fit only the picture as stored'):
         read_coco(path, tmp_path / 'img')
 
 
-def test_a_picture_turned_since(tmp_path):
+def test_a_picture_rotated_after_annotation(tmp_path):
     def change(content):
         content['images'][0].update(width=48, height=64)
         for annotation in content['annotations']:
             annotation['bbox'] = [4, 50, 8, 10]
-    with pytest.raises(PreflightError, match='was turned since it was annotated'):
+    with pytest.raises(PreflightError, match='was rotated after it was annotated'):
         read_coco(write_sample(tmp_path, change), tmp_path / 'img')
 
 
-def test_a_sample_that_is_off_makes_it_look_at_all(tmp_path, monkeypatch):
+def test_one_wrong_sample_makes_it_check_all(tmp_path, monkeypatch):
     monkeypatch.setattr(image_sizes, 'MOST_SAMPLES', 1)
 
     def change(content):

@@ -1,4 +1,4 @@
-"""Fields that exporters write differently: repaired where they have one meaning, else refused."""
+"""Fields that exporters write differently are repaired if they have one meaning, else refused."""
 
 import copy
 import json
@@ -44,7 +44,7 @@ def string_categories(content):
     (each('iscrowd', lambda *_: '0'), "iscrowd is '0'"),
     (each('iscrowd', lambda *_: False), 'iscrowd is False'),
     (drop('id'), 'ids of annotations are missing'),
-    (each('id', lambda value, _: f'a{value}'), 'ids of annotations are no integers'),
+    (each('id', lambda value, _: f'a{value}'), 'ids of annotations are not integers'),
     (each('id', lambda value, _: value - 1), 'ids of annotations are 0 or less'),
     (each('id', lambda *_: 7), 'ids of annotations are repeated'),
     (each('bbox', lambda value, _: [f' {v}.0' for v in value]), 'coordinates are strings'),
@@ -112,11 +112,11 @@ def test_good_files_are_left_alone(tmp_path):
     (lambda c: c['images'][1].update(id=1), 'several images have the id 1, for example 1.jpg'),
     (lambda c: c['images'][1].update(id='1'), 'several of the images have the id 1'),
     (drop('id', 'images'), 'the image 1.jpg lacks id'), (drop('file_name', 'images'), 'an image'),
-    (lambda c: c['categories'][1].update(name='box'), 'a category comes twice: box'),
+    (lambda c: c['categories'][1].update(name='box'), 'a category is listed twice: box'),
     (lambda c: c['categories'][1].update(id=1), 'several of the categories have the id 1'),
     (lambda c: c['categories'][1].update(name=''), "has the name ''"),
     (lambda c: c['annotations'].append(5), 'the list annotations holds 5'),
-    (lambda c: c['images'][0].update(width=640, height=480), 'said to be (640, 480), but the file'),
+    (lambda c: c['images'][0].update(width=640, height=480), 'listed as (640, 480), but the file'),
     (lambda c: c.pop('annotations'), 'needs the lists'),
     (lambda c: c['images'].clear(), 'lists no images'),
 ])
@@ -131,7 +131,7 @@ def test_refused_in_one_line(tmp_path, change, said):
 def test_damaged_files(tmp_path):
     path = write_sample(tmp_path)
     path.write_bytes(path.read_bytes()[:-9])
-    with pytest.raises(PreflightError, match='not a whole JSON file'):
+    with pytest.raises(PreflightError, match='not a complete JSON'):
         read_coco(path)
     path = write_sample(tmp_path)
     (tmp_path / 'img/1.jpg').write_bytes(b'no image')
@@ -162,14 +162,14 @@ def test_categories_are_matched_by_name(tmp_path):
     file = read_coco(write_sample(tmp_path, change))
     match_categories(file, ('box', 'disc'))
     assert [c['name'] for c in file.content['categories']] == ['box', 'disc']
-    assert 'another order' in file.repairs[0]
+    assert 'not in the order' in file.repairs[0]
     file = read_coco(write_sample(tmp_path, change))
     match_categories(file, ('ring', 'box', 'disc'))
     assert file.content['categories'][0] == dict(id=10, name='ring')
     assert 'lists no category ring' in file.repairs[0]
     file = read_coco(write_sample(tmp_path))
     match_categories(file, ('box', ))
-    assert not file.repairs and '2 boxes are of categories that are no classes' in file.notes[0]
+    assert not file.repairs and '2 boxes of categories that are not classes' in file.notes[0]
     with pytest.raises(PreflightError, match='Box not found'):
         match_categories(file, ('Box', 'disc'))
 
@@ -179,7 +179,7 @@ ODD = [None, True, -1, 0, 3, 2.5, 1e308, float('nan'), float('inf'), 10**400, ''
 
 
 @pytest.mark.parametrize('seed', range(20))
-def test_whatever_is_in_a_file_it_is_read_or_refused(tmp_path, seed):
+def test_any_file_is_read_or_refused(tmp_path, seed):
     rng = random.Random(seed)
     for _ in range(40):
         content = sample()

@@ -1,4 +1,4 @@
-"""Images and masks of one's own: a config is written, trained, tested and used."""
+"""Your own images and masks: a config is written, trained, tested and used."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from mobileone_mm.commands.train_test import train as run_train
 
 SegLocalVisualizer = pytest.importorskip('mmseg.visualization').SegLocalVisualizer
 
-# What a program, a shell, Python and mmengine's configs might take for more than a name.
+# A program, a shell, Python and mmengine's configs might take this for more than a name.
 NAME = '"""\'\\U0001 {{ fileDirname }} {{_base_.model}} {{$HOME:x}}\'); raise SystemExit(9) #'
 
 
@@ -96,7 +96,7 @@ def test_config_follows_the_options(drawn, custom_seg):
     (('--val-share', 2), 'between 0 and 1'), (('--classes', 'none.txt'), 'no such file'),
     (('--images', 'nowhere'), 'no such folder'),
 ])
-def test_bad_options_are_told_in_one_line(drawn, custom_seg, capsys, arguments, expected):
+def test_bad_options_are_one_line(drawn, custom_seg, capsys, arguments, expected):
     assert custom_seg(*arguments) == 1
     error = capsys.readouterr().err
     assert expected in error and error.count('\n') == 1

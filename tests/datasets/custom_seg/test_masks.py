@@ -1,4 +1,4 @@
-"""Masks of any origin: mmsegmentation reads from what is written the labels that were drawn."""
+"""Masks from any tool: mmsegmentation reads the drawn labels from what is written."""
 
 import json
 from pathlib import Path
@@ -50,7 +50,7 @@ def write(folder, save, classes=3, count=4, image_suffix='.png', mask_name='{}.p
 
 
 def read_back(folders, tmp_path, classes=None, ignored=()):
-    """What was prepared, and the label maps that mmsegmentation loads, by the images' names."""
+    """The prepared data, and the label maps that mmsegmentation loads, by image name."""
     before = contents(tmp_path)
     prepared = prepare(folders, None, .5, classes=classes, ignored=ignored, progress=False)
     splits = write_data(prepared, tmp_path / 'data', progress=False)
@@ -85,7 +85,7 @@ def as_palette(labels, path):
 
 
 def as_shuffled_palette(labels, path):
-    """As GIMP may write them: what an index means differs between files."""
+    """As GIMP may write them: an index means different things in different files."""
     order = np.array([2, 0, 1] if path.name.startswith('p1') else [0, 1, 2])
     image = Image.fromarray(order[labels].astype(np.uint8), mode='P')
     image.putpalette(COLORS[np.argsort(order)].reshape(-1).tolist())
@@ -144,7 +144,7 @@ GRAY_TABLE = ClassTable(NAMES.names, (0, 100, 200), 'gray')
     (as_rgb, COLOR_TABLE, 'written to'), (as_rgba, COLOR_TABLE, 'written to'),
     (as_la, NAMES, 'written to'), (as_gray_rgb, NAMES, 'written to'), (as_16_bit, NAMES, None),
     (from_one, NAMES, 'count classes from 1'), (scaled(100), GRAY_TABLE, 'written to'),
-    (larger, NAMES, 'another size than their images'),
+    (larger, NAMES, 'differ in size from their images'),
 ])
 def test_labels_are_those_that_were_drawn(tmp_path, save, classes, note):
     folders, drawn = write(tmp_path, save)
@@ -152,7 +152,7 @@ def test_labels_are_those_that_were_drawn(tmp_path, save, classes, note):
     assert found.keys() == drawn.keys()
     for name, labels in drawn.items():
         np.testing.assert_array_equal(found[name], labels)
-    # Counted by numpy, from what was drawn.
+    # Counted by NumPy in the drawn labels.
     counts = sum(np.bincount(labels.reshape(-1), minlength=3) for labels in drawn.values())
     assert (prepared.train.pixels + prepared.val.pixels).tolist() == [*counts, 0]
     assert prepared.reading.classes.names == NAMES.names
@@ -206,7 +206,7 @@ def test_chosen_values_are_ignored(tmp_path):
 
 @pytest.mark.parametrize('orientation', range(5, 9))  # of 2 to 4 the size does not tell
 def test_masks_of_rotated_photographs(tmp_path, orientation):
-    """The mask lies as the file's pixels do; mmcv turns the image, so the mask is turned alike."""
+    """The mask has the orientation of the stored pixels. mmcv rotates the image, so must we."""
     folders, drawn = write(tmp_path, as_index, image_suffix='.jpg')
     for name, labels in drawn.items():
         exif = Image.Exif()
@@ -280,7 +280,7 @@ def test_what_has_no_single_meaning_is_refused(tmp_path, damage, save, classes, 
     assert not (tmp_path / 'data/train.json').exists()
 
 
-def test_a_stopped_run_can_be_repeated(tmp_path, monkeypatch):
+def test_an_interrupted_run_can_be_repeated(tmp_path, monkeypatch):
     folders, drawn = write(tmp_path, as_rgb)
     prepared = prepare(folders, None, .5, classes=COLOR_TABLE, progress=False)
     with monkeypatch.context() as patch:
@@ -328,11 +328,12 @@ def test_classes_are_read(tmp_path, names, table):
 
 @pytest.mark.parametrize('names, expected', [
     ('', 'names no classes'), ('[', 'cannot be read'), ('{"a": 300000}', 'neither a gray value'),
-    ('{"a": 0, "b": "#000000"}', 'one kind'), ('["a", "a"]', "'a' comes twice"),
-    ('{"a": 5, "b": 5}', 'the value 5 comes twice'), ('[1]', 'no name'), ('3', 'expected a list'),
+    ('{"a": 0, "b": "#000000"}', 'one kind'), ('["a", "a"]', "'a' appears twice"),
+    ('{"a": 5, "b": 5}', 'the value 5 appears twice'), ('[1]', 'not a class name'),
+    ('3', 'expected a list'),
     ('{"a": [1, 2]}', 'neither'), ('{}', 'names no classes'),
 ])
-def test_bad_classes_are_told(tmp_path, names, expected):
+def test_bad_classes_are_refused(tmp_path, names, expected):
     path = tmp_path / ('c.json' if names else 'c.txt')
     path.write_text(names)
     with pytest.raises(PreflightError, match=expected):
@@ -369,7 +370,7 @@ def test_masks_beside_the_photographs(tmp_path):
 
 
 @pytest.mark.parametrize('images, masks, expected', [
-    (('a.jpg', 'a.png'), ('a.png', ), 'differ in their suffix only'),
+    (('a.jpg', 'a.png'), ('a.png', ), 'differ only in their suffix'),
     (('a.jpg', ), ('b.png', ), 'is named like an image'), ((), ('a.png', ), 'holds no pictures'),
 ])
 def test_names_that_cannot_be_paired(tmp_path, images, masks, expected):
@@ -381,7 +382,7 @@ def test_names_that_cannot_be_paired(tmp_path, images, masks, expected):
         find_pairs(tmp_path / 'images', tmp_path / 'masks')
 
 
-def test_the_share_to_validate_on_depends_on_names_and_seed_alone():
+def test_the_validation_share_depends_only_on_names_and_seed():
     pairs = [Pair(f'p{i}', Path(f'{i}.jpg'), None) for i in range(50)]
     train, val = split_pairs(pairs, .2)
     assert len(val) == 10 and not set(train) & set(val) and {*train, *val} == set(pairs)

@@ -62,7 +62,7 @@ def test_polygons_and_run_lengths_decode_to_exactly_the_mask():
                 assert np.array_equal(coco_mask.decode(coco_mask.merge(parts)), obj.mask)
             encoded = coco_mask.frPyObjects(run_lengths(obj.mask), height, width)
             assert np.array_equal(coco_mask.decode(encoded), obj.mask)
-    assert kinds == {list, type(None)}  # both ways were taken
+    assert kinds == {list, type(None)}  # both cases occurred
 
 
 @pytest.mark.parametrize('corner', [(0, 0), (0, -1), (-1, 0), (-1, -1)])

@@ -140,7 +140,7 @@ def test_more_images_leave_the_earlier_ones_unchanged_and_another_seed_does_not(
 
 
 @pytest.mark.parametrize('damage', ['truncate', 'delete', 'manifest'])
-def test_a_damaged_data_set_is_made_anew(tmp_path, damage):
+def test_a_damaged_data_set_is_redrawn(tmp_path, damage):
     root = shapes.make_shapes(tmp_path, 'coco', 2, 1)
     whole = snapshot(root)
     victim = root / 'val2017/000000000003.jpg'
@@ -181,7 +181,7 @@ def test_files_of_others_are_never_replaced(tmp_path):
     photo = tmp_path / 'coco/train2017/photo.jpg'
     photo.parent.mkdir(parents=True)
     photo.write_bytes(b'precious')
-    with pytest.raises(FileExistsError, match='not made by this generator.*photo.jpg'):
+    with pytest.raises(FileExistsError, match='this generator did not write.*photo.jpg'):
         shapes.make_shapes(tmp_path, 'coco', 2, 1)
     assert photo.read_bytes() == b'precious'
 

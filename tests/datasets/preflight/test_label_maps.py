@@ -52,7 +52,7 @@ def each_map(folder, change):
 
 def test_good_label_maps_pass(folder):
     check_data(config(folder))
-    check_data(config(folder, _scope_='mmseg'))  # as mmengine marks what 'mmseg::...' inherits
+    check_data(config(folder, _scope_='mmseg'))  # mmengine's mark of what 'mmseg::...' inherits
 
 
 def test_black_and_white(folder):
@@ -73,8 +73,8 @@ def test_nothing_to_learn(folder):
     (lambda labels: labels.astype(np.uint16) * 256, 'holds the label 256'),  # wraps to 0 in mmseg
     (lambda labels: np.stack([labels * 90] * 2 + [labels], -1), 'a picture of mode RGB'),
     (lambda labels: np.stack([labels, labels * 0 + 255], -1), 'a picture of mode LA'),
-    (lambda labels: labels[::2, ::2], 'another size than its image'),
-    (lambda labels: labels.repeat(2, 0).repeat(2, 1), 'another size than its image'),
+    (lambda labels: labels[::2, ::2], 'differs in size from its image'),
+    (lambda labels: labels.repeat(2, 0).repeat(2, 1), 'differs in size from its image'),
     (lambda labels: labels[:, :10], '10x12 pixels, but its image 17.jpg has 16x12'),
 ])
 def test_a_single_bad_map_is_found_and_named(folder, change, expected):
@@ -90,14 +90,14 @@ def test_damage_is_named(folder):
     assert f'{path}: cannot be read as a mask' in message(config(folder))
 
 
-def test_a_missing_map_tells_the_suffixes(folder):
+def test_a_missing_map_names_the_suffixes(folder):
     (folder / 'maps/17.png').rename(folder / 'maps/17_mask.png')
     text = message(config(folder))
     assert 'for example 17.png' in text and "seg_map_suffix='.png'" in text
 
 
 @pytest.mark.parametrize('names', [range(30), range(3)])
-def test_images_with_another_suffix_are_not_left_out_in_silence(folder, names):
+def test_images_with_another_suffix_are_not_silently_left_out(folder, names):
     for i in names:
         (folder / f'images/{i:02}.jpg').rename(folder / f'images/{i:02}.JPG')
     assert f"img_suffix='.jpg' finds {30 - len(names)} images and leaves out {len(names)}" in \
@@ -187,7 +187,7 @@ def test_repeated_and_joined_data_are_counted(folder):
     assert '90 images in batches of 89' in message(cfg)
 
 
-def test_batches_of_one_are_right_where_nothing_is_pooled(folder):
+def test_batches_of_one_are_fine_without_pooling(folder):
     cfg = config(folder)
     cfg.train_dataloader.batch_size = 1
     cfg.model.decode_head.type = 'FCNHead'

@@ -1,4 +1,4 @@
-"""Batches of one image and sizes that disagree are found on the built network."""
+"""Batches of one image and mismatched sizes are found on the built network."""
 
 from types import SimpleNamespace
 
@@ -13,7 +13,7 @@ from mobileone_mm.utils.libraries import PreflightError
 
 
 class Pooled(BaseModel):
-    """A batch norm behind a pooling, as DeepLabV3 has it; and one on a map."""
+    """A batch norm after pooling, as in DeepLabV3, and one on a map."""
 
     def __init__(self):
         super().__init__()
@@ -74,6 +74,6 @@ def test_frozen_norms_take_batches_of_one():
         check_network(runner(batch_size=1, hooks=[FreezeNormHook(['backbone'])]), 8)
 
 
-def test_pipelines_that_disagree_are_told():
+def test_mismatched_pipelines_are_reported():
     note, = check_network(runner(val_size=(64, 64)), 4)
     assert 'training resizes images to (32, 32), validation to (64, 64)' in note

@@ -1,4 +1,4 @@
-"""Bad data are told before training, by the name of the file."""
+"""Bad data are reported before training, with the name of the file."""
 
 import json
 from pathlib import Path
@@ -40,7 +40,7 @@ def test_good_data_pass(tmp_path):
     check_data(_coco(tmp_path))
 
 
-def test_absent_data_say_where_they_come_from(tmp_path):
+def test_the_message_says_where_missing_data_come_from(tmp_path):
     cfg = _coco(tmp_path)
     cfg.train_dataloader.dataset.dataset.data_root = str(tmp_path / 'nowhere')
     message = _message(cfg)
@@ -58,7 +58,7 @@ def test_classes_that_differ_name_the_annotation_file(tmp_path, change, expected
 
 
 @pytest.mark.parametrize('damage, expected', [
-    (lambda p: (p / 'ann.json').write_text('{"images": ['), 'not a whole JSON file'),
+    (lambda p: (p / 'ann.json').write_text('{"images": ['), 'not a complete JSON'),
     (lambda p: (p / 'ann.json').write_text('{"images": []}'), 'needs the lists'),
     (lambda p: (p / 'ann.json').write_text(
         '{"images": [], "annotations": [], "categories": []}'), 'lists no images'),
@@ -98,7 +98,7 @@ def test_an_unknown_scope():
 
 
 def _perfect_map(cfg):
-    """What mmdet's metric makes of predictions equal to the truth, labels by the config's names."""
+    """mmdet's metric for predictions equal to the truth, with labels by the config's names."""
     from mmdet.datasets import CocoDataset
     from mmdet.evaluation import CocoMetric
     classes = cfg.train_dataloader.dataset.dataset.metainfo.classes
@@ -150,7 +150,7 @@ def _words(content):
 @pytest.mark.parametrize('change, before', [
     (None, 1.), (_reverse, 0.), (_from_zero, .9), (_words, None)])
 def test_the_metric_is_right_after_the_check(tmp_path, change, before):
-    """With perfect predictions it is 1; as mmdet reads the file itself, it is not."""
+    """With perfect predictions it is 1; on the file as mmdet reads it, it is not."""
     cfg = _sample_config(tmp_path, change)
     if before is not None:
         assert _perfect_map(cfg) <= before
@@ -162,7 +162,7 @@ def test_the_metric_is_right_after_the_check(tmp_path, change, before):
         assert cfg.val_dataloader.dataset.ann_file == cfg.val_evaluator.ann_file == str(copy)
 
 
-def test_files_of_the_same_name_get_copies_of_their_own(tmp_path):
+def test_files_of_the_same_name_get_separate_copies(tmp_path):
     parts = []
     for folder in ('a', 'b'):
         path = write_sample(tmp_path / folder, _from_zero)

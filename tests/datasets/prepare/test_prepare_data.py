@@ -1,4 +1,4 @@
-"""Tiny archives of the published structure: unpacked, converted, counted, resumed."""
+"""Tiny archives with the published structure are unpacked, converted, counted and resumed."""
 
 import errno
 import hashlib
@@ -80,7 +80,7 @@ def test_published_numbers():
     assert number('voc12aug', 'Segmentation/val.txt') == [1449]
 
 
-def test_what_is_missing_is_said_and_nothing_written(tmp_path, zipped):
+def test_missing_files_are_reported_and_nothing_is_written(tmp_path, zipped):
     lines = []
     assert not prepare('a', tmp_path / 'data', say=lines.append, spec=zipped)
     assert 'MISSING' in lines[0] and 'http://example.org/a.zip' in lines[0]
@@ -141,7 +141,7 @@ def test_members_that_point_outside_are_refused(tmp_path, zipped, name, kind):
 
 @pytest.mark.parametrize('suffix, mode', [('.zip', None), ('.tar', 'w'), ('.tgz', 'w:gz')])
 def test_truncated_archive_then_resume(tmp_path, zipped, suffix, mode, monkeypatch):
-    """Half a download is refused; a whole one then unpacks only what is not there yet."""
+    """Half a download is refused; the complete one then unpacks only what is missing."""
     from mobileone_mm.datasets.prepare import archives
     content = {f'top/images/{i}.jpg': np.random.RandomState(i).bytes(20_000) for i in (1, 2)}
     path = tmp_path / f'a{suffix}'
@@ -174,7 +174,7 @@ def test_truncated_archive_then_resume(tmp_path, zipped, suffix, mode, monkeypat
 
 
 def test_a_damaged_tar_is_refused_before_anything_is_written(tmp_path, zipped):
-    """A tar has no checksums, and tarfile stops before gzip's: without an MD5 sum it passes."""
+    """A tar has no checksums, and tarfile does not reach gzip's: only an MD5 sum finds damage."""
     path = tmp_path / 'a.tgz'
     write_tar(path, {f'top/images/{i}.jpg': np.random.RandomState(i).bytes(20_000) for i in (1, 2)},
               'w:gz')
@@ -215,7 +215,7 @@ def edit_zip(path, offset, value):
     (6, 1, 'a.zip is encrypted'), (8, 99, 'a.zip cannot be unpacked here'),
     (8, 12, 'a.zip is damaged')])
 def test_encrypted_members_and_unknown_methods(tmp_path, zipped, offset, value, message):
-    """12 is bzip2, of which the members have none."""
+    """12 is bzip2, which no member uses."""
     write_zip(tmp_path / 'a.zip', ['top/images/1.jpg', 'top/images/2.jpg'])
     edit_zip(tmp_path / 'a.zip', offset, value)
     with pytest.raises(ArchiveError, match=message):
@@ -223,7 +223,7 @@ def test_encrypted_members_and_unknown_methods(tmp_path, zipped, offset, value, 
     assert not list(tmp_path.rglob('*.jpg'))
 
 
-def test_gzip_that_is_none(tmp_path, zipped):
+def test_a_file_that_is_not_gzip(tmp_path, zipped):
     write_tar(tmp_path / 'a.tgz', {'top/images/1.jpg': bytes(50_000)}, 'w:gz')
     data = bytearray((tmp_path / 'a.tgz').read_bytes())
     data[12:40] = bytes(28)
@@ -241,7 +241,7 @@ def test_overlong_names_and_names_that_are_folders(tmp_path, zipped):
         prepare('a', tmp_path, spec=zipped)
 
 
-def test_a_full_disk_is_said(tmp_path, zipped, monkeypatch):
+def test_a_full_disk_is_reported(tmp_path, zipped, monkeypatch):
     from mobileone_mm.datasets.prepare import archives
     write_zip(tmp_path / 'a.zip', ['top/images/1.jpg', 'top/images/2.jpg'])
 
@@ -264,7 +264,7 @@ def test_links_are_not_unpacked(tmp_path):
     assert not (tmp_path / 'a/images').is_symlink()
 
 
-def test_no_room_is_said_first(tmp_path, zipped, monkeypatch):
+def test_too_little_space_is_reported_first(tmp_path, zipped, monkeypatch):
     from mobileone_mm.datasets.prepare import archives
     write_zip(tmp_path / 'a.zip', ['top/images/1.jpg', 'top/images/2.jpg'])
     monkeypatch.setattr(archives.shutil, 'disk_usage',
@@ -276,7 +276,7 @@ def test_no_room_is_said_first(tmp_path, zipped, monkeypatch):
 
 @pytest.fixture
 def voc(tmp_path):
-    """VOC (train a, b; val c) and SBD (a, c, d, e), and the spec of a set that small."""
+    """VOC (train a, b; val c) and SBD (a, c, d, e), and a spec for that small a set."""
     lists = 'VOCdevkit/VOC2012/ImageSets/Segmentation/'
     write_tar(tmp_path / 'VOCtrainval_11-May-2012.tar', {
         **{f'VOCdevkit/VOC2012/JPEGImages/{n}.jpg': b'jpg' for n in 'abcde'},
@@ -315,7 +315,7 @@ def test_voc12aug(voc):
     assert tree(root) == before
 
 
-def test_voc12aug_conversion_goes_on_where_it_stopped(voc):
+def test_voc12aug_conversion_continues_where_it_stopped(voc):
     root, spec = voc
     damaged = root / 'VOCdevkit/VOCaug/dataset/cls/d.mat'
     for archive in spec.archives:

@@ -1,4 +1,4 @@
-"""Label maps of VOC's classes from COCO's instances, against pycocotools' own masks."""
+"""Label maps of VOC's classes from COCO's instances equal pycocotools' masks."""
 
 import json
 
@@ -53,7 +53,7 @@ def test_the_first_instance_wins_and_small_ones_are_left_out(root):
     assert MIN_PIXELS > 100
 
 
-def test_a_stopped_conversion_goes_on(root, monkeypatch):
+def test_an_interrupted_conversion_continues(root, monkeypatch):
     spec = DatasetSpec((Archive('x.zip', 'http://x', 'coco', 'coco', {}), ), convert=convert_coco,
                        wrong=wrong_masks)
     assert 'train2017.txt is missing' in wrong_masks(root)
@@ -87,7 +87,7 @@ def test_palette_is_pascals(root):
 
 
 def test_real_instances(shared_data, tmp_path):
-    """Class by class as pycocotools decodes each instance; names as COCO's file gives them."""
+    """Class by class, as pycocotools decodes each instance, with the names in COCO's file."""
     source = shared_data('coco')
     (tmp_path / 'coco').symlink_to(tmp_path / 'real')
     (tmp_path / 'real').mkdir()
