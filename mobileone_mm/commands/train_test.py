@@ -62,12 +62,13 @@ def train(argv: Arguments = None) -> None:
         _resume(cfg, args.resume, directories)
         checked = _check_data(cfg, 'train', 'val')
         starts_from = None if cfg.get('resume') else cfg.get('load_from')
-        if starts_from:
-            read_checkpoint(starts_from)  # before building the model, which takes long
+        # Read before building the model, which takes long.
+        content = read_checkpoint(starts_from) if starts_from else None
         with quiet_start(args.verbose) as started:
             runner = started(_build_runner(cfg))
         if starts_from:
-            check_load_from(unwrap_model(runner.model), starts_from)
+            check_load_from(unwrap_model(runner.model), content, starts_from)
+            del content  # mmengine reads the file for itself
         _tell(check_network(runner, checked.train_samples))
         runner.train()
 

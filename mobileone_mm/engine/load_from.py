@@ -5,19 +5,13 @@ from typing import Any, Mapping
 
 from torch import nn
 
-from ..utils.checkpoint_files import (
-    CheckpointError,
-    check_finite,
-    is_folded,
-    read_checkpoint,
-    unwrap,
-)
+from ..utils.checkpoint_files import CheckpointError, check_finite, is_folded, unwrap
 from ..utils.messages import shorten
 
 __all__ = ['check_load_from']
 
 
-def check_load_from(model: nn.Module, checkpoint: str) -> None:
+def check_load_from(model: nn.Module, content: Any, checkpoint: str) -> None:
     """Check that a checkpoint holds the model's backbone, under the names that mmengine loads.
 
     mmengine loads what fits and warns of the rest, key by key: of a file of another kind it loads
@@ -25,14 +19,13 @@ def check_load_from(model: nn.Module, checkpoint: str) -> None:
 
     Args:
         model: The model to train, without wrappers.
-        checkpoint: A path or URL.
+        content: What the file holds, as ``read_checkpoint`` returns it.
+        checkpoint: Its path or URL, for the message.
 
     Raises:
-        CheckpointError: The file is unreadable, its weights are NaN, or a weight of the backbone
-            (of the model, if it has none) is missing or of another shape.
-        FileNotFoundError: There is no such file.
+        CheckpointError: There is no state dict in it, its weights are NaN, or a weight of the
+            backbone (of the model, if it has none) is missing or of another shape.
     """
-    content = read_checkpoint(checkpoint)
     weights = unwrap(content, checkpoint)
     check_finite(weights, checkpoint)
     loaded: Any = content.get('state_dict', content)  # as mmengine looks for them

@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ...engine.hooks.freeze_norm_hook import FreezeNormHook
+from ...folding.reparameterize import unwrap_model
 from ...utils.libraries import PreflightError
 
 __all__ = ['check_network']
@@ -48,7 +49,7 @@ def check_network(runner: Runner, train_samples: Optional[int]) -> List[str]:
     if val_size not in (None, size) and cfg.get('default_scope') == 'mmdet':
         notes.append(f'training resizes images to {size}, validation to {val_size} (width, '
                      'height): set both pipelines alike, unless that is meant')
-    model = runner.model.module if hasattr(runner.model, 'module') else runner.model
+    model = unwrap_model(runner.model)
     shapes = _trace(model, size)
     if shapes is None:
         return notes

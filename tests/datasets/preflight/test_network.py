@@ -3,8 +3,9 @@
 from types import SimpleNamespace
 
 import pytest
+import torch
 from mmengine.config import ConfigDict
-from mmengine.model import BaseModel
+from mmengine.model import BaseModel, ExponentialMovingAverage
 from torch import nn
 
 from mobileone_mm.datasets.preflight import check_network
@@ -72,6 +73,13 @@ def test_frozen_norms_take_batches_of_one():
     assert not check_network(runner(batch_size=1, hooks=[FreezeNormHook(['decode_head'])]), 8)
     with pytest.raises(PreflightError):
         check_network(runner(batch_size=1, hooks=[FreezeNormHook(['backbone'])]), 8)
+
+
+@pytest.mark.parametrize('wrap', [torch.compile, ExponentialMovingAverage])
+def test_wrapped_models_keep_their_names(wrap):
+    run = runner(batch_size=1, hooks=[FreezeNormHook(['decode_head'])])
+    run.model = wrap(run.model)
+    assert not check_network(run, 8)
 
 
 def test_mismatched_pipelines_are_reported():
