@@ -20,10 +20,9 @@ from pathlib import Path
 from typing import Any, Dict, List
 
 import torch
+import trainings
 from mmengine.config import Config
-from mmengine.device import get_device
 
-from mobileone_mm.commands.train_test import train
 from mobileone_mm.datasets.drawn.shapes import make_shapes
 from mobileone_mm.utils.fileio import atomic_path
 
@@ -76,28 +75,24 @@ def run(path: Path, args: argparse.Namespace) -> Dict[str, Any]:
     data = path.stem.rsplit('_', 1)[1]
     batch = args.batch_size or cfg.train_dataloader.batch_size
     folder = draw(args.out / f'data_{batch}', data, batch * args.iterations)
-    work_dir = args.out / path.stem
     options = [f'data_root={folder}/', 'train_cfg.max_epochs=1', 'train_cfg.val_interval=1',
                f'train_dataloader.batch_size={batch}', 'default_hooks.logger.interval=1',
                'log_processor.window_size=1', 'model.backbone.init_cfg=None']
     if data == 'voc12coco':
         options.append(f'train_dataloader.dataset.datasets.2.data_root={folder.parents[1]}/'
                        'coco_masks')
-    if get_device() == 'cuda':
-        torch.cuda.reset_peak_memory_stats()
-    train([str(path), '--work-dir', str(work_dir), *(['--amp'] if args.amp else []),
-           '--cfg-options', *options])
-    log = max(work_dir.glob('*/vis_data/scalars.json'))
-    rows = [row for row in map(json.loads, log.read_text().splitlines()) if 'loss' in row]
-    seconds = statistics.median(row['time'] - row['data_time'] for row in rows[len(rows) // 3:])
-    return dict(device=torch.cuda.get_device_name() if get_device() == 'cuda' else 'CPU',
-                amp=args.amp, batch=batch, iterations=len(rows), seconds=seconds,
-                memory_mb=max(row['memory'] for row in rows), losses=[r['loss'] for r in rows],
-                validated=any('mIoU' in line or 'bbox_mAP' in line
-                              for line in log.read_text().splitlines()),
-                deployed=any(work_dir.glob('*_deploy.pth')),
-                hours=cfg.train_cfg.max_epochs * IMAGES[data] / batch * seconds / 3600
-                if data in IMAGES else None)
+    done = trainings.run(path, args.out / path.stem, *options, amp=args.amp)
+    gpu = torch.cuda.device_count() > 0
+    seconds = (statistics.median(row['time'] - row['data_time'] for row in done.iterations[1:])
+               if gpu else done.cpu_seconds_an_iteration)
+    images = IMAGES.get(data, 0) * cfg.train_cfg.max_epochs
+    return dict(device=torch.cuda.get_device_name() if gpu else 'CPU', amp=args.amp, batch=batch,
+                iterations=len(done.iterations), seconds=seconds,
+                memory_mb=max(row['memory'] for row in done.iterations),
+                losses=[row['loss'] for row in done.iterations],
+                validated=any('mIoU' in name or 'bbox_mAP' in name for name in done.metrics),
+                deployed=any((args.out / path.stem).glob('*_deploy.pth')),
+                hours=images / batch * seconds / 3600)
 
 
 def table(results: Dict[str, Dict[str, Any]]) -> str:
@@ -112,7 +107,7 @@ def table(results: Dict[str, Dict[str, Any]]) -> str:
         works = row['validated'] and row['deployed'] and all(map(math.isfinite, row['losses']))
         cells = (name, row['device'] + (', AMP' if row['amp'] else ''), row['batch'],
                  f'{row["seconds"]:.3f}', row['memory_mb'],
-                 '' if row['hours'] is None else f'{row["hours"]:.1f}',
+                 f'{row["hours"]:.0f}' if row['hours'] else '',
                  'trained, validated, folded' if works else 'incomplete')
         lines.append(f'| {" | ".join(map(str, cells))} |')
     return '\n'.join(lines) + '\n'
