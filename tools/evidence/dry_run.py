@@ -78,6 +78,8 @@ def run(path: Path, args: argparse.Namespace) -> Dict[str, Any]:
     options = [f'data_root={folder}/', 'train_cfg.max_epochs=1', 'train_cfg.val_interval=1',
                f'train_dataloader.batch_size={batch}', 'default_hooks.logger.interval=1',
                'log_processor.window_size=1', 'model.backbone.init_cfg=None']
+    if data == 'coco':  # so that an untrained network has boxes to evaluate
+        options.append('model.test_cfg.score_thr=0.005')
     if data == 'voc12coco':
         options.append(f'train_dataloader.dataset.datasets.2.data_root={folder.parents[1]}/'
                        'coco_masks')
@@ -100,7 +102,7 @@ def table(results: Dict[str, Dict[str, Any]]) -> str:
     columns = ('config', 'device', 'batch', 's an iteration', 'memory, MB', 'hours, estimated',
                'result')
     lines = [f'| {" | ".join(columns)} |', '|--' * len(columns) + '|']
-    for name, row in results.items():
+    for name, row in sorted(results.items()):
         if 'error' in row:
             lines.append(f'| {name} | | | | | | failed: {row["error"]} |')
             continue
