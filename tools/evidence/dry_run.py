@@ -3,17 +3,22 @@
     python tools/evidence/dry_run.py --out OUT                                    # on a GPU
     python tools/evidence/dry_run.py --out OUT --batch-size 2 --iterations 2      # on a CPU
 
-tools/train.py trains an epoch of drawn data in the official layout, from random weights, at full
-input size, and validates folded. Changed are the data root, the number of epochs and images and,
-on request, the batch. OUT/dry_run.json keeps every result, so a stopped run continues;
-OUT/dry_run.md is a table of time and memory, with an estimate of the hours of the full schedule:
-images times epochs at the measured speed of one device, data loading left out.
+Each trains an epoch of drawn data in the official layout as tools/train.py does, from random
+weights, at full input size, and validates folded. Changed are the data root, the number of epochs
+and images, for detectors the score threshold, and, on request, the batch. OUT/dry_run.json keeps
+every result, so a stopped run continues; OUT/dry_run.md is a table of time and memory.
+
+Its last column estimates the hours of the full schedule on one GPU without data loading: images
+times epochs at the measured speed. On a CPU the processor time is measured and compared with that
+of S0's backbone at 224 px, whose time on an H200 docs/gpu.md has: as plain convolutions, the least
+that a schedule can take, and with its branches one by one, the most.
 """
 
 import argparse
 import json
 import math
 import statistics
+import time
 import traceback
 from functools import cache
 from pathlib import Path
@@ -23,6 +28,7 @@ import torch
 import trainings
 from mmengine.config import Config
 
+from mobileone_mm import MobileOne
 from mobileone_mm.datasets.drawn.shapes import make_shapes
 from mobileone_mm.utils.fileio import atomic_path
 
@@ -31,6 +37,8 @@ LAYOUTS = dict(coco='coco', voc12aug='voc', voc12coco='voc', ade20k='ade')
 # Training images of the published sets, those without objects left out of COCO's as mmdet does.
 # The images of COCO in voc12coco are not counted here: cvnets did not publish its list.
 IMAGES = dict(coco=117266, voc12aug=10582, ade20k=20210)
+# Seconds an image of a forward and backward pass of S0 in mixed precision, docs/gpu.md
+H200 = (.0195 / 128, .0860 / 128)
 
 
 def recipes(pattern: str) -> List[Path]:
@@ -87,20 +95,39 @@ def run(path: Path, args: argparse.Namespace) -> Dict[str, Any]:
     gpu = torch.cuda.device_count() > 0
     seconds = (statistics.median(row['time'] - row['data_time'] for row in done.iterations[1:])
                if gpu else done.cpu_seconds_an_iteration)
-    images = IMAGES.get(data, 0) * cfg.train_cfg.max_epochs
     return dict(device=torch.cuda.get_device_name() if gpu else 'CPU', amp=args.amp, batch=batch,
                 iterations=len(done.iterations), seconds=seconds,
+                images=IMAGES.get(data, 0) * cfg.train_cfg.max_epochs,
                 memory_mb=max(row['memory'] for row in done.iterations),
                 losses=[row['loss'] for row in done.iterations],
                 validated=any('mIoU' in name or 'bbox_mAP' in name for name in done.metrics),
-                deployed=any((args.out / path.stem).glob('*_deploy.pth')),
-                hours=images / batch * seconds / 3600)
+                deployed=any((args.out / path.stem).glob('*_deploy.pth')))
 
 
-def table(results: Dict[str, Dict[str, Any]]) -> str:
+def backbone_seconds(batch: int = 4) -> float:
+    """Processor time an image of a forward and backward pass of S0 at 224 px."""
+    model, x, seconds = MobileOne('s0').train(), torch.randn(batch, 3, 224, 224), []
+    for _ in range(6):
+        start = time.process_time()
+        model(x)[-1].sum().backward()
+        seconds.append((time.process_time() - start) / batch)
+    return statistics.median(seconds[1:])
+
+
+def hours(row: Dict[str, Any], backbone: float) -> str:
+    """The estimate for a GPU, or of it where one was measured."""
+    seconds = row['images'] / row['batch'] * row['seconds']
+    if not seconds:
+        return ''
+    if row['device'] != 'CPU':
+        return f'{seconds / 3600:.1f}'
+    return ' to '.join(f'{seconds / backbone * each / 3600:.0f}' for each in H200)
+
+
+def table(results: Dict[str, Dict[str, Any]], backbone: float) -> str:
     """A row a config."""
-    columns = ('config', 'device', 'batch', 's an iteration', 'memory, MB', 'hours, estimated',
-               'result')
+    columns = ('config', 'device', 'batch', 's an iteration', 'memory, MB',
+               'GPU hours, estimated', 'result')
     lines = [f'| {" | ".join(columns)} |', '|--' * len(columns) + '|']
     for name, row in sorted(results.items()):
         if 'error' in row:
@@ -109,7 +136,7 @@ def table(results: Dict[str, Dict[str, Any]]) -> str:
         works = row['validated'] and row['deployed'] and all(map(math.isfinite, row['losses']))
         cells = (name, row['device'] + (', AMP' if row['amp'] else ''), row['batch'],
                  f'{row["seconds"]:.3f}', row['memory_mb'],
-                 f'{row["hours"]:.0f}' if row['hours'] else '',
+                 hours(row, backbone),
                  'trained, validated, folded' if works else 'incomplete')
         lines.append(f'| {" | ".join(map(str, cells))} |')
     return '\n'.join(lines) + '\n'
@@ -139,9 +166,10 @@ def main() -> int:
             results[path.stem] = dict(error=f'{type(error).__name__}: {error}'[:300])
         with atomic_path(record) as temporary:
             temporary.write_text(json.dumps(results, indent=1))
-        with atomic_path(args.out / 'dry_run.md') as temporary:
-            temporary.write_text(table(results))
-    print(table(results))
+    text = table(results, 0. if torch.cuda.device_count() else backbone_seconds())
+    with atomic_path(args.out / 'dry_run.md') as temporary:
+        temporary.write_text(text)
+    print(text)
     return int(any('error' in row for row in results.values()))
 
 
