@@ -8,6 +8,7 @@ import json
 import multiprocessing
 import os
 import statistics
+import sys
 import time
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple
@@ -89,7 +90,7 @@ def run(config: Path, work_dir: Path, *options: str, amp: bool = False) -> Train
 
 
 def _train(arguments: List[str], output: Path) -> None:
-    with open(output, 'w') as file:
-        for stream in (1, 2):
-            os.dup2(file.fileno(), stream)
+    sys.stdout = sys.stderr = open(output, 'w', buffering=1)  # as long as the process lives
+    for stream in (1, 2):  # and what libraries print
+        os.dup2(sys.stdout.fileno(), stream)
     train(arguments)
