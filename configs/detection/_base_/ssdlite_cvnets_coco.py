@@ -1,7 +1,8 @@
 """SSDLite on MobileOne by MobileViT's recipe in cvnets, whole; the paper refers to its 200 epochs.
 
 Every value is of ml-cvnets config/detection/ssd_coco/mobilevit.yaml or of the code that it runs,
-unless it says so. For it speaks that the paper's authors worked with it and name it; for
+unless it says so. Images are normalized as the ImageNet weights expect; cvnets only scales them to
+0 to 1. For it speaks that the paper's authors worked with it and name it; for
 ssdlite_coco.py, that the paper says it trained SSDLite in mmdetection, not in cvnets.
 """
 _base_ = './ssdlite_coco.py'
