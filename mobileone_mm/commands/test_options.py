@@ -51,7 +51,8 @@ def save_predictions(cfg: Config, out: str) -> None:
 def resize_images(cfg: Config, size: str) -> None:
     """Resize test images to one size, without keeping their aspect ratio.
 
-    Predictions are still evaluated at the original size. cvnets validates segmentors this way.
+    Predictions are still evaluated at the original size, as cvnets evaluates segmentors with
+    ``--evaluation.segmentation.resize-input-images-fixed-size``.
 
     Args:
         cfg: A config whose test pipeline has a Resize; it is changed.

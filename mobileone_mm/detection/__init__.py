@@ -13,5 +13,6 @@ except ModuleNotFoundError as error:
 
 from .cvnets_ssd import CVNetsSSDHead, CVNetsSSDNeck  # noqa: E402
 from .ssdlite_head import SSDLiteHead  # noqa: E402
+from .transforms import SSDCrop  # noqa: E402
 
-__all__ = ['CVNetsSSDHead', 'CVNetsSSDNeck', 'SSDLiteHead']
+__all__ = ['CVNetsSSDHead', 'CVNetsSSDNeck', 'SSDCrop', 'SSDLiteHead']

@@ -1,5 +1,6 @@
 """Every COCO config builds, and holds what the paper states."""
 
+import copy
 import itertools
 
 import pytest
@@ -11,6 +12,7 @@ pytest.importorskip('mmdet')
 import mobileone_mm.detection  # noqa: E402, F401, I001
 from mmdet.registry import MODELS  # noqa: E402
 from mmengine.config import Config  # noqa: E402
+from mmengine.model import initialize  # noqa: E402
 from mmengine.registry import init_default_scope  # noqa: E402
 
 CONFIGS = ROOT / 'configs' / 'detection'
@@ -43,7 +45,7 @@ def test_cvnets_recipe(arch):
         type='AdamW', lr=9e-4, betas=(0.9, 0.999), weight_decay=0.01)
     assert 'paramwise_cfg' not in cfg.optim_wrapper
     assert [step['type'] for step in cfg.train_dataloader.dataset.pipeline[2:-1]] == [
-        'MinIoURandomCrop', 'PhotoMetricDistortion', 'RandomFlip', 'Resize']
+        'SSDCrop', 'PhotoMetricDistortion', 'RandomFlip', 'Resize']
     assert cfg.model.backbone.init_cfg.checkpoint.endswith(f'mobileone_{arch}_unfused.pth.tar')
     cfg.model.backbone.init_cfg = None
     init_default_scope('mmdet')
@@ -55,6 +57,14 @@ def test_cvnets_recipe(arch):
         (c, n, n) for c, n in zip((512, 256, 256, 128, 128, 64), (20, 10, 5, 3, 2, 1))]
     assert [s.shape[1] for s in scores] == [6 * 81] * 5 + [4 * 81]
     assert [b.shape[1] for b in boxes] == [6 * 4] * 5 + [4 * 4]
+
+
+@pytest.mark.parametrize('name', sorted(path.stem for path in CONFIGS.glob('*.py')))
+def test_initial_weights_can_be_drawn(name):
+    """A value that a base's ``init_cfg`` leaves over would stop the training at its start."""
+    model = Config.fromfile(CONFIGS / f'{name}.py').model
+    for part in (model.neck, model.bbox_head):
+        initialize(torch.nn.Conv2d(1, 1, 1), copy.deepcopy(part.get('init_cfg', [])))
 
 
 def cvnets_anchors():

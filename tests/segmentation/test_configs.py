@@ -227,6 +227,27 @@ def test_head_is_the_papers(config):
     torch.testing.assert_close(head([None, None, None, x]), expected, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize('data', ['voc12aug', 'ade20k'])
+def test_both_protocols_of_testing(config, data):
+    """The short side of 512, or 512x512; the ground truth keeps its size in both."""
+    import numpy as np
+    from mmengine.dataset import Compose
+
+    from mobileone_mm.commands.test_options import resize_images
+    cfg, shapes = config(f'deeplabv3_mobileone_s0_{data}'), []
+    for size in (None, '512x512'):
+        if size:
+            resize_images(cfg, size)
+        steps = [step for step in cfg.test_dataloader.dataset.pipeline if 'Load' not in step.type]
+        image = dict(img=np.zeros((100, 150, 3), np.uint8), ori_shape=(100, 150), img_path='x',
+                     seg_map_path='x', gt_seg_map=np.zeros((100, 150), np.uint8), seg_fields=[])
+        init_default_scope('mmseg')
+        packed = Compose(steps)(image)
+        shapes.append(tuple(packed['inputs'].shape))
+        assert packed['data_samples'].gt_sem_seg.shape == (100, 150)
+    assert shapes == [(3, 512, 768), (3, 512, 512)]
+
+
 def test_blur_is_drawn_and_bounded():
     import numpy as np
 

@@ -1,30 +1,29 @@
 """Compare heads, recipes and backbones on small real data, with several seeds.
 
     python tools/evidence/compare_recipes.py bccd --data-root data/bccd --out OUT
-    python tools/evidence/compare_recipes.py nuclei --data-root data/nuclei --out OUT --jobs 4
+    python tools/evidence/compare_recipes.py nuclei --data-root data/nuclei --out OUT --epochs 6
 
 Each variant changes the config of that data set in one respect and trains from scratch as many
-epochs as it. OUT/results.json keeps every finished run, so a stopped comparison continues;
-OUT/results.md holds means, 95 % intervals and paired differences. The data are small and so are the
-schedules: this says nothing about COCO or VOC.
+epochs as it, or, where its name says so, as many as take the same processor time, rounded.
+OUT/results.json keeps every finished run, so a stopped comparison continues; OUT/results.md holds
+means, 95 % intervals and paired differences of the seeds that all variants have finished. The data
+are small and so are the schedules: this says nothing about COCO or VOC.
 """
 
 import argparse
 import copy
 import json
-import subprocess
-import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Callable, Dict, List, NamedTuple
+from typing import Any, Callable, Dict, List, NamedTuple
 
+import trainings
 from mmengine.config import Config
 
-from mobileone_mm.commands.ablation import last_value
 from mobileone_mm.commands.ablation_report import summarize
 from mobileone_mm.utils.fileio import atomic_path
 
 ROOT = Path(__file__).resolve().parents[2]
+EQUAL_TIME = ', same time'
 Change = Callable[[Config], None]
 
 
@@ -87,60 +86,82 @@ def detect_by_mobilenet_v2(cfg: Config) -> None:
 STUDIES = {
     'nuclei': Study('configs/segmentation/deeplabv3_mobileone_s0_nuclei.py', 'mIoU', {
         'MobileOne-S0': nothing, "mmseg's head": mmseg_head, 'two batches an update': accumulated,
-        'MobileNetV2': segment_by_mobilenet_v2}),
+        'MobileNetV2': segment_by_mobilenet_v2,
+        'MobileNetV2' + EQUAL_TIME: segment_by_mobilenet_v2}),
     'bccd': Study('configs/detection/ssdlite_mobileone_s0_bccd.py', 'coco/bbox_mAP', {
         'MobileOne-S0': nothing, "cvnets' detector": cvnets_ssd,
-        'MobileNetV2': detect_by_mobilenet_v2}),
+        'MobileNetV2': detect_by_mobilenet_v2,
+        'MobileNetV2' + EQUAL_TIME: detect_by_mobilenet_v2}),
 }
 
 
 class Comparison:
     """Runs of a study, and the record of those that ended."""
 
-    def __init__(self, study: Study, data_root: Path, out: Path, epochs: int) -> None:
-        self.study, self.out, self.record = study, out, out / 'results.json'
+    def __init__(self, study: Study, names: List[str], data_root: Path, out: Path,
+                 epochs: int) -> None:
+        self.study, self.names, self.out = study, names, out
+        self.record = out / 'results.json'
         self.cfg = Config.fromfile(ROOT / study.config)
         self.data_root = data_root.resolve()
-        if epochs:
-            self.cfg.train_cfg.update(max_epochs=epochs, val_interval=epochs)
-        self.results: Dict[str, float] = (
+        self.epochs = epochs or self.cfg.train_cfg.max_epochs
+        self.results: Dict[str, Dict[str, Any]] = (
             json.loads(self.record.read_text()) if self.record.exists() else {})
 
-    def run(self, name: str, seed: int) -> float:
-        """Train a variant by tools/train.py; its last metric."""
+    def run(self, name: str, seed: int) -> None:
+        """Train a variant, unless it was, and record its last metric."""
         key = f'{name}/{seed}'
-        if key not in self.results:
-            work_dir = self.out / 'runs' / ''.join(filter(str.isalnum, name)) / f'seed{seed}'
-            cfg = copy.deepcopy(self.cfg)
-            self.study.variants[name](cfg)
-            cfg.randomness = dict(seed=seed)
-            work_dir.mkdir(parents=True, exist_ok=True)
-            with atomic_path(work_dir / 'config.py') as path:
-                path.write_text(cfg.pretty_text, encoding='utf-8')
-            with open(work_dir / 'output.txt', 'w') as output:
-                subprocess.run(
-                    [sys.executable, str(ROOT / 'tools/train.py'), str(work_dir / 'config.py'),
-                     '--work-dir', str(work_dir), '--resume', '--cfg-options',
-                     f'data_root={self.data_root}/'], check=True, stdout=output, stderr=output)
-            self.results[key] = last_value(work_dir, self.study.metric)
-            with atomic_path(self.record) as path:
-                path.write_text(json.dumps(self.results, indent=1))
-        print(f'{name}, seed {seed}: {self.study.metric} {self.results[key]:.4g}', flush=True)
-        return self.results[key]
+        if key in self.results:
+            return
+        work_dir = self.out / 'runs' / ''.join(filter(str.isalnum, name)) / f'seed{seed}'
+        cfg = copy.deepcopy(self.cfg)
+        self.study.variants[name](cfg)
+        cfg.randomness = dict(seed=seed)
+        cfg.train_cfg.max_epochs = cfg.train_cfg.val_interval = epochs = self.epochs_of(name, seed)
+        work_dir.mkdir(parents=True, exist_ok=True)
+        with atomic_path(work_dir / 'config.py') as path:
+            path.write_text(cfg.pretty_text, encoding='utf-8')
+        done = trainings.run(work_dir / 'config.py', work_dir, f'data_root={self.data_root}/')
+        self.results[key] = dict(
+            value=done.metrics[self.study.metric], epochs=epochs, seconds=sum(done.cpu_seconds),
+            seconds_an_iteration=done.cpu_seconds_an_iteration)
+        with atomic_path(self.record) as path:
+            path.write_text(json.dumps(self.results, indent=1))
+        print(f'{key}: {self.results[key]}', flush=True)
 
-    def table(self, names: List[str], seeds: List[int]) -> str:
+    def epochs_of(self, name: str, seed: int) -> int:
+        """Those of all, or as many as take the time of the first variant with that seed."""
+        if not name.endswith(EQUAL_TIME):
+            return self.epochs
+        ours, others = (self.results[f'{variant}/{seed}']['seconds_an_iteration']
+                        for variant in (self.names[0], name[:-len(EQUAL_TIME)]))
+        return max(1, round(self.epochs * ours / others))
+
+    def write(self, seeds: List[int]) -> None:
+        """Write the table of the seeds that are done."""
+        seeds = [seed for seed in seeds
+                 if all(f'{name}/{seed}' in self.results for name in self.names)]
+        if seeds:
+            with atomic_path(self.out / 'results.md') as path:
+                path.write_text(self.table(seeds))
+
+    def table(self, seeds: List[int]) -> str:
         """Markdown: means, 95 % intervals and differences from the first, paired by seed."""
         rows = summarize([dict(variant=name, seed=seed, metric=self.study.metric,
-                               value=self.results[f'{name}/{seed}'])
-                          for name in names for seed in seeds])
-        lines = [f'| variant | {self.study.metric}, {len(seeds)} seeds, 95 % | difference from '
-                 f'{names[0]} | |', '|--|--|--|--|']
-        lines += [f'| {row.name} | {row.interval} | {row.difference or ""} | '
-                  f'{self.study.variants[row.name].__doc__} |' for row in rows]
+                               value=self.results[f'{name}/{seed}']['value'])
+                          for name in self.names for seed in seeds])
+        lines = [f'| variant | {self.study.metric}, seeds {seeds}, 95 % | difference from '
+                 f'{self.names[0]} | epochs | CPU seconds of training | |', '|--' * 6 + '|']
+        for row in rows:
+            runs = [self.results[f'{row.name}/{seed}'] for seed in seeds]
+            epochs = ', '.join(map(str, sorted({run['epochs'] for run in runs})))
+            seconds = sum(run['seconds'] for run in runs) / len(runs)
+            lines.append(f'| {row.name} | {row.interval} | {row.difference or ""} | {epochs} | '
+                         f'{seconds:.0f} | {self.study.variants[row.name].__doc__} |')
         return '\n'.join(lines) + '\n'
 
 
-def main() -> int:
+def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('study', choices=STUDIES)
@@ -149,7 +170,6 @@ def main() -> int:
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
     parser.add_argument('--variants', nargs='+', help='by default all')
     parser.add_argument('--epochs', type=int, default=0, help="by default the config's")
-    parser.add_argument('--jobs', type=int, default=1, help='trainings side by side')
     args = parser.parse_args()
     study = STUDIES[args.study]
     names = args.variants or list(study.variants)
@@ -157,20 +177,13 @@ def main() -> int:
     if unknown:
         parser.error(f'unknown variants {unknown}: expected some of {list(study.variants)}')
     args.out.mkdir(parents=True, exist_ok=True)
-    comparison = Comparison(study, args.data_root, args.out, args.epochs)
-    with ThreadPoolExecutor(args.jobs) as pool:
-        runs = [pool.submit(comparison.run, name, seed) for seed in args.seeds for name in names]
-        failed = [run.exception() for run in runs if run.exception()]
-    if failed:
-        print(f'{len(failed)} of {len(runs)} trainings failed, the first: {failed[0]}; see '
-              f'{args.out}/runs', file=sys.stderr)
-        return 1
-    text = comparison.table(names, args.seeds)
-    with atomic_path(args.out / 'results.md') as path:
-        path.write_text(text)
-    print(f'\n{text}')
-    return 0
+    comparison = Comparison(study, names, args.data_root, args.out, args.epochs)
+    for seed in args.seeds:
+        for name in names:
+            comparison.run(name, seed)
+        comparison.write(args.seeds)
+    print((args.out / 'results.md').read_text())
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    main()

@@ -3,27 +3,32 @@
     python tools/evidence/dry_run.py --out OUT                                    # on a GPU
     python tools/evidence/dry_run.py --out OUT --batch-size 2 --iterations 2      # on a CPU
 
-tools/train.py trains an epoch of drawn data in the official layout, from random weights, at full
-input size, and validates folded. Changed are the data root, the number of epochs and images and,
-on request, the batch. OUT/dry_run.json keeps every result, so a stopped run continues;
-OUT/dry_run.md is a table of time and memory, with an estimate of the hours of the full schedule:
-images times epochs at the measured speed of one device, data loading left out.
+Each trains an epoch of drawn data in the official layout as tools/train.py does, from random
+weights, at full input size, and validates folded. Changed are the data root, the number of epochs
+and images, for detectors the score threshold, and, on request, the batch. OUT/dry_run.json keeps
+every result, so a stopped run continues; OUT/dry_run.md is a table of time and memory.
+
+Its last column estimates the hours of the full schedule on one GPU without data loading: images
+times epochs at the measured speed. On a CPU the processor time is measured and compared with that
+of S0's backbone at 224 px, whose time on an H200 docs/gpu.md has: as plain convolutions, the least
+that a schedule can take, and with its branches one by one, the most.
 """
 
 import argparse
 import json
 import math
 import statistics
+import time
 import traceback
 from functools import cache
 from pathlib import Path
 from typing import Any, Dict, List
 
 import torch
+import trainings
 from mmengine.config import Config
-from mmengine.device import get_device
 
-from mobileone_mm.commands.train_test import train
+from mobileone_mm import MobileOne
 from mobileone_mm.datasets.drawn.shapes import make_shapes
 from mobileone_mm.utils.fileio import atomic_path
 
@@ -32,6 +37,8 @@ LAYOUTS = dict(coco='coco', voc12aug='voc', voc12coco='voc', ade20k='ade')
 # Training images of the published sets, those without objects left out of COCO's as mmdet does.
 # The images of COCO in voc12coco are not counted here: cvnets did not publish its list.
 IMAGES = dict(coco=117266, voc12aug=10582, ade20k=20210)
+# Seconds an image of a forward and backward pass of S0 in mixed precision, docs/gpu.md
+H200 = (.0195 / 128, .0860 / 128)
 
 
 def recipes(pattern: str) -> List[Path]:
@@ -76,43 +83,60 @@ def run(path: Path, args: argparse.Namespace) -> Dict[str, Any]:
     data = path.stem.rsplit('_', 1)[1]
     batch = args.batch_size or cfg.train_dataloader.batch_size
     folder = draw(args.out / f'data_{batch}', data, batch * args.iterations)
-    work_dir = args.out / path.stem
     options = [f'data_root={folder}/', 'train_cfg.max_epochs=1', 'train_cfg.val_interval=1',
                f'train_dataloader.batch_size={batch}', 'default_hooks.logger.interval=1',
                'log_processor.window_size=1', 'model.backbone.init_cfg=None']
+    if data == 'coco':  # so that an untrained network has boxes to evaluate
+        options.append('model.test_cfg.score_thr=0.005')
     if data == 'voc12coco':
         options.append(f'train_dataloader.dataset.datasets.2.data_root={folder.parents[1]}/'
                        'coco_masks')
-    if get_device() == 'cuda':
-        torch.cuda.reset_peak_memory_stats()
-    train([str(path), '--work-dir', str(work_dir), *(['--amp'] if args.amp else []),
-           '--cfg-options', *options])
-    log = max(work_dir.glob('*/vis_data/scalars.json'))
-    rows = [row for row in map(json.loads, log.read_text().splitlines()) if 'loss' in row]
-    seconds = statistics.median(row['time'] - row['data_time'] for row in rows[len(rows) // 3:])
-    return dict(device=torch.cuda.get_device_name() if get_device() == 'cuda' else 'CPU',
-                amp=args.amp, batch=batch, iterations=len(rows), seconds=seconds,
-                memory_mb=max(row['memory'] for row in rows), losses=[r['loss'] for r in rows],
-                validated=any('mIoU' in line or 'bbox_mAP' in line
-                              for line in log.read_text().splitlines()),
-                deployed=any(work_dir.glob('*_deploy.pth')),
-                hours=cfg.train_cfg.max_epochs * IMAGES[data] / batch * seconds / 3600
-                if data in IMAGES else None)
+    done = trainings.run(path, args.out / path.stem, *options, amp=args.amp)
+    gpu = torch.cuda.device_count() > 0
+    seconds = (statistics.median(row['time'] - row['data_time'] for row in done.iterations[1:])
+               if gpu else done.cpu_seconds_an_iteration)
+    return dict(device=torch.cuda.get_device_name() if gpu else 'CPU', amp=args.amp, batch=batch,
+                iterations=len(done.iterations), seconds=seconds,
+                images=IMAGES.get(data, 0) * cfg.train_cfg.max_epochs,
+                memory_mb=max(row['memory'] for row in done.iterations),
+                losses=[row['loss'] for row in done.iterations],
+                validated=any('mIoU' in name or 'bbox_mAP' in name for name in done.metrics),
+                deployed=any((args.out / path.stem).glob('*_deploy.pth')))
 
 
-def table(results: Dict[str, Dict[str, Any]]) -> str:
+def backbone_seconds(batch: int = 4) -> float:
+    """Processor time an image of a forward and backward pass of S0 at 224 px."""
+    model, x, seconds = MobileOne('s0').train(), torch.randn(batch, 3, 224, 224), []
+    for _ in range(6):
+        start = time.process_time()
+        model(x)[-1].sum().backward()
+        seconds.append((time.process_time() - start) / batch)
+    return statistics.median(seconds[1:])
+
+
+def hours(row: Dict[str, Any], backbone: float) -> str:
+    """The estimate for a GPU, or of it where one was measured."""
+    seconds = row['images'] / row['batch'] * row['seconds']
+    if not seconds:
+        return ''
+    if row['device'] != 'CPU':
+        return f'{seconds / 3600:.1f}'
+    return ' to '.join(f'{seconds / backbone * each / 3600:.0f}' for each in H200)
+
+
+def table(results: Dict[str, Dict[str, Any]], backbone: float) -> str:
     """A row a config."""
-    columns = ('config', 'device', 'batch', 's an iteration', 'memory, MB', 'hours, estimated',
-               'result')
+    columns = ('config', 'device', 'batch', 's an iteration', 'memory, MB',
+               'GPU hours, estimated', 'result')
     lines = [f'| {" | ".join(columns)} |', '|--' * len(columns) + '|']
-    for name, row in results.items():
+    for name, row in sorted(results.items()):
         if 'error' in row:
             lines.append(f'| {name} | | | | | | failed: {row["error"]} |')
             continue
         works = row['validated'] and row['deployed'] and all(map(math.isfinite, row['losses']))
         cells = (name, row['device'] + (', AMP' if row['amp'] else ''), row['batch'],
                  f'{row["seconds"]:.3f}', row['memory_mb'],
-                 '' if row['hours'] is None else f'{row["hours"]:.1f}',
+                 hours(row, backbone),
                  'trained, validated, folded' if works else 'incomplete')
         lines.append(f'| {" | ".join(map(str, cells))} |')
     return '\n'.join(lines) + '\n'
@@ -142,9 +166,10 @@ def main() -> int:
             results[path.stem] = dict(error=f'{type(error).__name__}: {error}'[:300])
         with atomic_path(record) as temporary:
             temporary.write_text(json.dumps(results, indent=1))
-        with atomic_path(args.out / 'dry_run.md') as temporary:
-            temporary.write_text(table(results))
-    print(table(results))
+    text = table(results, 0. if torch.cuda.device_count() else backbone_seconds())
+    with atomic_path(args.out / 'dry_run.md') as temporary:
+        temporary.write_text(text)
+    print(text)
     return int(any('error' in row for row in results.values()))
 
 

@@ -3,25 +3,25 @@
     python tools/evidence/scratch_recipe.py --train train.json --val val.json --images DIR \\
         --epochs 14 --seeds 0 1 2 --out DIR
 
-Prints mAP_50 of the folded model for each seed, and the mean CPU time of a run. Without --train it
-draws 300 and 100 pictures of shapes. Runs that are done are not repeated.
+OUT/results.md holds mAP_50 of the folded model: means, 95 % intervals and paired differences of the
+seeds that are done. Without --train it draws 300 and 100 pictures of shapes. Runs that are done are
+not repeated.
 """
 
 import argparse
 import json
-import os
-import resource
-import subprocess
-import sys
 from pathlib import Path
-from typing import Callable, Dict
+from typing import Callable, Dict, List
 
+import trainings
 from mmengine.config import Config
 
+from mobileone_mm.commands.ablation_report import summarize
 from mobileone_mm.datasets.custom_coco import read_split, write_custom_config
 from mobileone_mm.datasets.drawn.shapes import make_shapes
+from mobileone_mm.utils.fileio import atomic_path
 
-TRAIN = Path(__file__).resolve().parents[1] / 'train.py'
+METRIC = 'coco/bbox_mAP_50'
 MEAN = [123.675, 116.28, 103.53]
 
 
@@ -60,7 +60,7 @@ PARTS: Dict[str, Callable[[Config], object]] = {
 
 
 def run(base: Path, name: str, seed: int, out: Path) -> dict:
-    """Train and return mAP_50 and CPU seconds."""
+    """Train, unless that was done, and return mAP_50 and the CPU seconds of the iterations."""
     folder = out / name.replace(' ', '_') / str(seed)
     result = folder / 'result.json'
     if result.is_file():
@@ -68,21 +68,26 @@ def run(base: Path, name: str, seed: int, out: Path) -> dict:
     folder.mkdir(parents=True, exist_ok=True)
     cfg = Config.fromfile(base)
     PARTS[name](cfg)
-    cfg.randomness = dict(seed=seed)
     cfg.train_cfg.val_interval = cfg.train_cfg.max_epochs
     cfg.dump(folder / 'config.py')
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    with open(folder / 'output.txt', 'w') as output:
-        subprocess.run([sys.executable, str(TRAIN), str(folder / 'config.py'), '--work-dir',
-                        str(folder)], check=True, stdout=output, stderr=subprocess.STDOUT,
-                       env=dict(os.environ, OMP_NUM_THREADS='1'))
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    scores = [json.loads(line)['coco/bbox_mAP_50'] for path in folder.glob('*/vis_data/*.json')
-              for line in path.read_text().splitlines() if 'bbox_mAP_50' in line]
-    found = dict(map50=scores[-1], seconds=after.ru_utime + after.ru_stime - before.ru_utime
-                 - before.ru_stime)
-    result.write_text(json.dumps(found))
+    done = trainings.run(folder / 'config.py', folder, f'randomness.seed={seed}')
+    found = dict(variant=name, seed=seed, metric=METRIC, value=done.metrics[METRIC],
+                 seconds=sum(done.cpu_seconds))
+    with atomic_path(result) as path:
+        path.write_text(json.dumps(found))
+    print(found, flush=True)
     return found
+
+
+def table(results: List[dict], seeds: List[int]) -> str:
+    """Markdown: means, 95 % intervals and differences from the whole recipe, paired by seed."""
+    lines = [f'| | mAP_50, seeds {seeds}, 95 % | difference | CPU seconds of training |',
+             '|--|--|--|--|']
+    for row in summarize(results):
+        seconds = [found['seconds'] for found in results if found['variant'] == row.name]
+        lines.append(f'| {row.name} | {row.interval} | {row.difference or ""} | '
+                     f'{sum(seconds) / len(seconds):.0f} |')
+    return '\n'.join(lines) + '\n'
 
 
 def main() -> None:
@@ -104,15 +109,14 @@ def main() -> None:
     train = read_split(args.train, args.images)
     val = read_split(args.val, args.val_images or args.images, like=train)
     base = args.out / 'base.py'
-    write_custom_config(train, val, base, 'ssdlite_mobileone_s0_coco',
-                        epochs=args.epochs, from_scratch=True, input_size=args.input_size,
-                        workers=0)
-    print(f'| | mAP_50 with the seeds {args.seeds} | CPU seconds |\n|--|--|--|')
-    for name in args.parts:
-        found = [run(base, name, seed, args.out) for seed in args.seeds]
-        seconds = sum(one['seconds'] for one in found) / len(found)
-        print(f'| {name} | {", ".join(format(one["map50"], ".3f") for one in found)} | '
-              f'{seconds:.0f} |', flush=True)
+    write_custom_config(train, val, base, 'ssdlite_mobileone_s0_coco', epochs=args.epochs,
+                        from_scratch=True, input_size=args.input_size, workers=0)
+    results: List[dict] = []
+    for number, seed in enumerate(args.seeds, 1):
+        results += [run(base, name, seed, args.out) for name in args.parts]
+        with atomic_path(args.out / 'results.md') as path:
+            path.write_text(table(results, args.seeds[:number]))
+    print((args.out / 'results.md').read_text())
 
 
 if __name__ == '__main__':

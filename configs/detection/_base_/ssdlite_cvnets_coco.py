@@ -1,7 +1,8 @@
 """SSDLite on MobileOne by MobileViT's recipe in cvnets, whole; the paper refers to its 200 epochs.
 
 Every value is of ml-cvnets config/detection/ssd_coco/mobilevit.yaml or of the code that it runs,
-unless it says so. For it speaks that the paper's authors worked with it and name it; for
+unless it says so. Images are normalized as the ImageNet weights expect; cvnets only scales them to
+0 to 1. For it speaks that the paper's authors worked with it and name it; for
 ssdlite_coco.py, that the paper says it trained SSDLite in mmdetection, not in cvnets.
 """
 _base_ = './ssdlite_coco.py'
@@ -21,7 +22,8 @@ model = dict(
         type='CVNetsSSDHead',
         in_channels=channels,
         norm_cfg=norm_cfg,
-        init_cfg=dict(type='Xavier', layer='Conv2d', distribution='uniform', bias=0),
+        init_cfg=dict(
+            _delete_=True, type='Xavier', layer='Conv2d', distribution='uniform', bias=0),
         # Sizes: numpy.linspace(0.1, 1.05, 7) * 320. cvnets also cuts widths and heights above the
         # image's, which here concerns the two oblong anchors of the last map.
         anchor_generator=dict(
@@ -38,9 +40,11 @@ sync_bn = 'torch'
 train_pipeline = [  # in cvnets' order
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', with_bbox=True),
-    # cvnets' ssd_crop; mmdet's has one mode more, a crop whatever the overlap
-    dict(type='MinIoURandomCrop', min_ious=(0.1, 0.3, 0.5, 0.7, 0.9), min_crop_size=0.3),
-    # mmdet adds to the brightness, cvnets multiplies it by 0.875 to 1.125; hue +-0.05 of a turn
+    # mmdet's MinIoURandomCrop asks the overlap of all boxes, cvnets of one
+    dict(type='SSDCrop'),
+    # mmdet adds to the brightness, cvnets multiplies it by 0.875 to 1.125; hue +-0.05 of a turn.
+    # Contrast and saturation scale the values, in cvnets their distance to gray. Half of cvnets'
+    # images get their channels permuted, in mmdet too
     dict(
         type='PhotoMetricDistortion',
         brightness_delta=32,

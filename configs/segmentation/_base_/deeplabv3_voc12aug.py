@@ -18,8 +18,9 @@ train_pipeline = [
     dict(type='RandomCrop', crop_size=(512, 512), cat_max_ratio=0.75),
     dict(type='RandomGaussianBlur'),  # [cvnets]: 'random_gaussian_noise'
     # [cvnets]: contrast and saturation 0.5 to 1.5, brightness 0.875 to 1.125, hue +-0.05 of a turn.
-    # mmseg adds to the brightness, +-32 of 255, where cvnets multiplies; half of cvnets' images get
-    # their channels permuted, which mmseg cannot do
+    # mmseg adds to the brightness, +-32 of 255, where cvnets multiplies; its contrast and
+    # saturation scale the values, cvnets' their distance to gray; half of cvnets' images get their channels
+    # permuted, which mmseg cannot do
     dict(type='PhotoMetricDistortion', hue_delta=9),  # of 180
     dict(type='RandomRotate', prob=1.0, degree=10, pad_val=0, seg_pad_val=255),
     dict(type='PackSegInputs')
@@ -48,6 +49,6 @@ train_dataloader = dict(
     sampler=dict(type='DefaultSampler', shuffle=True),  # epochs, not iterations
     dataset=dict(type='ConcatDataset', datasets=[dataset_train, dataset_aug]))
 # Whole images, one at a time, short side 512, the mIoU at the original size: mmseg's protocol, and
-# that of cvnets' evaluation (--evaluation.segmentation.resize-input-images). cvnets' validation
-# during training resizes to 512x512: tools/test.py --resize 512x512.
+# one of cvnets' evaluation (resize-input-images). The other (resize-input-images-fixed-size) is
+# tools/test.py --resize 512x512. cvnets' validation during training resizes the masks too.
 model = dict(decode_head=dict(num_classes=21), auxiliary_head=dict(num_classes=21))
