@@ -19,8 +19,8 @@ train_pipeline = [
     dict(type='RandomGaussianBlur'),  # [cvnets]: 'random_gaussian_noise'
     # [cvnets]: contrast and saturation 0.5 to 1.5, brightness 0.875 to 1.125, hue +-0.05 of a turn.
     # mmseg adds to the brightness, +-32 of 255, where cvnets multiplies; its contrast and
-    # saturation scale the values, cvnets' their distance to gray; half of cvnets' images get their channels
-    # permuted, which mmseg cannot do
+    # saturation scale the values, cvnets' their distance to gray; half of cvnets' images get their
+    # channels permuted, which mmseg cannot do
     dict(type='PhotoMetricDistortion', hue_delta=9),  # of 180
     dict(type='RandomRotate', prob=1.0, degree=10, pad_val=0, seg_pad_val=255),
     dict(type='PackSegInputs')
