@@ -8,7 +8,7 @@ from typing import Any, Dict, List, Sequence, Tuple, Union
 from ..utils.fileio import atomic_path
 from ..utils.libraries import TASKS
 from .errors import ExportError
-from .formats import FORMATS
+from .formats import FORMATS, FORMS
 from .job import ExportJob
 
 
@@ -26,6 +26,8 @@ class Interface:
         half: Whether it computes in float16.
         outputs: Names of the outputs.
         classes: Names of the classes.
+        form: Of a detector's outputs, of :data:`.formats.FORMS`; empty for the backend's own. The
+            input of 'react-native' is RGB, 0 to 1.
         decode: What the caller has to do with raw outputs; see the backend's module.
     """
 
@@ -38,6 +40,7 @@ class Interface:
     outputs: List[str]
     classes: List[str]
     decode: Dict[str, Any] = field(default_factory=dict)
+    form: str = ''
 
     @classmethod
     def of(cls, job: ExportJob, outputs: Sequence[str], normalized: bool = False,
@@ -45,7 +48,7 @@ class Interface:
         """The interface of a job's export."""
         batch, channels, height, width = job.image.shape
         return cls(job.backend, job.task, normalized, (batch, channels, height, width),
-                   list(job.dynamic), job.half, list(outputs), list(job.classes), decode)
+                   list(job.dynamic), job.half, list(outputs), list(job.classes), decode, job.form)
 
     def write(self, exported: Union[str, Path]) -> None:
         """Write it beside an exported file."""
@@ -83,6 +86,7 @@ class Interface:
                 ('shape', len(self.shape) == 4 and all(type(n) is int for n in self.shape)),
                 ('dynamic, outputs or classes', all(isinstance(group, list) and all(
                     isinstance(text, str) for text in group) for group in texts)),
-                ('decode', isinstance(self.decode, dict))):
+                ('decode', isinstance(self.decode, dict)),
+                ('form', self.form in ('', *FORMS))):
             if not valid:
                 raise ValueError(f'its {name} is none of those that tools/deploy.py writes')
