@@ -164,7 +164,7 @@ def read_outputs(outputs: Sequence[np.ndarray], interface: Interface,
         Boxes (K, 4) in pixels of the input, scores (K, ) and labels (K, ), or the label map
         (H, W).
     """
-    named = dict(zip(interface.outputs, outputs))
+    named = dict(zip(interface.output_names, outputs))
     if interface.task == 'segmentation':
         return next(iter(named.values()))[0].reshape(size)
     if 'dets' in named:  # mmdeploy's form
