@@ -5,7 +5,6 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from mmengine.config import Config
 from mmengine.model import ImgDataPreprocessor
-from mmengine.registry import DATASETS
 
 from ..version import __version__
 from .formats import FORMATS
@@ -111,17 +110,6 @@ def left_to_the_app(task: str, names: Sequence[str]) -> List[str]:
     if 'deltas' in names:
         return ['decode', 'nms']
     return ['nms'] if task == 'detection' and set(names) == {'scores', 'boxes'} else []
-
-
-def describe_palette(cfg: Config) -> List[List[int]]:
-    """Red, green and blue of each class as the data set has them; may be empty."""
-    dataset = cfg.test_dataloader.dataset
-    palette = (dataset.get('metainfo') or {}).get('palette')
-    if palette is None:
-        with DATASETS.switch_scope_and_registry(None) as registry:  # the config's library's
-            kind = registry.get(dataset['type'])
-        palette = getattr(kind, 'METAINFO', {}).get('palette') or ()
-    return [list(color) for color in palette]
 
 
 def describe_precision(backend: str, half: bool) -> str:

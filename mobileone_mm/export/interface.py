@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 from ..utils.fileio import atomic_path
-from ..utils.libraries import TASKS
-from .description import (LAYOUTS, STEPS, describe_input, describe_outputs, describe_palette,
-                          describe_precision, describe_resize, left_to_the_app, versions)
+from ..utils.libraries import TASKS, class_palette
+from . import description
 from .errors import ExportError
 from .formats import FORMATS
 from .job import ExportJob
@@ -36,7 +35,7 @@ class Interface:
         outputs: See :func:`.description.describe_outputs`.
         postprocess: Which of :data:`.description.STEPS` are left to the caller.
         classes: Names of the classes.
-        palette: Red, green and blue of each class; may be empty.
+        palette: Red, green and blue of each class.
         thresholds: Of a detector; see :func:`.decode_settings.thresholds`.
         decode: What the steps left to the caller need besides; see :mod:`.decode_settings`.
         versions: Of what made the file.
@@ -80,12 +79,15 @@ class Interface:
         detector = job.task == 'detection'
         return cls(
             job.backend, job.task, (batch, channels, height, width), list(job.dynamic), job.half,
-            describe_precision(job.backend, job.half),
-            describe_input(job.model.data_preprocessor, normalized, input_tensor, layout),
-            describe_resize(job.cfg),
-            describe_outputs(job.task, outputs, output_tensors or outputs, layout),
-            left_to_the_app(job.task, outputs), list(job.classes), describe_palette(job.cfg),
-            thresholds(job.model.test_cfg) if detector else {}, decode, versions(job.backend))
+            description.describe_precision(job.backend, job.half),
+            description.describe_input(job.model.data_preprocessor, normalized, input_tensor,
+                                       layout),
+            description.describe_resize(job.cfg),
+            description.describe_outputs(job.task, outputs, output_tensors or outputs, layout),
+            description.left_to_the_app(job.task, outputs), list(job.classes),
+            class_palette(job.cfg.test_dataloader.dataset, len(job.classes)),
+            thresholds(job.model.test_cfg) if detector else {}, decode,
+            description.versions(job.backend))
 
     @property
     def normalized(self) -> bool:
@@ -140,15 +142,17 @@ class Interface:
         for name, valid in (
                 ('backend', self.backend in FORMATS), ('task', self.task in TASKS.values()),
                 ('shape', len(self.shape) == 4 and all(type(n) is int for n in self.shape)),
+                ('outputs', isinstance(self.outputs, list)),
                 ('dynamic, outputs or classes', all(isinstance(group, list) and all(
                     isinstance(text, str) for text in group) for group in texts)),
                 ('half', isinstance(self.half, bool)),
                 ('precision', self.precision in ('f32', 'f16')),
                 ('input', self.input['normalization'] in ('app', 'graph')
-                 and self.input['layout'] in LAYOUTS),
-                ('postprocess', all(step in STEPS for step in self.postprocess)),
+                 and self.input['layout'] in description.LAYOUTS),
+                ('postprocess', all(step in description.STEPS for step in self.postprocess)),
                 ('palette', isinstance(self.palette, list)),
-                ('resize, thresholds, decode or versions', all(isinstance(group, dict) for group in (
-                    self.resize, self.thresholds, self.decode, self.versions)))):
+                ('resize, thresholds, decode or versions', all(
+                    isinstance(group, dict)
+                    for group in (self.resize, self.thresholds, self.decode, self.versions)))):
             if not valid:
                 raise ValueError(f'its {name} is none of those that tools/deploy.py writes')
