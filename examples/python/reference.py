@@ -82,9 +82,11 @@ def postprocess(outputs: Sequence[np.ndarray], info: Info, picture_size: Tuple[i
     named = {output['name']: array if output['axes'][0] != 'N' else array[0]
              for output, array in zip(info['outputs'], outputs)}
     if info['task'] == 'segmentation':
-        labels = (label_map(named['logits'], (size[1], size[0]), **info['decode'])
-                  if 'label_map' in info['postprocess'] else next(iter(named.values())))
-        return enlarge(labels.reshape(size[1], size[0]), picture_size)
+        if 'label_map' in info['postprocess']:
+            labels = label_map(named['logits'], (size[1], size[0]), **info['decode'])
+        else:
+            labels = named['output'][0] if 'output' in named else named['labels']
+        return enlarge(labels, picture_size)
     boxes, scores, labels = found_boxes(named, info)
     scale = np.array([picture_size[1] / size[0], picture_size[0] / size[1]] * 2, np.float32)
     return boxes * scale, scores, labels

@@ -11,7 +11,7 @@ from .formats import FORMATS
 from .graphs.models import Normalize
 from .samples import pipeline_kind
 
-LAYOUTS = ('NCHW', 'CHW', 'image')
+LAYOUTS = ('NCHW', 'NHWC', 'CHW', 'image')
 """How a runtime takes the input: with or without the batch's axis, or as a picture."""
 
 STEPS = ('decode', 'nms', 'label_map')
@@ -24,7 +24,6 @@ _RAW = {
     'scores': (('N', 'P', 'C'), 'probability of each class, for each anchor'),
     'boxes': (('N', 'P', 4), 'x1, y1, x2, y2 in pixels of the input, for each anchor'),
     'deltas': (('N', 'P', 4), 'dx, dy, dw, dh of each anchor'),
-    'logits': (('N', 'C', 'h', 'w'), "before softmax, at the head's stride"),
 }
 _DETECTIONS = {
     'boxes': (('N', 'K', 4), 'x1, y1, x2, y2 in pixels of the input, best first'),
@@ -38,6 +37,7 @@ _DETECTIONS = {
 _LABEL_MAPS = {
     'labels': (('N', 'H', 'W'), 'index into classes, of each pixel of the input'),
     'output': (('N', 1, 'H', 'W'), 'index into classes, of each pixel of the input'),
+    'logits': (('N', 'C', 'h', 'w'), "before softmax, at the head's stride"),
 }
 
 
@@ -96,20 +96,20 @@ def describe_outputs(task: str, names: Sequence[str], tensors: Sequence[Optional
         layout: The input's.
     """
     meanings: Dict[str, Tuple[Tuple[Any, ...], str]] = (
-        {**(_DETECTIONS if task == 'detection' else _LABEL_MAPS),
-         **(_RAW if left_to_the_app(task, names) else {})})
+        _LABEL_MAPS if task == 'segmentation' else
+        _RAW if left_to_the_app(task, names) else _DETECTIONS)
     return [dict(name=name, tensor=tensor,
-                 axes=[axis for axis in meanings[name][0] if axis != 'N' or layout == 'NCHW'],
+                 axes=[axis for axis in meanings[name][0] if axis != 'N' or layout[0] == 'N'],
                  meaning=meanings[name][1]) for name, tensor in zip(names, tensors)]
 
 
 def left_to_the_app(task: str, names: Sequence[str]) -> List[str]:
     """Which of :data:`STEPS` follow on outputs of such names."""
-    if 'logits' in names:
-        return ['label_map']
+    if task == 'segmentation':
+        return [] if {'labels', 'output'} & set(names) else ['label_map']
     if 'deltas' in names:
         return ['decode', 'nms']
-    return ['nms'] if task == 'detection' and set(names) == {'scores', 'boxes'} else []
+    return ['nms'] if set(names) == {'scores', 'boxes'} else []
 
 
 def describe_precision(backend: str, half: bool) -> str:

@@ -9,30 +9,30 @@ struct CameraApp: App {
     @StateObject private var camera = Camera()
 
     var body: some Scene {
-        WindowGroup { ResultView(result: camera.result).task { await camera.start() } }
+        WindowGroup { AnswerView(answer: camera.answer).task { await camera.start() } }
     }
 }
 
 /// What is on the screen: a frame, and what the model says of it.
-struct Result {
+struct Answer {
     var frame: CGImage
     var boxes: [VNRecognizedObjectObservation] = []
     var labels: CGImage?
 }
 
-struct ResultView: View {
-    let result: Result?
+struct AnswerView: View {
+    let answer: Answer?
 
     var body: some View {
-        if let result {
-            Image(decorative: result.frame, scale: 1).resizable().scaledToFit().overlay {
+        if let answer {
+            Image(decorative: answer.frame, scale: 1).resizable().scaledToFit().overlay {
                 Canvas { context, size in
-                    if let labels = result.labels {
+                    if let labels = answer.labels {
                         let map = Image(decorative: labels, scale: 1)
                         context.opacity = 0.5
                         context.draw(map, in: CGRect(origin: .zero, size: size))
                     }
-                    for box in result.boxes {
+                    for box in answer.boxes {
                         let part = box.boundingBox  // from 0 to 1, the origin at the bottom left
                         let rect = CGRect(
                             x: part.minX * size.width, y: (1 - part.maxY) * size.height,
@@ -52,7 +52,7 @@ struct ResultView: View {
 }
 
 final class Camera: NSObject, ObservableObject, AVCaptureVideoDataOutputSampleBufferDelegate {
-    @Published var result: Result?
+    @Published var answer: Answer?
     private let session = AVCaptureSession()
     private let queue = DispatchQueue(label: "camera")
     private let images = CIContext()
@@ -94,15 +94,15 @@ final class Camera: NSObject, ObservableObject, AVCaptureVideoDataOutputSampleBu
         let image = CIImage(cvPixelBuffer: pixels).oriented(.right)  // the phone upright
         guard let frame = images.createCGImage(image, from: image.extent) else { return }
         try? VNImageRequestHandler(cgImage: frame).perform([request])
-        var result = Result(frame: frame)
+        var answer = Answer(frame: frame)
         let boxes = request.results as? [VNRecognizedObjectObservation] ?? []
-        result.boxes = boxes.filter { $0.confidence > 0.3 }
+        answer.boxes = boxes.filter { $0.confidence > 0.3 }
         if let map = request.results?.first as? VNCoreMLFeatureValueObservation,
             let labels = map.featureValue.multiArrayValue
         {
-            result.labels = picture(of: labels)
+            answer.labels = picture(of: labels)
         }
-        DispatchQueue.main.async { self.result = result }
+        DispatchQueue.main.async { self.answer = answer }
     }
 
     /// Labels (H, W) as a picture in the classes' colors.

@@ -5,6 +5,7 @@ import org.json.JSONArray
 import org.json.JSONObject
 
 class Input(json: JSONObject) {
+    val tensor: String = json.optString("tensor")
     val layout: String = json.getString("layout")
     val channels: String = json.getString("channels")
     val mean = json.getJSONArray("mean").floats()

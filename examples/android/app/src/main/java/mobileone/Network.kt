@@ -10,15 +10,14 @@ class Answer(val boxes: List<Box> = emptyList(), val labels: IntArray? = null)
 
 class Network(context: Context, file: String, private val info: ModelInfo) {
     private val model = CompiledModel.create(context.assets, file, CompiledModel.Options(Accelerator.CPU))
-    private val inputs = model.createInputBuffers()
-    private val outputs = model.createOutputBuffers()
+    private val image = model.createInputBuffer(info.input.tensor)
+    private val outputs = info.outputs.associateWith { model.createOutputBuffer(it) }
 
     fun run(pixels: IntArray): Answer {
-        inputs[0].writeFloat(normalize(pixels, info.input))
-        model.run(inputs, outputs)
-        val named = info.outputs.zip(outputs).toMap()
-        if (!info.detects) return Answer(labels = named.getValue("labels").readInt())
-        val (scores, boxes) = listOf("scores", "boxes").map { named.getValue(it).readFloat() }
+        image.writeFloat(normalize(pixels, info.input))
+        model.run(mapOf(info.input.tensor to image), outputs)
+        if (!info.detects) return Answer(labels = outputs.getValue("labels").readInt())
+        val (scores, boxes) = listOf("scores", "boxes").map { outputs.getValue(it).readFloat() }
         return Answer(detections(scores, boxes, info.decode.levels, info.thresholds))
     }
 }
