@@ -49,9 +49,10 @@ def test_the_kotlin_port_gives_the_vectors(tmp_path):
                     'libhamcrest-java, libandroid-json-java')
     app = example_files.EXAMPLES / 'android/app'
     classes = ':'.join(map(str, JARS))
-    sources = [app / 'src/main/java/mobileone' / name for name in ('Postprocess.kt', 'ModelInfo.kt')]
-    subprocess.run(['kotlinc', '-cp', classes, *sources, app / 'src/test/java/mobileone',
-                    '-include-runtime', '-d', tmp_path / 'port.jar'], check=True)
+    main = app / 'src/main/java/mobileone'
+    subprocess.run(['kotlinc', '-cp', classes, main / 'Postprocess.kt', main / 'ModelInfo.kt',
+                    app / 'src/test/java/mobileone', '-include-runtime', '-d',
+                    tmp_path / 'port.jar'], check=True)
     done = subprocess.run(['java', '-cp', f'{tmp_path}/port.jar:{classes}',
                            'org.junit.runner.JUnitCore', 'mobileone.PostprocessTest'],
                           cwd=app, capture_output=True, text=True)
