@@ -8,7 +8,8 @@ import sys
 
 from command_line import arguments, run
 
-BACKENDS = ('onnx', 'openvino', 'onnxruntime', 'tensorrt', 'ncnn', 'coreml')
+BACKENDS = ('onnx', 'openvino', 'onnxruntime', 'tensorrt', 'ncnn', 'coreml', 'litert', 'executorch')
+FORMS = ('react-native', )
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -24,6 +25,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('--batch-size', type=int, default=1, help='of the example input')
     parser.add_argument('--verify', metavar='DIR',
                         help='compare on all pictures of a directory too')
+    parser.add_argument('--form', choices=FORMS, default='',
+                        help="executorch: a detector's outputs as react-native-executorch's "
+                             'useObjectDetection takes them')
     arguments().add_cfg_options(parser)
     return parser
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Optional, Sequence, Tuple, Union
 import numpy as np
 import torch
 from mmengine.config import Config
-from mmengine.registry import DATASETS, VISUALIZERS
+from mmengine.registry import VISUALIZERS
 from mmengine.utils import ProgressBar
 
 from ..export.errors import ExportError
@@ -17,6 +17,7 @@ from ..folding.models import build_model, load_weights
 from ..folding.reparameterize import holds_unfolded, reparameterize
 from ..utils.configs import read_config
 from ..utils.devices import find_device
+from ..utils.libraries import class_palette
 from .frames import check_out, open_sink, open_source
 from .predict_files import open_files
 
@@ -156,13 +157,5 @@ def _visualizer(task: str) -> str:
 
 def _meta(cfg: Config, samples: Samples) -> dict:
     """Classes and palette of the data set, as visualizers read them."""
-    dataset = cfg.test_dataloader.dataset
-    with DATASETS.switch_scope_and_registry(None) as registry:
-        own = getattr(registry.get(dataset.type), 'METAINFO', {})
-    meta = {**own, **(dataset.get('metainfo') or {})}
-    palette = meta.get('palette')
-    if palette is None or len(palette) < len(samples.classes):
-        # Evenly spread hues, for any number of classes.
-        hues = np.arange(len(samples.classes)) * 137 % 256
-        palette = [[int(h), int(255 - h), int(h * 7 % 256)] for h in hues]
+    palette = class_palette(cfg.test_dataloader.dataset, len(samples.classes))
     return dict(classes=tuple(samples.classes), palette=palette)

@@ -3,49 +3,106 @@
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Dict, List, Sequence, Tuple, Union
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 from ..utils.fileio import atomic_path
-from ..utils.libraries import TASKS
+from ..utils.libraries import TASKS, class_palette
+from . import description
 from .errors import ExportError
 from .formats import FORMATS
 from .job import ExportJob
+from .outside_the_graph.decode_settings import thresholds
+
+FORMAT = 2
+"""Of the file: it grows when a key changes its meaning."""
 
 
 @dataclass
 class Interface:
     """What a file of weights does not say about itself; saved beside it as NAME.json.
 
+    docs/deploy.md has a table of the keys, for those who write an app.
+
     Attributes:
         backend: A key of ``FORMATS``.
         task: 'detection' or 'segmentation'.
-        normalized: Whether the caller normalizes as the config's data preprocessor does. If not,
-            the input is BGR, 0 to 255.
         shape: (N, 3, H, W) of the input that was traced.
         dynamic: The open axes.
         half: Whether it computes in float16.
-        outputs: Names of the outputs.
+        precision: 'f32' or 'f16': what the runtime has to compute in.
+        input: See :func:`.description.describe_input`.
+        resize: See :func:`.description.describe_resize`.
+        outputs: See :func:`.description.describe_outputs`.
+        postprocess: Which of :data:`.description.STEPS` are left to the caller.
         classes: Names of the classes.
-        decode: What the caller has to do with raw outputs; see the backend's module.
+        palette: Red, green and blue of each class.
+        thresholds: Of a detector; see :func:`.decode_settings.thresholds`.
+        decode: What the steps left to the caller need besides; see :mod:`.decode_settings`.
+        versions: Of what made the file.
+        format: :data:`FORMAT`.
     """
 
     backend: str
     task: str
-    normalized: bool
     shape: Tuple[int, int, int, int]
     dynamic: List[str]
     half: bool
-    outputs: List[str]
+    precision: str
+    input: Dict[str, Any]
+    resize: Dict[str, Any]
+    outputs: List[Dict[str, Any]]
+    postprocess: List[str]
     classes: List[str]
+    palette: List[List[int]]
+    thresholds: Dict[str, Any] = field(default_factory=dict)
     decode: Dict[str, Any] = field(default_factory=dict)
+    versions: Dict[str, str] = field(default_factory=dict)
+    format: int = FORMAT
 
     @classmethod
     def of(cls, job: ExportJob, outputs: Sequence[str], normalized: bool = False,
-           **decode: Any) -> 'Interface':
-        """The interface of a job's export."""
+           input_tensor: str = 'image', output_tensors: Optional[Sequence[Optional[str]]] = None,
+           layout: str = 'NCHW', **decode: Any) -> 'Interface':
+        """The interface of a job's export.
+
+        Args:
+            job: The job.
+            outputs: What the outputs are, in their order.
+            normalized: Whether the caller normalizes as the config's data preprocessor does. If
+                not, the input is a picture's pixels, 0 to 255.
+            input_tensor: The input's name in the runtime.
+            output_tensors: The outputs' names in the runtime, if they are not ``outputs``.
+            layout: One of :data:`.description.LAYOUTS`.
+            **decode: See the class.
+        """
         batch, channels, height, width = job.image.shape
-        return cls(job.backend, job.task, normalized, (batch, channels, height, width),
-                   list(job.dynamic), job.half, list(outputs), list(job.classes), decode)
+        detector = job.task == 'detection'
+        return cls(
+            job.backend, job.task, (batch, channels, height, width), list(job.dynamic), job.half,
+            description.describe_precision(job.backend, job.half),
+            description.describe_input(job.model.data_preprocessor, normalized, input_tensor,
+                                       layout),
+            description.describe_resize(job.cfg),
+            description.describe_outputs(job.task, outputs, output_tensors or outputs, layout),
+            description.left_to_the_app(job.task, outputs), list(job.classes),
+            class_palette(job.cfg.test_dataloader.dataset, len(job.classes)),
+            thresholds(job.model.test_cfg) if detector else {}, decode,
+            description.versions(job.backend))
+
+    @property
+    def normalized(self) -> bool:
+        """Whether the caller normalizes; if not, the input is BGR, 0 to 255."""
+        return bool(self.input['normalization'] == 'app')
+
+    @property
+    def output_names(self) -> List[str]:
+        """What the outputs are, in their order."""
+        return [output['name'] for output in self.outputs]
+
+    @property
+    def settings(self) -> Dict[str, Any]:
+        """What :mod:`.ssd_decode` reads."""
+        return {**self.decode, **self.thresholds}
 
     def write(self, exported: Union[str, Path]) -> None:
         """Write it beside an exported file."""
@@ -57,18 +114,22 @@ class Interface:
         """Read it from beside an exported file.
 
         Raises:
-            ExportError: There is none, or it is none of ours.
+            ExportError: There is none, it is none of ours, or one of another version.
         """
         path = Path(exported).with_suffix('.json')
         try:
             fields = json.loads(path.read_text(encoding='utf-8'))
+            if fields['backend'] in FORMATS and fields.get('format', 1) != FORMAT:
+                raise ExportError(
+                    f'{path} has format {fields.get("format", 1)!r}, of another version of '
+                    f'mobileone_mm; this one reads format {FORMAT}: export the model again')
             found = cls(**{**fields, 'shape': tuple(fields['shape'])})
             found._check()
             return found
         except FileNotFoundError:
             raise ExportError(f'{path} is missing: keep the .json that was written '
                               f'beside {Path(exported).name}') from None
-        except (KeyError, TypeError, ValueError, RecursionError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
             raise ExportError(f'{path} does not describe an exported model: {error}') from error
 
     def _check(self) -> None:
@@ -77,12 +138,21 @@ class Interface:
         Raises:
             ValueError: A field is not what an export writes.
         """
-        texts = (self.dynamic, self.outputs, self.classes)
+        texts = (self.dynamic, self.output_names, self.classes)
         for name, valid in (
                 ('backend', self.backend in FORMATS), ('task', self.task in TASKS.values()),
                 ('shape', len(self.shape) == 4 and all(type(n) is int for n in self.shape)),
+                ('outputs', isinstance(self.outputs, list)),
                 ('dynamic, outputs or classes', all(isinstance(group, list) and all(
                     isinstance(text, str) for text in group) for group in texts)),
-                ('decode', isinstance(self.decode, dict))):
+                ('half', isinstance(self.half, bool)),
+                ('precision', self.precision in ('f32', 'f16')),
+                ('input', self.input['normalization'] in ('app', 'graph')
+                 and self.input['layout'] in description.LAYOUTS),
+                ('postprocess', all(step in description.STEPS for step in self.postprocess)),
+                ('palette', isinstance(self.palette, list)),
+                ('resize, thresholds, decode or versions', all(
+                    isinstance(group, dict)
+                    for group in (self.resize, self.thresholds, self.decode, self.versions)))):
             if not valid:
                 raise ValueError(f'its {name} is none of those that tools/deploy.py writes')

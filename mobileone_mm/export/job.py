@@ -27,6 +27,7 @@ class ExportJob:
         dynamic: Axes to keep open, of :data:`mobileone_mm.export.formats.DYNAMIC`.
         classes: Names of the classes.
         source: Path of the picture that ``image`` is.
+        form: Of a detector's outputs, one of :data:`mobileone_mm.export.formats.FORMS`.
     """
 
     backend: str
@@ -40,6 +41,7 @@ class ExportJob:
     dynamic: Sequence[str] = ()
     classes: Sequence[str] = ()
     source: str = ''
+    form: str = ''
 
     def single_image(self) -> Tensor:
         """``image``, for formats that have no batches.

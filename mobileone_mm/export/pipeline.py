@@ -24,6 +24,7 @@ from ..folding.verify import tensors_of, textbook
 from ..utils.checkpoint_files import is_folded
 from ..utils.configs import config_text, read_config
 from ..utils.libraries import TASKS
+from .backends.phones import best_classes, is_of_phones, raw_outputs
 from .errors import ExportError, ParityError, UnknownHeadError
 from .formats import FORMATS, check_options, require
 from .job import ExportJob
@@ -66,7 +67,7 @@ class Exported:
 def export_model(config: Union[str, Path], checkpoint: Union[str, Path], backend: str,
                  image: Union[str, Path], out: Union[str, Path], half: bool = False,
                  dynamic: Sequence[str] = (), batch_size: int = 1,
-                 verify: Optional[Union[str, Path]] = None,
+                 verify: Optional[Union[str, Path]] = None, form: str = '',
                  cfg_options: Optional[dict] = None) -> Exported:
     """Fold a trained model, export it and compare the answers, before the file gets its name.
 
@@ -80,6 +81,7 @@ def export_model(config: Union[str, Path], checkpoint: Union[str, Path], backend
         dynamic: Axes to keep open: 'batch', 'size'.
         batch_size: Images of the example input.
         verify: A directory of pictures to compare the answers on, besides ``image``.
+        form: Of a detector's outputs, one of :data:`.formats.FORMS`; by default the backend's own.
         cfg_options: Changes of the config.
 
     Raises:
@@ -89,7 +91,7 @@ def export_model(config: Union[str, Path], checkpoint: Union[str, Path], backend
         ParityError: The exported model's answers differ; it is left in a directory that ends in
             ``.failed``.
     """
-    chosen = check_options(backend, dynamic, half)
+    chosen = check_options(backend, dynamic, half, form)
     require(chosen)
     if verify and not chosen.runtime:
         raise ExportError(f'--verify: nothing here runs {backend}, so no answers can be compared')
@@ -99,6 +101,8 @@ def export_model(config: Union[str, Path], checkpoint: Union[str, Path], backend
     read_picture(image)
     cfg, model = load_trained(config, checkpoint, cfg_options)
     samples = Samples(cfg)
+    if form and samples.task != 'detection':
+        raise ExportError(f'--form {form} is for detectors; {config} is for {samples.task}')
     example = samples(pictures[0])['inputs'][0].float()
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
@@ -108,7 +112,7 @@ def export_model(config: Union[str, Path], checkpoint: Union[str, Path], backend
             backend, samples.task, *folded_form(cfg, model, folder),
             image=example.expand(batch_size, -1, -1, -1).contiguous(),
             out=folder / f'{name}{chosen.suffix}', half=half, dynamic=list(dynamic),
-            classes=samples.classes, source=str(pictures[0]))
+            classes=samples.classes, source=str(pictures[0]), form=form)
         path = _export(job)
         shutil.rmtree(folder / 'folded')
         result = Exported(path, _bytes(folder))
@@ -196,15 +200,20 @@ def compare_answers(model: BaseModel, exported: ExportedModel, samples: Samples,
             sample.set_metainfo(dict(ori_shape=sample.img_shape))
     ready = model.data_preprocessor(copy.deepcopy(data))
     inputs, sample = ready['inputs'], ready['data_samples'][0]
-    maps, note = None, ''
+    image, maps, note = data['inputs'][0][None].float(), None, ''
     try:
-        maps = match_maps(tensors_of(model(inputs, [sample], mode='tensor')),
-                          exported.prediction_maps(data['inputs'][0][None].float()))
+        if is_of_phones(exported.interface):
+            maps = match_maps(*raw_outputs(model, image, exported.run(image), exported.interface))
+        else:
+            maps = match_maps(tensors_of(model(inputs, [sample], mode='tensor')),
+                              exported.prediction_maps(image))
     except ValueError as error:
         if FORMATS[exported.interface.backend].module != 'mmdeploy_format':
             raise ParityError(f'{picture}: {error}') from None
         note = str(error)  # mmdeploy knows heads of other kinds
-    expected, actual = (side.test_step(copy.deepcopy(data))[0] for side in (model, exported))
+    actual = exported.test_step(copy.deepcopy(data))[0]
+    expected = (exported.answer(best_classes(model, image), copy.deepcopy(data['data_samples'][0]))
+                if exported.interface.form else model.test_step(copy.deepcopy(data))[0])
     return Pair(str(picture), expected, actual, maps, note,
                 partial(find_ties, model, inputs, sample))
 

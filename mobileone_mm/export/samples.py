@@ -25,7 +25,7 @@ class Samples:
     def __init__(self, cfg: Config) -> None:
         dataset = cfg.test_dataloader.dataset
         transforms = [transform for transform in dataset.pipeline if
-                      _kind(transform) not in ('LoadAnnotations', 'LoadImageFromFile')]
+                      pipeline_kind(transform) not in ('LoadAnnotations', 'LoadImageFromFile')]
         self.task = TASKS[cfg.default_scope]
         self.pipeline = Compose(transforms)
         self.classes = class_names(dataset)
@@ -80,5 +80,6 @@ def read_picture(path: Union[str, Path]) -> np.ndarray:
     return picture
 
 
-def _kind(transform: Any) -> str:
+def pipeline_kind(transform: Any) -> str:
+    """The name of a transform's type, without its library."""
     return transform['type'].split('.')[-1]

@@ -8,19 +8,34 @@ from mmengine.registry import DATASETS
 
 from .errors import PreflightError
 
-__all__ = ['LIBRARIES', 'TASKS', 'PreflightError', 'check_library', 'class_names']
+__all__ = ['LIBRARIES', 'TASKS', 'PreflightError', 'check_library', 'class_names',
+           'class_palette']
 
 TASKS = dict(mmdet='detection', mmseg='segmentation')
 
 
 def class_names(dataset: Any) -> List[str]:
     """Names of the classes in a data set's config, or else of its type; may be none."""
-    classes = (dataset.get('metainfo') or {}).get('classes')
-    if classes is None:
+    classes = _metainfo(dataset, 'classes') or ()
+    return [classes] if isinstance(classes, str) else list(classes)
+
+
+def class_palette(dataset: Any, count: int) -> List[List[int]]:
+    """Red, green and blue of each of ``count`` classes: a data set's, or hues spread evenly."""
+    palette = _metainfo(dataset, 'palette') or ()
+    if len(palette) < count:
+        hues = [index * 137 % 256 for index in range(count)]
+        palette = [[hue, 255 - hue, hue * 7 % 256] for hue in hues]
+    return [list(color) for color in palette[:count]]
+
+
+def _metainfo(dataset: Any, key: str) -> Any:
+    found = (dataset.get('metainfo') or {}).get(key)
+    if found is None:
         with DATASETS.switch_scope_and_registry(None) as registry:  # the config's library's
             kind = registry.get(dataset['type'])
-        classes = getattr(kind, 'METAINFO', {}).get('classes', ())
-    return [classes] if isinstance(classes, str) else list(classes)
+        found = getattr(kind, 'METAINFO', {}).get(key)
+    return found
 
 
 LIBRARIES = {'mmdet': 'detection', 'mmseg': 'segmentation', 'mmpretrain': 'classification'}

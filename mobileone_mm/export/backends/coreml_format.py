@@ -110,7 +110,7 @@ def export(job: ExportJob) -> Path:
     decode: Dict[str, Any] = {}
     if job.task == 'detection':
         outputs, decode = OUTPUTS, detector_settings(job.model, graph.prepare(job.image))
-    Interface.of(job, outputs, **decode).write(job.out)
+    Interface.of(job, outputs, layout='image', **decode).write(job.out)
     return job.out
 
 
@@ -126,7 +126,7 @@ def postprocess(outputs: Sequence[np.ndarray], interface: Interface, size: Tuple
     centers, halves = coordinates[:, :2], coordinates[:, 2:] / 2
     scale = np.array([size[1], size[0]] * 2, np.float32)
     boxes = np.concatenate([centers - halves, centers + halves], 1) * scale
-    return select(scores, boxes, interface.decode)
+    return select(scores, boxes, interface.settings)
 
 
 def build_graph(job: ExportJob) -> Tuple[CoreMLGraph, bool]:

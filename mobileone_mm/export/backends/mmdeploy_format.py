@@ -40,7 +40,7 @@ def export(job: ExportJob) -> Path:
     # Operators of mmdeploy's own TensorRT plugins are unknown to the checker's shape inference.
     onnx.checker.check_model(str(job.out), full_check=job.backend == 'onnxruntime')
     deploy_cfg.dump(job.out.with_suffix('.deploy.py'))
-    Interface.of(job, outputs, normalized=True).write(job.out)
+    Interface.of(job, outputs, normalized=True, input_tensor='input').write(job.out)
     return job.out
 
 

@@ -21,7 +21,7 @@ from ..errors import ExportError
 from ..graphs.models import Normalize, RawDetectorGraph, SegmentorGraph
 from ..interface import Interface
 from ..job import ExportJob
-from ..outside_the_graph.decode_settings import detector_settings, preprocessing, segmentor_settings
+from ..outside_the_graph.decode_settings import detector_settings, segmentor_settings
 from ..outside_the_graph.label_map import label_map
 from ..outside_the_graph.ssd_decode import detections
 
@@ -35,20 +35,21 @@ def export(job: ExportJob) -> Path:
     Raises:
         ExportError: pnnx fails, or leaves a batch norm or an operator that ncnn does not have.
     """
-    decode: Dict[str, Any] = preprocessing(job.model.data_preprocessor)
     image = Normalize(job.model.data_preprocessor)(job.single_image())
     graph: Union[RawDetectorGraph, SegmentorGraph]
     if job.task == 'detection':
         graph = RawDetectorGraph(job.model, decode=False, normalize=False)
-        decode.update(detector_settings(job.model, image))
+        decode: Dict[str, Any] = detector_settings(job.model, image)
     else:
         graph = SegmentorGraph(job.model, argmax=False, normalize=False)
-        decode.update(segmentor_settings(job.model))
+        decode = segmentor_settings(job.model)
     with tempfile.TemporaryDirectory() as folder:
         param = run_pnnx(graph, image, Path(folder), job.half)
         check_layers(param)
         # The .param last: whoever finds it finds the rest too.
-        Interface.of(job, graph.output_names, normalized=True, **decode).write(job.out)
+        tensors = [f'out{index}' for index in range(len(graph.output_names))]
+        Interface.of(job, graph.output_names, normalized=True, input_tensor='in0',
+                     output_tensors=tensors, layout='CHW', **decode).write(job.out)
         for suffix in ('.bin', '.param'):
             with atomic_path(job.out.with_suffix(suffix)) as path:
                 shutil.copyfile(param.with_suffix(suffix), path)
@@ -59,8 +60,8 @@ def postprocess(outputs: Sequence[np.ndarray], interface: Interface, size: Tuple
                 ) -> Union[Tuple[np.ndarray, np.ndarray, np.ndarray], np.ndarray]:
     """As :func:`~mobileone_mm.export.running.exported_model.read_outputs`, of ncnn's outputs."""
     if interface.task == 'detection':
-        return detections(outputs[0][0], outputs[1][0], interface.decode)
-    return label_map(outputs[0][0], size, **interface.decode['labels'])
+        return detections(outputs[0][0], outputs[1][0], interface.settings)
+    return label_map(outputs[0][0], size, **interface.decode)
 
 
 def run_pnnx(graph: nn.Module, image: Tensor, folder: Path, half: bool = False) -> Path:

@@ -3,10 +3,11 @@
 Shapes: P anchors over all levels, A of them in a cell, C classes, M pairs of anchor and class, K
 boxes that remain. Boxes are x1, y1, x2, y2 in pixels of the network's input.
 
-``settings`` is ``decode`` of the .json beside the model: ``size`` (height, width of the input);
-``levels``, of each feature map its ``size``, ``stride`` (x, y) and the ``anchors`` (A, 4) of its
-first cell; ``means`` and ``stds`` of the deltas, ``clip`` (to the image), ``score_threshold``,
-``pairs_per_level`` (-1: all), ``min_size`` (-1: any), ``iou_threshold`` and ``max_boxes``.
+``settings`` is ``decode`` and ``thresholds`` of the .json beside the model: ``size`` (height, width
+of the input); ``levels``, of each feature map its ``size``, ``stride`` (x, y) and the ``anchors``
+(A, 4) of its first cell; ``means`` and ``stds`` of the deltas, ``clip`` (to the image);
+``score_thr``, ``nms_pre`` (pairs of each level; -1: all), ``min_bbox_size`` (-1: any),
+``iou_threshold`` and ``max_per_img``.
 """
 
 from typing import Any, List, Mapping, Sequence, Tuple
@@ -36,9 +37,9 @@ def select(scores: np.ndarray, boxes: np.ndarray, settings: Mapping[str, Any]
     """The same from decoded boxes (P, 4)."""
     anchor, labels = candidates(scores, settings)
     boxes, scores = boxes[anchor], scores[anchor, labels]
-    large = (boxes[:, 2:] - boxes[:, :2] > settings['min_size']).all(1)
+    large = (boxes[:, 2:] - boxes[:, :2] > settings['min_bbox_size']).all(1)
     boxes, scores, labels = boxes[large], scores[large], labels[large]
-    keep = suppress(boxes, scores, labels, settings['iou_threshold'], settings['max_boxes'])
+    keep = suppress(boxes, scores, labels, settings['iou_threshold'], settings['max_per_img'])
     return boxes[keep], scores[keep], labels[keep]
 
 
@@ -68,12 +69,12 @@ def decode(deltas: np.ndarray, anchors: np.ndarray, settings: Mapping[str, Any])
 
 def candidates(scores: np.ndarray, settings: Mapping[str, Any]) -> Tuple[np.ndarray, np.ndarray]:
     """Anchors (M, ) and labels (M, ) above the threshold, of each level only the best ones."""
-    limit = settings['pairs_per_level']
+    limit = settings['nms_pre']
     anchors, labels, start = [], [], 0
     for level in settings['levels']:
         length = level['size'][0] * level['size'][1] * len(level['anchors'])
         part = scores[start:start + length]
-        anchor, label = np.nonzero(part > settings['score_threshold'])
+        anchor, label = np.nonzero(part > settings['score_thr'])
         order = np.argsort(-part[anchor, label], kind='stable')[:None if limit < 0 else limit]
         anchors.append(anchor[order] + start)
         labels.append(label[order])

@@ -37,7 +37,8 @@ class ExportedModel(BaseModel):
     def __init__(self, runtime: Runtime, interface: Interface, preprocessor: nn.Module) -> None:
         super().__init__()
         self.runtime, self.interface = runtime, interface
-        self.normalize = Normalize(preprocessor) if interface.normalized else nn.Identity()
+        self.normalize = (Normalize(preprocessor) if interface.normalized else
+                          UnitRange() if interface.form else nn.Identity())
         # A backend whose file leaves work to the caller has a function postprocess().
         module = import_module(f'..backends.{FORMATS[interface.backend].module}', __package__)
         self.postprocess: Callable[..., Any] = getattr(module, 'postprocess', read_outputs)
@@ -123,8 +124,11 @@ class ExportedModel(BaseModel):
         return image.expand(self.interface.shape[0], -1, -1, -1) if fixed else image
 
     def _predict(self, image: Tensor, sample: Any) -> Any:
-        outputs = self.run(self._batch_of(image))
-        result = self.postprocess(outputs, self.interface, tuple(image.shape[-2:]))
+        return self.answer(self.run(self._batch_of(image)), sample)
+
+    def answer(self, outputs: Sequence[np.ndarray], sample: Any) -> Any:
+        """A data sample with the predictions that raw outputs make for its image."""
+        result = self.postprocess(outputs, self.interface, tuple(sample.img_shape[:2]))
         if self.interface.task == 'detection':
             boxes, scores, labels = result
             sample.pred_instances = _instances(boxes, scores, labels, sample.scale_factor)
@@ -132,6 +136,14 @@ class ExportedModel(BaseModel):
         else:
             sample.pred_sem_seg = PixelData(data=_at_size(result, sample.ori_shape))
         return sample
+
+
+class UnitRange(nn.Module):
+    """BGR, 0 to 255, to RGB, 0 to 1."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(N, 3, H, W) of either."""
+        return image.flip(1) / 255
 
 
 def is_exported(path: Union[str, Path]) -> bool:
@@ -152,7 +164,7 @@ def read_outputs(outputs: Sequence[np.ndarray], interface: Interface,
         Boxes (K, 4) in pixels of the input, scores (K, ) and labels (K, ), or the label map
         (H, W).
     """
-    named = dict(zip(interface.outputs, outputs))
+    named = dict(zip(interface.output_names, outputs))
     if interface.task == 'segmentation':
         return next(iter(named.values()))[0].reshape(size)
     if 'dets' in named:  # mmdeploy's form

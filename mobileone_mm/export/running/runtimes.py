@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from ..errors import ExportError, MissingPackageError
+from ..quiet import silence
 
 
 class Runtime:
@@ -144,8 +145,55 @@ class MilProgram(Runtime):
         return [values[name].numpy() for name in names]
 
 
+class LiteRT(Runtime):
+    """LiteRT on the CPU, by XNNPACK. Takes images (N, 3, H, W) and turns them channels last."""
+
+    def __init__(self, path: Path, threads: Optional[int] = None) -> None:
+        with silence():
+            from ai_edge_litert.interpreter import Interpreter
+            # It keeps a file mapped that is read by its path: a new one of that name would crash.
+            self.interpreter = Interpreter(model_content=path.read_bytes(), num_threads=threads)
+            self.interpreter.allocate_tensors()
+            self.signature = self.interpreter.get_signature_runner()
+        self.input_names = list(self.signature.get_input_details())
+        self.output_names = sorted(self.signature.get_output_details())
+
+    def __call__(self, *arrays: np.ndarray) -> List[np.ndarray]:
+        """See :class:`Runtime`."""
+        last = [np.ascontiguousarray(array.transpose(0, 2, 3, 1)) for array in arrays]
+        outputs = self.signature(**dict(zip(self.input_names, last)))
+        return [outputs[name] for name in self.output_names]
+
+
+class ExecuTorch(Runtime):
+    """ExecuTorch on the CPU, by XNNPACK; ``threads`` are those of the process.
+
+    A program names neither inputs nor outputs.
+    """
+
+    def __init__(self, path: Path, threads: Optional[int] = None) -> None:
+        with silence():
+            from executorch.extension.pybindings import portable_lib
+            from executorch.runtime import Runtime as Loader
+            if threads:  # there is no public way
+                portable_lib._unsafe_reset_threadpool(threads)
+            self.content = path.read_bytes()  # neither keeps the one before alive
+            self.program = Loader.get().load_program(self.content)
+            self.method = self.program.load_method('forward')
+        count = self.method.metadata.num_outputs()
+        self.input_names = ['image']
+        self.output_names = [f'output_{index}' for index in range(count)]
+
+    def __call__(self, *arrays: np.ndarray) -> List[np.ndarray]:
+        """See :class:`Runtime`."""
+        outputs = self.method.execute(
+            [torch.from_numpy(np.ascontiguousarray(array)) for array in arrays])
+        return [output.numpy().copy() for output in outputs]  # it reuses its memory
+
+
 RUNTIMES: Dict[str, Callable[..., Runtime]] = dict(
-    onnxruntime=OnnxRuntime, openvino=OpenVINO, ncnn=Ncnn, mil=MilProgram)
+    onnxruntime=OnnxRuntime, openvino=OpenVINO, ncnn=Ncnn, mil=MilProgram,
+    litert=LiteRT, executorch=ExecuTorch)
 
 
 def load_runtime(backend: str,

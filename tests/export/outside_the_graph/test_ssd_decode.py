@@ -11,7 +11,7 @@ from mobileone_mm.export.outside_the_graph.ssd_decode import detections, grid
 
 pytest.importorskip('mmdet', reason='the detection library is not installed')
 
-from mobileone_mm.export.outside_the_graph.decode_settings import detector_settings  # noqa: E402
+from mobileone_mm.export.outside_the_graph import decode_settings  # noqa: E402
 
 SIZE = (96, 128)
 CHANGES = [dict(), dict(nms_pre=20, max_per_img=50), dict(nms_pre=5000, max_per_img=1000),
@@ -30,7 +30,8 @@ def test_detections_are_mmdets(detector, change, monkeypatch):
     cfg.update({**change, 'nms': {**cfg.nms, **change.get('nms', {})}})
     monkeypatch.setattr(detector, 'test_cfg', cfg)
     head = detector.bbox_head
-    settings = detector_settings(detector, torch.rand(1, 3, *SIZE))
+    settings = dict(decode_settings.detector_settings(detector, torch.rand(1, 3, *SIZE)),
+                    **decode_settings.thresholds(cfg))
     sizes = [level['size'] for level in settings['levels']]
     cells = [len(level['anchors']) for level in settings['levels']]
     classes = [torch.randn(1, a * head.cls_out_channels, *s) * 2 for a, s in zip(cells, sizes)]
@@ -48,12 +49,12 @@ def test_detections_are_mmdets(detector, change, monkeypatch):
     np.testing.assert_array_equal(scores, expected.scores)
     np.testing.assert_array_equal(labels, expected.labels)
     if cfg.nms_pre == 5000:  # -1 as well is no limit; mmdet then drops each level's last pair
-        everything = detections(scores_in, deltas_in, dict(settings, pairs_per_level=-1))
+        everything = detections(scores_in, deltas_in, dict(settings, nms_pre=-1))
         np.testing.assert_array_equal(everything[0], boxes)
 
 
 def test_the_grid_is_the_generators(detector):
-    settings = detector_settings(detector, torch.rand(1, 3, *SIZE))
+    settings = decode_settings.detector_settings(detector, torch.rand(1, 3, *SIZE))
     expected = torch.cat(detector.bbox_head.prior_generator.grid_priors(
         [tuple(level['size']) for level in settings['levels']], device='cpu'))
     np.testing.assert_allclose(grid(settings['levels']), expected, atol=1e-4)

@@ -1,0 +1,131 @@
+"""What an app has to know of an exported file, for the .json beside it."""
+
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Dict, List, Optional, Sequence, Tuple
+
+from mmengine.config import Config
+from mmengine.model import ImgDataPreprocessor
+
+from ..version import __version__
+from .formats import FORMATS
+from .graphs.models import Normalize
+from .samples import pipeline_kind
+
+LAYOUTS = ('NCHW', 'NHWC', 'CHW', 'image')
+"""How a runtime takes the input: with or without the batch's axis, or as a picture."""
+
+STEPS = ('decode', 'nms', 'label_map')
+"""What may be left to the app after the network; docs/deploy.md says what each is."""
+
+_LEAVES_PIXELS = ('LoadImageFromFile', 'LoadAnnotations', 'PackDetInputs', 'PackSegInputs')
+
+# N images, K boxes that are found, P anchors, C classes; a graph for one image has no N.
+_RAW = {
+    'scores': (('N', 'P', 'C'), 'probability of each class, for each anchor'),
+    'boxes': (('N', 'P', 4), 'x1, y1, x2, y2 in pixels of the input, for each anchor'),
+    'deltas': (('N', 'P', 4), 'dx, dy, dw, dh of each anchor'),
+}
+_DETECTIONS = {
+    'boxes': (('N', 'K', 4), 'x1, y1, x2, y2 in pixels of the input, best first'),
+    'scores': (('N', 'K'), 'probability; 0: no more boxes'),
+    'labels': (('N', 'K'), 'index into classes; -1: no more boxes'),
+    'dets': (('N', 'K', 5), 'x1, y1, x2, y2 in pixels of the input, and the probability; '
+             '0: no more boxes'),
+    'confidence': (('K', 'C'), 'probability of each class'),
+    'coordinates': (('K', 4), 'center x, center y, width, height, from 0 to 1'),
+}
+_LABEL_MAPS = {
+    'labels': (('N', 'H', 'W'), 'index into classes, of each pixel of the input'),
+    'output': (('N', 1, 'H', 'W'), 'index into classes, of each pixel of the input'),
+    'logits': (('N', 'C', 'h', 'w'), "before softmax, at the head's stride"),
+}
+
+
+def describe_input(preprocessor: ImgDataPreprocessor, normalized: bool, tensor: str, layout: str
+                   ) -> Dict[str, Any]:
+    """The tensor that an app fills: x = (pixel - mean) / std, for each of the channels.
+
+    Args:
+        preprocessor: The model's data preprocessor.
+        normalized: Whether the app normalizes; if not, the graph does.
+        tensor: Its name in the runtime.
+        layout: One of :data:`LAYOUTS`.
+    """
+    normalize = Normalize(preprocessor)
+    app = normalized and normalize.enabled
+    # Core ML brings a picture into the order that the network was trained with.
+    swapped = normalize.swap and (normalized or layout == 'image')
+    return dict(
+        tensor=tensor, layout=layout, dtype='uint8' if layout == 'image' else 'float32',
+        channels='RGB' if swapped else 'BGR', normalization='app' if normalized else 'graph',
+        mean=normalize.mean.flatten().tolist() if app else [0.] * 3,
+        std=normalize.std.flatten().tolist() if app else [1.] * 3)
+
+
+def describe_resize(cfg: Config) -> Dict[str, Any]:
+    """How the test pipeline of a config brings a picture to the network's size.
+
+    Returns:
+        ``size`` (width, height; empty: none is set) and ``keep_ratio``, ``interpolation``,
+        ``padding`` (of a ``Pad``, or ``None``) and ``others``: transforms of other kinds.
+    """
+    transforms = [(pipeline_kind(transform), transform)
+                  for transform in cfg.test_dataloader.dataset.pipeline]
+    found: Dict[str, Any] = dict(size=[], keep_ratio=True, interpolation='', padding=None)
+    for kind, transform in transforms:
+        if kind == 'Resize':
+            scale = transform.get('scale') or []
+            found.update(size=[scale] * 2 if isinstance(scale, int) else list(scale),
+                         keep_ratio=bool(transform.get('keep_ratio', False)),
+                         interpolation=transform.get('interpolation', 'bilinear'))
+        elif kind == 'Pad':
+            found['padding'] = {key: value for key, value in transform.items() if key != 'type'}
+    found['others'] = [kind for kind, _ in transforms
+                       if kind not in ('Resize', 'Pad', *_LEAVES_PIXELS)]
+    return found
+
+
+def describe_outputs(task: str, names: Sequence[str], tensors: Sequence[Optional[str]],
+                     layout: str) -> List[Dict[str, Any]]:
+    """Name, tensor, axes and meaning of each output, in the runtime's order.
+
+    Args:
+        task: 'detection' or 'segmentation'.
+        names: What they are.
+        tensors: Their names in the runtime; ``None`` where it has none.
+        layout: The input's.
+    """
+    meanings: Dict[str, Tuple[Tuple[Any, ...], str]] = (
+        _LABEL_MAPS if task == 'segmentation' else
+        _RAW if left_to_the_app(task, names) else _DETECTIONS)
+    return [dict(name=name, tensor=tensor,
+                 axes=[axis for axis in meanings[name][0] if axis != 'N' or layout[0] == 'N'],
+                 meaning=meanings[name][1]) for name, tensor in zip(names, tensors)]
+
+
+def left_to_the_app(task: str, names: Sequence[str]) -> List[str]:
+    """Which of :data:`STEPS` follow on outputs of such names."""
+    if task == 'segmentation':
+        return [] if {'labels', 'output'} & set(names) else ['label_map']
+    if 'deltas' in names:
+        return ['decode', 'nms']
+    return ['nms'] if set(names) == {'scores', 'boxes'} else []
+
+
+def describe_precision(backend: str, half: bool) -> str:
+    """In what an app has to let the runtime compute to get the answers that were compared.
+
+    OpenVINO and ncnn store weights in float16, but were compared in float32.
+    """
+    return 'f16' if half and backend not in ('openvino', 'ncnn') else 'f32'
+
+
+def versions(backend: str) -> Dict[str, str]:
+    """Of this package, of torch and of what converts to a backend."""
+    found = dict(mobileone_mm=__version__)
+    for package in ('torch', *FORMATS[backend].packages):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:  # installed under another name, such as onnxruntime-gpu
+            found[package] = 'unknown'
+    return found

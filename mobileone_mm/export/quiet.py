@@ -1,0 +1,37 @@
+"""Converters that talk: progress, notes on what they lack, and C++ that writes to stderr itself."""
+
+import logging
+import os
+import sys
+import tempfile
+import warnings
+from contextlib import contextmanager
+from typing import Iterator
+
+__all__ = ['silence']
+
+
+@contextmanager
+def silence() -> Iterator[None]:
+    """Meanwhile the process writes nothing to its standard streams, whatever language writes.
+
+    Exceptions pass: what a converter has to say of a failure is in them.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    disabled = logging.root.manager.disable
+    saved = [os.dup(number) for number in (1, 2)]
+    try:
+        with tempfile.TemporaryFile() as sink, warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            logging.disable(logging.CRITICAL)
+            for number in (1, 2):
+                os.dup2(sink.fileno(), number)
+            yield
+            for stream in (sys.stdout, sys.stderr):
+                stream.flush()
+    finally:
+        logging.disable(disabled)
+        for number, copy in zip((1, 2), saved):
+            os.dup2(copy, number)
+            os.close(copy)

@@ -1,0 +1,68 @@
+"""The Kotlin and Swift of the examples: parsed where tree-sitter is, run where a compiler is."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import example_files
+import pytest
+
+SOURCES = sorted(path for kind in ('kt', 'kts', 'swift') for path in
+                 example_files.EXAMPLES.rglob(f'*.{kind}') if '.build' not in path.parts)
+JARS = [Path('/usr/share/java') / name for name in (  # where Debian puts them
+    'junit4.jar', 'hamcrest.jar', 'hamcrest-core.jar', 'com.android.json.jar')]
+
+
+def syntax_errors(source, language):
+    """The lines of a source where tree-sitter finds no rule."""
+    name = 'swift' if language == 'swift' else 'kotlin'
+    tree_sitter = pytest.importorskip(
+        'tree_sitter', reason='tree-sitter is not installed (requirements/lint.txt)')
+    grammar = pytest.importorskip(
+        f'tree_sitter_{name}', reason=f'tree-sitter-{name} is not installed '
+        '(requirements/lint.txt)')
+    parser = tree_sitter.Parser(tree_sitter.Language(grammar.language()))
+    open_nodes, lines = [parser.parse(source.encode()).root_node], []
+    while open_nodes:
+        node = open_nodes.pop()
+        if node.is_error or node.is_missing:
+            lines.append(node.start_point[0] + 1)
+        open_nodes += node.children
+    return sorted(lines)
+
+
+@pytest.mark.parametrize('path', SOURCES, ids=lambda path: path.name)
+def test_the_sources_parse(path):
+    assert len(SOURCES) >= 11
+    assert not syntax_errors(path.read_text(), path.suffix[1:])
+
+
+@pytest.mark.parametrize('path', SOURCES, ids=lambda path: path.name)
+def test_a_planted_syntax_error_is_found(path):
+    text = path.read_text()
+    assert syntax_errors(text[:text.rindex(')')], path.suffix[1:])
+
+
+def test_the_kotlin_port_gives_the_vectors(tmp_path):
+    if not shutil.which('kotlinc') or not all(jar.exists() for jar in JARS):
+        pytest.skip('needs kotlinc (npm: kotlin-compiler) and Debian packages: junit4, '
+                    'libhamcrest-java, libandroid-json-java')
+    app = example_files.EXAMPLES / 'android/app'
+    classes = ':'.join(map(str, JARS))
+    main = app / 'src/main/java/mobileone'
+    subprocess.run(['kotlinc', '-cp', classes, main / 'Postprocess.kt', main / 'ModelInfo.kt',
+                    app / 'src/test/java/mobileone', '-include-runtime', '-d',
+                    tmp_path / 'port.jar'], check=True)
+    done = subprocess.run(['java', '-cp', f'{tmp_path}/port.jar:{classes}',
+                           'org.junit.runner.JUnitCore', 'mobileone.PostprocessTest'],
+                          cwd=app, capture_output=True, text=True)
+    assert done.returncode == 0 and 'OK (5 tests)' in done.stdout, done.stdout
+
+
+def test_the_swift_port_gives_the_vectors(tmp_path):
+    if not shutil.which('swift'):
+        pytest.skip('needs swift')
+    shutil.copytree(example_files.EXAMPLES / 'ios', tmp_path / 'ios')
+    shutil.copytree(example_files.EXAMPLES / 'fixtures', tmp_path / 'fixtures')
+    done = subprocess.run(['swift', 'test'], cwd=tmp_path / 'ios', capture_output=True, text=True)
+    assert done.returncode == 0 and 'Executed 5 tests, with 0 failures' in done.stdout, done.stderr

@@ -1,0 +1,154 @@
+"""The clients of examples/python, which know only NAME.json and the model file, against PyTorch."""
+
+import ast
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import example_files
+import export_models
+import mmcv
+import numpy as np
+import pytest
+import small_exports
+import torch
+
+for _module in ('mmdet', 'mmseg', 'onnx', 'onnxruntime'):
+    pytest.importorskip(_module, reason=f'{_module} is not installed (make env-deploy)')
+
+from mobileone_mm.export import FORMATS  # noqa: E402
+from mobileone_mm.export.errors import MissingPackageError  # noqa: E402
+from mobileone_mm.export.formats import require  # noqa: E402
+from mobileone_mm.export.pipeline import export_model  # noqa: E402
+from mobileone_mm.export.samples import Samples  # noqa: E402
+
+CLIENTS = dict(onnx='run_onnxruntime', onnxruntime='run_onnxruntime', openvino='run_openvino',
+               ncnn='run_ncnn', litert='run_litert', executorch='run_executorch')
+HEIGHT, WIDTH = small_exports.SIZE
+MODULES = {'cv2', 'json', 'numpy', 'pathlib', 'reference', 'sys', 'torch', 'typing',
+           'ai_edge_litert', 'executorch', 'ncnn', 'onnxruntime', 'openvino'}
+
+
+@pytest.fixture(scope='module', params=['detector', 'segmentor'])
+def trained(request, tmp_path_factory):
+    """Config and checkpoint, the PyTorch model, and pictures: a detector's are resized."""
+    folder = tmp_path_factory.mktemp(request.param)
+    model, cfg = getattr(small_exports, request.param)()
+    for transform in cfg.test_dataloader.dataset.pipeline:
+        if transform.type == 'Resize':
+            transform.scale = (WIDTH, HEIGHT)
+    cfg.test_pipeline = cfg.test_dataloader.dataset.pipeline
+    cfg.dump(folder / 'config.py')
+    export_models.save(model, folder / 'model.pth')
+    size = (88, 136) if request.param == 'detector' else (HEIGHT, WIDTH)
+    for index in range(3):
+        picture = export_models.images(1, *size, seed=index)[0].permute(1, 2, 0).numpy()
+        mmcv.imwrite(np.ascontiguousarray(picture), str(folder / f'{index}.png'))
+    return folder, model, cfg
+
+
+def exported(folder, backend, **options):
+    """The path of an export, made once; skips where its packages are not installed."""
+    if backend not in FORMATS:
+        pytest.skip(f'there is no backend {backend}')
+    try:
+        require(FORMATS[backend])
+    except MissingPackageError as error:
+        pytest.skip(str(error))
+    out = folder / '-'.join([backend, *options])
+    path = out / f'config_{backend}{FORMATS[backend].suffix}'
+    if not path.exists():
+        export_model(folder / 'config.py', folder / 'model.pth', backend, folder / '0.png', out,
+                     **options)
+    return path
+
+
+def answers(client, path, pictures, monkeypatch):
+    """A client's answers; meanwhile the axes in NAME.json are held to the arrays."""
+    def checked(outputs, info, size):
+        assert len(outputs) == len(info['outputs'])
+        width, height = client.reference.input_size(*size[::-1], info)
+        lengths = dict(C=len(info['classes']), H=height, W=width, N=1)
+        for array, output in zip(outputs, info['outputs']):
+            assert array.ndim == len(output['axes']), output
+            for length, axis in zip(array.shape, output['axes']):
+                assert length == lengths.setdefault(axis, length if axis in 'PKhw' else None) \
+                    if isinstance(axis, str) else length == axis, output
+        return original(outputs, info, size)
+    original = client.reference.postprocess
+    monkeypatch.setattr(client.reference, 'postprocess', checked)
+    return [client.predict(path, cv2.imread(str(picture))) for picture in pictures]
+
+
+def assert_same(sample, answer):
+    """Boxes to .02 pixels, scores to 1e-4, labels exactly; 99.9 % of a label map."""
+    if not isinstance(answer, tuple):
+        assert answer.shape == tuple(sample.ori_shape)
+        assert (answer == sample.pred_sem_seg.data[0].numpy()).mean() >= .999
+        return
+    found = sample.pred_instances
+    boxes, scores, labels = answer
+    assert len(boxes) == len(found) > 10
+    for box, score, label in zip(found.bboxes.numpy(), found.scores.numpy(), found.labels.numpy()):
+        partner = ((np.abs(boxes - box).max(1) < .02) & (np.abs(scores - score) < 1e-4)
+                   & (labels == label))
+        assert partner.any(), (box, score, label)
+
+
+@pytest.mark.parametrize('backend', CLIENTS)
+def test_a_client_answers_as_pytorch(trained, backend, monkeypatch):
+    folder, model, cfg = trained
+    path = exported(folder, backend)
+    client = example_files.load(CLIENTS[backend])
+    pictures = sorted(folder.glob('*.png'))
+    samples = Samples(cfg)
+    for picture, answer in zip(pictures, answers(client, path, pictures, monkeypatch)):
+        with torch.no_grad():
+            assert_same(model.test_step(samples(picture))[0], answer)
+
+
+def test_an_open_size_follows_the_resize_rule(trained, monkeypatch):
+    folder, model, cfg = trained
+    path = exported(folder, 'onnx', dynamic=['size'])
+    picture = folder / 'other.bmp'
+    mmcv.imwrite(export_models.images(1, 80, 112)[0].permute(1, 2, 0).numpy().copy(), str(picture))
+    answer, = answers(example_files.load('run_onnxruntime'), path, [picture], monkeypatch)
+    with torch.no_grad():
+        assert_same(model.test_step(Samples(cfg)(picture))[0], answer)
+
+
+def test_wrong_numbers_in_the_json_are_seen(trained, tmp_path, monkeypatch):
+    folder, model, cfg = trained
+    path = shutil.copy(exported(folder, 'onnx'), tmp_path / 'x.onnx')
+    text = exported(folder, 'onnx').with_suffix('.json').read_text()
+    (tmp_path / 'x.json').write_text(text.replace('"channels": "BGR"', '"channels": "RGB"'))
+    answer, = answers(example_files.load('run_onnxruntime'), path, [folder / '0.png'], monkeypatch)
+    with torch.no_grad(), pytest.raises(AssertionError):
+        assert_same(model.test_step(Samples(cfg)(folder / '0.png'))[0], answer)
+
+
+def test_it_runs_alone(trained, tmp_path):
+    folder, _, _ = trained
+    path = exported(folder, 'onnx')
+    for source in (path, path.with_suffix('.json'), folder / '0.png'):
+        shutil.copy(source, tmp_path)
+    script = example_files.EXAMPLES / 'python/run_onnxruntime.py'
+    done = subprocess.run([sys.executable, script, path.name, '0.png'], cwd=tmp_path,
+                          env={}, capture_output=True, text=True, check=True)
+    first = dict(detector=('RBC', 'WBC', 'Platelets'), segmentor=('background', 'nucleus'))
+    assert done.stdout.split(' ')[0] in first[folder.name[:-1]]
+
+
+@pytest.mark.parametrize('path', sorted((example_files.EXAMPLES / 'python').glob('*.py')),
+                         ids=lambda path: path.name)
+def test_the_examples_do_not_import_this_package(path: Path):
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add(node.module)
+    assert {name.split('.')[0] for name in names} <= MODULES
+    assert 'torch' not in names or path.name == 'run_executorch.py'
