@@ -21,8 +21,9 @@ def make_parser() -> argparse.ArgumentParser:
                         help='number of validation images to find the ranges of activations from')
     parser.add_argument('--no-equalize', dest='equalize', action='store_false',
                         help='without cross-layer equalization')
-    parser.add_argument('--all-layers', dest='keep_ends', action='store_false',
-                        help='quantize the first and last layers too')
+    parser.add_argument('--keep', nargs='+', default=['first'], metavar='LAYER',
+                        help='what stays in float32: first, last, none, or names of convolutions '
+                        'as the table of their noise has them (default: first)')
     parser.add_argument('--per-tensor', dest='per_channel', action='store_false',
                         help='onnx: one scale for a whole kernel')
     parser.add_argument('--reduce-range', action='store_true',

@@ -1,9 +1,12 @@
 """8-bit integers for ONNX Runtime: quantize and dequantize nodes around the convolutions."""
 
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence, Set
+from typing import (Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence, Set,
+                    Tuple)
 
 import numpy as np
+
+from ..errors import ExportError
 
 # Activations fuse into the convolution before them; all else (decoding, suppression) stays float.
 OPERATORS = ('Conv', 'Relu', 'Clip')
@@ -52,20 +55,45 @@ def quantize_onnx(source: Path, target: Path, images: Iterable[np.ndarray],
     return target
 
 
-def first_and_last(path: Path) -> List[str]:
-    """Names of the convolutions that see the image, and of those that make the predictions."""
+def kept_layers(path: Path, keep: Sequence[str]) -> List[str]:
+    """Names of the convolutions that stay in float32.
+
+    Args:
+        path: A float32 graph.
+        keep: 'first' for the convolutions that see the image, 'last' for those that make the
+            predictions, 'none', or names of convolutions.
+
+    Raises:
+        ExportError: A name is of no convolution.
+    """
+    above, below = _neighbors(path)
+    chosen: Set[str] = set()
+    for name in keep:
+        if name == 'first':
+            chosen.update(conv for conv, convs in above.items() if not convs)
+        elif name == 'last':
+            chosen.update(conv for conv, convs in below.items() if not convs)
+        elif name in above:
+            chosen.add(name)
+        elif name != 'none':
+            raise ExportError(f'keep {name!r}: expected first, last, none or the name of one of the '
+                              f'{len(above)} convolutions, such as {next(iter(above))}')
+    return sorted(chosen)
+
+
+def _neighbors(path: Path) -> Tuple[Dict[str, Set[str]], Dict[str, Set[str]]]:
+    """By convolution: those that it depends on, and those that depend on it."""
     import onnx
-    graph = onnx.load(str(path)).graph
-    convs = {node.name for node in graph.node if node.op_type == 'Conv'}
-    before: Dict[str, Set[str]] = {}  # by tensor: the convolutions it depends on
-    for node in graph.node:
-        above = set().union(*(before.get(name, set()) for name in node.input))
-        if node.name in convs:
-            before[f'into {node.name}'] = above
-            above = above | {node.name}
-        before.update((name, above) for name in node.output)
-    read = set().union(*(before[f'into {name}'] for name in convs))
-    return sorted(name for name in convs if not before[f'into {name}'] or name not in read)
+    above: Dict[str, Set[str]] = {}
+    of_tensor: Dict[str, Set[str]] = {}
+    for node in onnx.load(str(path)).graph.node:
+        convs = set().union(*(of_tensor.get(name, set()) for name in node.input))
+        if node.op_type == 'Conv':
+            above[node.name] = convs
+            convs = convs | {node.name}
+        of_tensor.update((name, convs) for name in node.output)
+    below = {name: {other for other, convs in above.items() if name in convs} for name in above}
+    return above, below
 
 
 def layer_errors(source: Path, quantized: Path, images: Iterable[np.ndarray]) -> List[LayerError]:

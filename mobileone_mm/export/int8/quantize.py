@@ -17,7 +17,7 @@ from ..job import ExportJob
 from ..pipeline import folded_form, load_trained, partial_directory
 from .calibration import CalibrationImages
 from .equalize import equalize as equalize_layers
-from .int8_onnx import LayerError, first_and_last, layer_errors, quantize_onnx
+from .int8_onnx import LayerError, kept_layers, layer_errors, quantize_onnx
 from .int8_openvino import quantize_openvino, quantized_layers
 
 BACKENDS = ('onnx', 'openvino')
@@ -56,7 +56,7 @@ class Quantized:
 
 def quantize_model(config: Union[str, Path], checkpoint: Union[str, Path], backend: str,
                    out: Union[str, Path], images: int = 64, equalize: bool = True,
-                   keep_ends: bool = True, per_channel: bool = True, reduce_range: bool = False,
+                   keep: Sequence[str] = ('first', ), per_channel: bool = True, reduce_range: bool = False,
                    dynamic: Sequence[str] = (), cfg_options: Optional[dict] = None) -> Quantized:
     """Fold a trained model, export it to ONNX and quantize its convolutions to 8 bits.
 
@@ -67,7 +67,7 @@ def quantize_model(config: Union[str, Path], checkpoint: Union[str, Path], backe
         out: Directory for the result, which is named after the config.
         images: How many images of the config's validation set find the ranges of activations.
         equalize: Equalize the backbone's layers first, see :mod:`.equalize`.
-        keep_ends: Leave the first layer and those that make the predictions in float32.
+        keep: The convolutions that stay in float32, see :func:`.int8_onnx.kept_layers`.
         per_channel: ONNX: a scale for each output channel; OpenVINO always has one.
         reduce_range: ONNX: weights of 7 bits, for x86 without VNNI; NNCF decides by itself.
         dynamic: Axes to keep open: 'batch', 'size'; the latter also where images differ in size.
@@ -95,16 +95,16 @@ def quantize_model(config: Union[str, Path], checkpoint: Union[str, Path], backe
             image=torch.from_numpy(next(iter(calibration))), out=folder / 'float32.onnx',
             dynamic=sorted({*dynamic, *(['size'] if len(sizes) > 1 else [])}),
             classes=list(calibration.dataset.metainfo.get('classes', ()))))
-        keep = first_and_last(source) if keep_ends else []
+        in_float = kept_layers(source, keep)
         target = folder / f'{name}{FORMATS[backend].suffix}'
         layers: List[LayerError] = []
         if backend == 'onnx':
-            quantize_onnx(source, target, calibration, keep, per_channel, reduce_range)
+            quantize_onnx(source, target, calibration, in_float, per_channel, reduce_range)
             few = CalibrationImages(cfg, min(images, ERROR_IMAGES))
             layers = layer_errors(source, target, few)
             quantized = sum(layer.quantized for layer in layers)
         else:
-            quantize_openvino(source, target, calibration, keep)
+            quantize_openvino(source, target, calibration, in_float)
             quantized = quantized_layers(target)
         replace(Interface.read(source), backend=backend).write(target)
         float_bytes = source.stat().st_size
