@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from .maths.moment_fold import BranchStatistics
+from .maths.norm_algebra import norm_scale
 
 if TYPE_CHECKING:
     from typing_extensions import TypeGuard  # of typing from Python 3.10 on
@@ -111,9 +112,10 @@ def normalize(norms: Sequence[_BatchNorm], gamma: Tensor, mean: Tensor, var: Ten
     update_running(norms, batch_mean, batch_var, total)
     eps = [norm.eps for norm in norms]
     same = min(eps) == max(eps)
-    inv = torch.rsqrt(used_var + (eps[0] if same else used_var.new_tensor(eps).unsqueeze(1)))
+    scale, inv = norm_scale(gamma, used_var,
+                            eps[0] if same else used_var.new_tensor(eps).unsqueeze(1))
     shift = mean - used_mean if groups or mask is not None else None
-    return BranchStatistics(gamma * inv, inv, mask, shift)
+    return BranchStatistics(scale, inv, mask, shift)
 
 
 def update_running(norms: Sequence[_BatchNorm], mean: Tensor, var: Tensor, count: int) -> None:

@@ -15,7 +15,7 @@ from ..engine.hooks.find import hooks_of
 from ..engine.hooks.progressive_learning_hook import pipelines_of, resolutions
 from ..folding.models import build_model
 from ..utils.plots import new_figure, save_figure
-from ..utils.wrapped import inner_datasets
+from ..utils.wrapped import count_samples
 
 __all__ = ['Schedule', 'draw_schedule', 'iterations_per_epoch', 'simulate']
 
@@ -58,7 +58,10 @@ def iterations_per_epoch(cfg: Config) -> int:
     """
     loader = cfg.train_dataloader
     batch = (cfg.get('auto_scale_lr') or {}).get('base_batch_size') or loader.batch_size
-    number = _size(loader.dataset)
+    number = count_samples(loader.dataset, _published_size)
+    if number is None:
+        raise ValueError(f'the size of {loader.dataset.get("type")} is not known: give the '
+                         'iterations per epoch')
     return number // batch if loader.get('drop_last') else -(-number // batch)
 
 
@@ -119,10 +122,7 @@ def draw_schedule(schedule: Schedule, path: Union[str, Path], title: str) -> Non
     save_figure(figure, path)
 
 
-def _size(dataset: Dict[str, Any]) -> int:
-    inner = inner_datasets(dataset)
-    if inner:
-        return dataset.get('times', 1) * sum(map(_size, inner))
+def _published_size(dataset: Dict[str, Any]) -> int:
     kind = str(dataset['type']).rsplit('.', 1)[-1]
     if kind == 'PascalVOCDataset' and 'data/VOCdevkit' in str(dataset.get('data_root')):
         files = dataset['ann_file']

@@ -1,8 +1,11 @@
 """Data sets that wrap others, as configs and as what is built of them."""
 
-from typing import Any, List
+from typing import Any, Callable, Dict, Iterator, List, Optional
 
-__all__ = ['inner_datasets']
+__all__ = ['count_samples', 'inner_datasets', 'unwrapped']
+
+# Wrappers with ``times`` as many samples as they wrap, or as many.
+COUNTED = ('ConcatDataset', 'RepeatDataset', 'MultiImageMixDataset')
 
 
 def inner_datasets(dataset: Any) -> List[Any]:
@@ -16,3 +19,36 @@ def inner_datasets(dataset: Any) -> List[Any]:
     several = parts.get('datasets') or ()
     found = [parts.get('dataset'), *several, parts.get('_dataset')]
     return [part for part in found if part is not None]
+
+
+def unwrapped(dataset: Dict[str, Any]) -> Iterator[Dict[str, Any]]:
+    """The configs of the data sets that wrap no other, in order; of an empty config, none."""
+    inner = inner_datasets(dataset)
+    if not inner and dataset:
+        yield dataset
+    for part in inner:
+        yield from unwrapped(part)
+
+
+def count_samples(dataset: Dict[str, Any],
+                  count: Callable[[Dict[str, Any]], Optional[int]]) -> Optional[int]:
+    """The samples of a data set's config.
+
+    Args:
+        dataset: The config, of a wrapper or not.
+        count: The samples of a data set that wraps no other; ``None`` where they are not known.
+
+    Returns:
+        Their number; ``None`` where it is not known, of wrappers that choose samples too.
+    """
+    inner = inner_datasets(dataset)
+    if not inner:
+        return count(dataset) if dataset else None
+    kind = dataset.get('type')
+    name = kind if isinstance(kind, str) else getattr(kind, '__name__', '')
+    if name.rsplit('.', 1)[-1] not in COUNTED:
+        return None
+    counts = [count_samples(part, count) for part in inner]
+    if None in counts:
+        return None
+    return dataset.get('times', 1) * sum(number or 0 for number in counts)

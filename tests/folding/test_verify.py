@@ -160,6 +160,7 @@ class Recorder(nn.Module):
 
 
 def test_of_a_batch_the_middle_of_one_image_is_looked_at(randomize):
+    Recorder.seen.clear()
     model = Recorder(block(randomize))
     folded = reparameterize(model)
     inputs = torch.arange(8 * 80 * 72.).reshape(1, 8, 80, 72).repeat(4, 1, 1, 1)

@@ -24,7 +24,7 @@ from typing import Callable, NamedTuple, Optional, Tuple
 import torch
 from torch import Tensor
 
-from .norm_algebra import mean_terms, moment_grads
+from .norm_algebra import mean_terms, moment_grads, variance_terms
 
 __all__ = [
     'BranchStatistics', 'Kernels', 'DenseKernels', 'DepthwiseKernels', 'FoldState', 'FoldGrads',
@@ -271,14 +271,15 @@ def fold_backward(kernels: Kernels, state: FoldState, grad_kernel: Tensor, grad_
     total = count
     if reduce is not None:
         (d_var, d_mean), total = reduce(torch.stack([d_var, d_mean]))
-    ratio = count / total
     own = len(state.products)
-    d_weight = state.products * (d_var[:own] * (2 * ratio)).unsqueeze(2)
+    twice, square = variance_terms(d_var, count, total)
+    d_weight = state.products * twice[:own].unsqueeze(2)
     d_weight.addcmul_(scale[:own].unsqueeze(2), grad_kernel)
     per_mean = d_mean
     if shift is not None:
-        per_mean, along_mean = mean_terms(d_var, d_mean, scale, grad_bias, shift, ratio)
+        per_mean, along_mean = mean_terms(d_var, d_mean, scale, grad_bias, shift,
+                                          count / total)
         d_weight += along_mean[:own].unsqueeze(2) * state.mean.to(dtype)
-    quadratic = kernels.quadratic(d_var * (2 / total))
+    quadratic = kernels.quadratic(square)
     linear = kernels.adjoint(per_mean / total).double() - kernels.apply(quadratic, state.mean)
     return FoldGrads(d_weight, d_gamma, grad_bias, quadratic, linear)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..maths import moment_fold
 from ..maths import moments as mo
+from ..maths.norm_algebra import norm_scale
 from .block import Fold
 
 __all__ = ['branch_kernels', 'flat_grads', 'reference_backward', 'reference_forward', 'state_sizes']
@@ -59,8 +60,7 @@ def reference_forward(x: Tensor, params: Tensor, channels: int,
     products = kernels.times(moments.cov)
     var, mean = kernels.variances(moments.cov, products), kernels.project(moments.mean)
     gamma, beta = params[-2 * fold.norms * channels:].view(2, fold.norms, channels)
-    inv = torch.rsqrt(var + fold.eps)
-    scale = gamma * inv
+    scale, inv = norm_scale(gamma, var, fold.eps)
     kernel = kernels.combine(scale)
     used = kernel if fold.depthwise else kernel.to(x.dtype)
     bias = moment_fold.fold_bias(used, moments.mean, beta, scale, None).float()

@@ -6,6 +6,7 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from ...utils.libraries import PreflightError
 from ...utils.messages import shorten
+from ...utils.wrapped import count_samples, unwrapped
 from .coco import check_coco
 from .label_maps import label_map_problems
 from .segmentors import segmentor_problems
@@ -48,7 +49,7 @@ def check_data(cfg: Any, loaders: Sequence[str] = ('train', 'val')) -> DataCheck
     for loader in loaders:
         dataloader = cfg.get(f'{loader}_dataloader') or {}
         evaluators = _as_list(cfg.get(f'{loader}_evaluator'))
-        for dataset in _leaves(dataloader.get('dataset') or {}):
+        for dataset in unwrapped(dataloader.get('dataset') or {}):
             source = Source(dataset, cfg.get('default_scope'))
             if source.is_remote:
                 continue
@@ -76,7 +77,8 @@ def check_data(cfg: Any, loaders: Sequence[str] = ('train', 'val')) -> DataCheck
     if problems:
         raise PreflightError('\n'.join(dict.fromkeys(problems)))
     train = cfg.get('train_dataloader') or {}
-    found.train_samples = _count_samples(train.get('dataset') or {}, samples)
+    found.train_samples = count_samples(train.get('dataset') or {},
+                                        lambda dataset: samples.get(id(dataset)))
     return found
 
 
@@ -100,18 +102,6 @@ def _check_coco(source: Source, loader: str, evaluators: Sequence[Dict[str, Any]
     return check.images
 
 
-def _count_samples(dataset: Dict[str, Any], samples: Dict[int, int]) -> Optional[int]:
-    """Number of samples of a data set's config, wrappers included; None if unknown."""
-    if 'datasets' in dataset:
-        parts = [_count_samples(part, samples) for part in dataset['datasets']]
-        return None if None in parts else sum(part or 0 for part in parts)
-    if 'dataset' in dataset:
-        inner = _count_samples(dataset['dataset'], samples)
-        known = dataset.get('type') in ('RepeatDataset', 'MultiImageMixDataset')
-        return inner * dataset.get('times', 1) if inner and known else None
-    return samples.get(id(dataset))
-
-
 def _class_agreement_problems(cfg: Any, loaders: Sequence[str]) -> List[str]:
     """Check that all data sets have the training classes in the same order: labels are numbers."""
     if cfg.get('default_scope') != 'mmdet':
@@ -119,7 +109,7 @@ def _class_agreement_problems(cfg: Any, loaders: Sequence[str]) -> List[str]:
     classes = {}
     for loader in dict.fromkeys(('train', *loaders)):
         dataloader = cfg.get(f'{loader}_dataloader') or {}
-        for dataset in _leaves(dataloader.get('dataset') or {}):
+        for dataset in unwrapped(dataloader.get('dataset') or {}):
             classes[loader] = Source(dataset, 'mmdet').classes
     train = classes.pop('train', None)
     return [f'{loader}_dataloader has the classes ({shorten(own)}), training has '
@@ -141,7 +131,7 @@ def check_classes(cfg: Any, loader: str, classes: Any, owner: str) -> None:
         PreflightError: They differ.
     """
     dataloader = cfg.get(f'{loader}_dataloader') or {}
-    for dataset in _leaves(dataloader.get('dataset') or {}):
+    for dataset in unwrapped(dataloader.get('dataset') or {}):
         own = Source(dataset, cfg.get('default_scope')).classes
         if classes and own and tuple(classes) != own:
             raise PreflightError(
@@ -171,15 +161,6 @@ def _num_classes(model: Any, where: str) -> Iterator[Tuple[str, int]]:
     elif isinstance(model, (list, tuple)):
         for i, item in enumerate(model):
             yield from _num_classes(item, f'{where}[{i}]')
-
-
-def _leaves(dataset: Dict[str, Any]) -> Iterator[Dict[str, Any]]:
-    """The data sets inside wrappers such as RepeatDataset and ConcatDataset."""
-    inner = _as_list(dataset.get('dataset')) + _as_list(dataset.get('datasets'))
-    if not inner and dataset:
-        yield dataset
-    for item in inner:
-        yield from _leaves(item)
 
 
 def _as_list(value: Any) -> list:

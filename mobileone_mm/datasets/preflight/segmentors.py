@@ -3,6 +3,7 @@
 import os
 from typing import Any, Dict, Iterator, List, Tuple
 
+from ...utils.wrapped import count_samples
 from .source import Source
 
 # Heads that pool whole images: their batch norm sees one value per image and channel.
@@ -48,7 +49,10 @@ def _batch_problems(cfg: Any, model: Dict[str, Any]) -> List[str]:
         return []
     size, drop_last = loader.get('batch_size', 1), loader.get('drop_last', False)
     processes = int(os.environ.get('WORLD_SIZE', 1))
-    images = -(-_length(loader.get('dataset') or {}, cfg.get('default_scope')) // processes)
+    scope = cfg.get('default_scope')
+    samples = count_samples(loader.get('dataset') or {},
+                            lambda dataset: len(Source(dataset, scope).samples() or ()))
+    images = -(-(samples or 0) // processes)
     endless = 'Infinite' in str((loader.get('sampler') or {}).get('type', ''))
     if drop_last and not endless and 0 < images < size:
         return [f'the train_dataloader has {images} images and batch_size={size} with '
@@ -66,15 +70,6 @@ def _batch_problems(cfg: Any, model: Dict[str, Any]) -> List[str]:
     return [f"{what}: the batch norm of {heads[0]}'s pooled images needs 2 or more; set "
             'train_dataloader.batch_size to 2 or more and train_dataloader.drop_last=True'
             ] if what else []
-
-
-def _length(dataset: Dict[str, Any], scope: Any) -> int:
-    """Number of samples of a data set or of a wrapper around data sets."""
-    if dataset.get('datasets'):
-        return sum(_length(inner, scope) for inner in dataset['datasets'])
-    if dataset.get('dataset'):
-        return dataset.get('times', 1) * _length(dataset['dataset'], scope)
-    return len(Source(dataset, scope).samples() or ()) if dataset else 0
 
 
 def _heads(model: Any) -> Iterator[Tuple[str, Dict[str, Any]]]:
