@@ -46,8 +46,9 @@ def custom_coco(args: argparse.Namespace) -> None:
     train = read_split(args.train, args.images, keep_negatives=args.negatives == 'keep')
     val = read_split(args.val, args.val_images or args.images, like=train)
     notes = write_custom_config(
-        train, val, args.out, args.base, args.epochs, args.batch_size, args.from_scratch,
-        args.input_size, args.workers, args.checkpoint)
+        train, val, args.out, args.base, epochs=args.epochs, batch_size=args.batch_size,
+        from_scratch=args.from_scratch, input_size=args.input_size, workers=args.workers,
+        checkpoint=args.checkpoint)
     print(train, val, *(f'note: {line}' for line in notes), f'wrote {args.out}', sep='\n')
 
 

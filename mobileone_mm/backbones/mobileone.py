@@ -92,6 +92,7 @@ class MobileOne(BaseModule):
     def __init__(self,
                  arch: Union[str, dict, MobileOneArch],
                  in_channels: int = 3,
+                 *,
                  out_indices: Sequence[int] = (3, ),
                  output_stride: int = 32,
                  frozen_stages: int = -1,

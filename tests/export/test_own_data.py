@@ -26,7 +26,8 @@ def own(tmp_path_factory):
     make_shapes(folder, 'coco', num_train=4, num_val=2)
     splits = [read_split(folder / f'coco/annotations/instances_{name}2017.json',
                          folder / f'coco/{name}2017') for name in ('train', 'val')]
-    write_custom_config(*splits, folder / 'short.py', 'ssdlite_mobileone_s0_coco', 2, 2, True)
+    write_custom_config(*splits, folder / 'short.py', 'ssdlite_mobileone_s0_coco',
+                        epochs=2, batch_size=2, from_scratch=True)
     cfg = read_config(folder / 'short.py')
     assert any(hook.type == 'EMAHook' for hook in cfg.custom_hooks)
     cfg.model.backbone.num_conv_branches = 1

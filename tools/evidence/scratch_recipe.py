@@ -104,8 +104,9 @@ def main() -> None:
     train = read_split(args.train, args.images)
     val = read_split(args.val, args.val_images or args.images, like=train)
     base = args.out / 'base.py'
-    write_custom_config(train, val, base, 'ssdlite_mobileone_s0_coco', args.epochs,
-                        from_scratch=True, input_size=args.input_size, workers=0)
+    write_custom_config(train, val, base, 'ssdlite_mobileone_s0_coco',
+                        epochs=args.epochs, from_scratch=True, input_size=args.input_size,
+                        workers=0)
     print(f'| | mAP_50 with the seeds {args.seeds} | CPU seconds |\n|--|--|--|')
     for name in args.parts:
         found = [run(base, name, seed, args.out) for seed in args.seeds]

@@ -46,8 +46,8 @@ class CompiledDepthwise(Function):
         needs_x = ctx.needs_input_grad[0]
         grad_x = torch.empty_like(x) if needs_x else x.new_empty(0, 0, 0, 0)
         run(depthwise.backward, x, _maps(x, grad, out), branches,
-            len(weights) - plan.has_scale, split_state(branches, exact, rounded), grads, needs_x,
-            grad_x, _layout(x, plan.shape))
+            len(weights) - plan.has_scale, split_state(branches, exact, rounded), grads, grad_x,
+            _layout(x, plan.shape))
         weight, gamma, beta = map(torch.from_numpy, grads)
         weight_grads = plan.split_weight_grads(weight, weights)
         return (grad_x if needs_x else None, None,

@@ -1,25 +1,21 @@
 """Patch moments of a 3x3 depthwise convolution (stride 1, padding 1) from autocorrelations.
 
 The 9 x 9 patch moments of a channel hold few different numbers: ``sum_o p_t(o) p_u(o)`` over taps
-t, u is its autocorrelation at lag ``u - t``, less what the kernel reaches at the border. Two calls
-of torch's depthwise weight gradient give all lags, and some rows and columns the rest; building the
-patches would move nine times the data.
-
-Along one axis of size N a pair of taps (t, u) in {-1, 0, 1}, t <= u, sums ``x[i] x[i + u - t]``
-over ``i = o + t``: all i for lags 1 and 2, and for lag 0 all but the last (t = u = -1), all
-(t = u = 0) or all but the first (t = u = 1). These are the cases of :data:`CASES` and
-:data:`COLUMN_CASES` (where lags -1 and -2 join, since two axes may have lags of either sign).
+t, u is its autocorrelation at lag ``u - t``, less what the kernel reaches at the border
+(:mod:`.lag_terms`). Two calls of torch's depthwise weight gradient give all lags, and some rows and
+columns the rest; building the patches would move nine times the data.
 
 Shapes: x (B, C, H, W); moments and gradients as in :mod:`.moments`, K = 9.
 """
 
 from functools import lru_cache
-from typing import List, Tuple, Union
+from typing import List, Tuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .lag_terms import PAIR_TERMS, PLACES, TAP_TERMS, Term
 from .moments import (
     ConvShape,
     Moments,
@@ -32,30 +28,6 @@ from .moments import (
 __all__ = ['LAG_SHAPE', 'depthwise_lag_moments', 'depthwise_lag_input_grad']
 
 LAG_SHAPE = ConvShape(kernel_size=3, stride=1, padding=1, dilation=1)
-TAPS = [(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1)]
-CASES = ('all but last', 'all', 'all but first', 1, 2)
-COLUMN_CASES = (-2, -1, *CASES)
-
-
-def _axis_case(t: int, u: int) -> Union[int, str]:
-    """The case of a pair of taps along one axis."""
-    return CASES[t + 1] if t == u else u - t
-
-
-def _case_index() -> List[int]:
-    """For each pair of taps, its place in the flattened (case, column case) table."""
-    index = []
-    for t in TAPS:
-        for u in TAPS:
-            first, second = (t, u) if t[0] <= u[0] else (u, t)
-            row = CASES.index(_axis_case(first[0], second[0]))
-            column = COLUMN_CASES.index(_axis_case(first[1], second[1]))
-            index.append(row * len(COLUMN_CASES) + column)
-    return index
-
-
-CASE_INDEX = _case_index()
-LAG_INDEX = [(u[0] - t[0] + 2) * 5 + u[1] - t[1] + 2 for t in TAPS for u in TAPS]
 
 
 def _shifted_correlation(x: Tensor, step: int) -> Tensor:
@@ -96,23 +68,31 @@ def _second_moments(x: Tensor) -> Tensor:
 def _assembly(dtype: torch.dtype, device: torch.device) -> Tensor:
     """The matrix of zeros and signs that makes second moments of their parts."""
     parts = torch.eye(sum(PARTS), dtype=dtype, device=device).split(PARTS, 1)
-    right, left, rows, column, corners = (
+    # Each of these as columns of the matrix. ``right`` and ``left`` lack the last row, and the last
+    # and the first column.
+    right, left, rows, last, corners = (
         part.view(-1, *shape) for part, shape in
         zip(parts, ((3, 3), (3, 3), (2, 3), (3, ), (2, 2))))
-    # Axis 1 of the table: lag 0 without the last row, then lags 1 and 2; later all of CASES.
-    column = torch.cat([column[:, :1] - corners[:, 1, 1:], column[:, 1:]], 1)
-    columns = {-2: left[:, :, 0], -1: left[:, :, 1], 'all but first': left[:, :, 2],
-               'all but last': right[:, :, 0], 1: right[:, :, 1], 2: right[:, :, 2]}
-    columns['all'] = columns['all but last'] + column
-    table = torch.stack([columns[case] for case in COLUMN_CASES], 2)
-    borders = {'all': rows[:, :, 0], 1: rows[:, :, 1], 2: rows[:, :, 2],
-               -1: rows[:, :, 1], -2: rows[:, :, 2]}
-    borders['all but last'] = borders['all'] - corners[:, :, 1]
-    borders['all but first'] = borders['all'] - corners[:, :, 0]
-    both = torch.stack([borders[case] for case in COLUMN_CASES], 2)
-    every = table[:, :1] + both[:, 1:]
-    table = torch.cat([table[:, :1], every, every - both[:, :1], table[:, 1:]], 1)
-    return table.flatten(1)[:, CASE_INDEX]
+    center = right[:, :, :1] + last.unsqueeze(2)
+    lags = torch.cat([left[:, :, :2], center, right[:, :, 1:]], 2)
+    lags[:, 0] += torch.cat([rows[:, 1].flip(1), rows[:, 1, 1:]], 1)
+    lags[:, 0, 2] -= corners[:, 1, 1]
+    first = lags[:, :, 2] - left[:, :, 2]
+    first[:, 0] += corners[:, 1, 0] - rows[:, 1, 0]
+    below = lags[:, 1:].flatten(1)
+    borders = [torch.cat([line.flip(1)[:, :2], line], 1)
+               for line in (rows[:, 0], rows[:, 1], first, last)]
+    places = torch.cat([below.flip(1), lags[:, 0], below, *borders, corners.flatten(1)], 1)
+    return places @ _matrix(PAIR_TERMS, 81, sum(PLACES), dtype, device).t()
+
+
+def _matrix(terms: List[Term], rows: int, columns: int, dtype: torch.dtype,
+            device: torch.device) -> Tensor:
+    """Of the signs of all terms, else zero."""
+    matrix = torch.zeros(rows, columns, dtype=dtype)
+    for row, column, sign in terms:
+        matrix[row, column] = sign
+    return matrix.to(device)
 
 
 @lru_cache(maxsize=256)
@@ -195,7 +175,7 @@ def depthwise_lag_input_grad(x: Tensor, quadratic: Tensor, linear: Tensor) -> Te
     """
     channels = x.shape[1]
     sums, ones = _border_sums(x.dtype, x.device)
-    inner, top, bottom, first, last, corners = (quadratic.flatten(1) @ sums).split(SUMS, 1)
+    inner, top, bottom, first, last, corners = (quadratic.flatten(1) @ sums).split(PLACES, 1)
     offsets = linear @ ones
     dx = F.conv2d(x, inner.reshape(-1, 1, 5, 5), offsets[:, 0], padding=2, groups=channels)
     for axis, kernels, offset in ((2, (top, bottom), offsets[:, 1:3]),
@@ -212,30 +192,8 @@ def depthwise_lag_input_grad(x: Tensor, quadratic: Tensor, linear: Tensor) -> Te
     return dx
 
 
-SUMS = (25, 5, 5, 5, 5, 4)
-
-
 @lru_cache(maxsize=8)
 def _border_sums(dtype: torch.dtype, device: torch.device) -> Tuple[Tensor, Tensor]:
-    """Which pairs of taps, and which taps, make up each kernel and offset: (81, 49) and (9, 9).
-
-    Columns: the 5x5 kernel, the four sides' kernels of 5 and the four corners; offsets likewise.
-    """
-    pairs = torch.zeros(81, sum(SUMS), dtype=dtype, device=device)
-    taps = torch.zeros(9, 9, dtype=dtype, device=device)
-    sides = [(0, 1), (0, -1), (1, 1), (1, -1)]
-    corners = [(y, x) for y in (1, -1) for x in (1, -1)]
-    for i, t in enumerate(TAPS):
-        taps[i, 0] = 1
-        for side, (axis, tap) in enumerate(sides):
-            taps[i, 1 + side] = -float(t[axis] == tap)
-        for j, u in enumerate(TAPS):
-            pair = pairs[9 * i + j]
-            pair[LAG_INDEX[9 * i + j]] = 1
-            for side, (axis, tap) in enumerate(sides):
-                if t[axis] == u[axis] == tap:
-                    pair[25 + 5 * side + u[1 - axis] - t[1 - axis] + 2] = -1
-        if t in corners:
-            taps[i, 5 + corners.index(t)] = 1
-            pairs[10 * i, 45 + corners.index(t)] = 1
-    return pairs, taps
+    """Which pairs of taps, and which taps, make up each kernel and offset: (81, 49) and (9, 9)."""
+    return (_matrix(PAIR_TERMS, 81, sum(PLACES), dtype, device),
+            _matrix(TAP_TERMS, 9, 9, dtype, device))

@@ -22,7 +22,7 @@ BASES = tuple(f'ssdlite_mobileone_s{i}_coco' for i in range(5))
 
 
 def write_custom_config(train: CocoSplit, val: CocoSplit, out: Union[str, Path],
-                        base: str = 'ssdlite_mobileone_s1_coco', epochs: int = 50,
+                        base: str = 'ssdlite_mobileone_s1_coco', *, epochs: int = 50,
                         batch_size: Optional[int] = None, from_scratch: bool = False,
                         input_size: Optional[int] = None, workers: int = 2,
                         checkpoint: Optional[str] = None) -> List[str]:

@@ -8,7 +8,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .channel_fold import Branches, Grads, State, normalize, normalize_backward
+from .channel_fold import (
+    Branches,
+    Grads,
+    State,
+    fold_bias,
+    fold_branch,
+    fold_branch_backward,
+    normalize,
+    normalize_backward,
+)
 from .jit import jit
 
 __all__ = ['InputTerms', 'backward', 'forward']
@@ -27,20 +36,13 @@ def forward(branches: Branches, mean: np.ndarray, cov: np.ndarray, state: State,
                 scale, offset = normalize(b, c, mean[c], max(cov[c, c], 0.), branches, state)
                 kernel[c] += scale
             else:
-                w, product = branches.weight[b, c], state.products[b, c]
-                own_mean = own_var = 0.
-                for t in range(w.size):
-                    own_mean += w[t] * mean[t]
-                    own_var += w[t] * product[t]
-                scale, offset = normalize(b, c, own_mean, max(own_var, 0.), branches, state)
+                w = branches.weight[b, c]
+                scale, offset = fold_branch(b, c, state.products[b, c], mean, branches, state)
                 factor = w.dtype.type(scale)
                 for t in range(w.size):
                     kernel[t] += factor * w[t]
             bias += offset
-        # Of the rounded kernel: so its rounding errors cancel at the mean.
-        for t in range(kernel.size):
-            bias -= kernel[t] * mean[t]
-        state.bias[c] = bias
+        fold_bias(c, bias, mean, state)
 
 
 class InputTerms(NamedTuple):
@@ -77,23 +79,12 @@ def backward(branches: Branches, mean: np.ndarray, state: State, grad_kernel: np
         grad, bias = grad_kernel[c], grads.beta[c]
         for b in range(len(branches.eps)):
             if b == own:
-                d_var, per_mean, _ = normalize_backward(b, c, grad[c], bias, branches, state,
-                                                        grads.gamma)
-                diagonal[0, c], diagonal[1, c] = 2 * d_var / count, per_mean / count
+                _, diagonal[0, c], diagonal[1, c], _ = normalize_backward(
+                    b, c, grad[c], bias, count, branches, state, grads.gamma)
                 continue
-            w, product, gw = branches.weight[b, c], state.products[b, c], grads.weight[b, c]
-            dot = 0.
+            square, linear[b, c] = fold_branch_backward(b, c, grad, bias, mean, branches, state,
+                                                        count, grads)
+            w, to = branches.weight[b, c], scaled[b, c]
+            factor = w.dtype.type(square)
             for t in range(w.size):
-                dot += w[t] * grad[t]
-            d_var, per_mean, along = normalize_backward(b, c, dot, bias, branches, state,
-                                                        grads.gamma)
-            linear[b, c] = per_mean / count
-            of = w.dtype.type
-            scale, twice, square = of(state.scale[b, c]), of(2 * d_var), of(2 * d_var / count)
-            to = scaled[b, c]
-            for t in range(w.size):
-                gw[t] = scale * grad[t] + twice * product[t]
-                to[t] = square * w[t]
-            if along != 0:
-                for t in range(w.size):
-                    gw[t] += along * mean[t]
+                to[t] = factor * w[t]

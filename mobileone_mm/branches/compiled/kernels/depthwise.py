@@ -7,17 +7,26 @@ Shapes: x, gx (B, C, H, W); grad, out (B, C, H_out, W_out), contiguous. p_o are 
 output o reads.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
 from ...maths import norm_algebra
 from .channel_fold import Branches, Grads, State, fold, fold_backward
 from .jit import add_scaled, correlate9, dots3, exact_total, jit, total
-from .lags import add_lag_grad, add_lags, lag_kernels, lag_moments
+from .lags import PLACES, add_lag_grad, add_lags, lag_kernels, lag_moments
 from .planes import Layout, Maps, gather, read_masked, scatter, write_rows
 
 __all__ = ['backward', 'forward']
 
 _is_small = jit(norm_algebra.is_small)
+
+
+class PatchTerms(NamedTuple):
+    """``dp_o = quadratic (p_o - origin) + linear``: (9, 9) and (9,) of one channel."""
+
+    quadratic: np.ndarray
+    linear: np.ndarray
 
 
 @jit
@@ -109,8 +118,8 @@ def forward(x: np.ndarray, branches: Branches, state: State, relu: bool, out: np
 
 @jit
 def backward(maps: Maps, branches: Branches, kernels: int, state: State, grads: Grads,
-             needs_x: bool, gx: np.ndarray, lay: Layout, lo: int, hi: int) -> None:
-    """Gradients of the branches and, if needed, of x.
+             gx: np.ndarray, lay: Layout, lo: int, hi: int) -> None:
+    """Gradients of the branches and, unless gx is empty, of x.
 
     Only the first ``kernels`` branches read more than the center.
     """
@@ -121,25 +130,25 @@ def backward(maps: Maps, branches: Branches, kernels: int, state: State, grads: 
     g = around[lay.lead:lay.lead + lay.mask.size]
     dots = np.empty(9)
     lines = np.zeros((5, lay.images * (max(lay.rows, lay.columns) + 4) + 4), x.dtype)
-    terms, matrix = np.empty((2, len(branches.eps))), np.empty((2, 9, 9))
+    terms = np.empty((2, len(branches.eps)))
+    patch = PatchTerms(np.empty((9, 9)), np.empty(9))
     for c in range(lo, hi):
         origin = state.origin[c]
         sums = _patch_dots(maps, c, origin, q, g, dots, lay)
         for t in range(9):
             dots[t] -= (state.mean[c, t] - origin) * sums
         count = x.shape[0] * lay.rows * lay.columns
-        fold_backward(c, branches, state, dots, sums, count, grads, terms[0], terms[1])
-        if not needs_x:
+        fold_backward(c, branches, state, dots, sums, count, grads, terms)
+        if gx.size == 0:
             continue
         if kernels == 1:
             _branch_input_grad(maps, c, q, around, branches, state, terms, gx, lay)
             continue
-        quadratic, linear = matrix[0], matrix[1, 0]
-        _of_patches(c, branches, kernels, state, terms[0], terms[1], quadratic, linear)
+        _of_patches(c, branches, kernels, state, terms, patch)
         if lay.by_lags and origin == 0:
-            _lag_input_grad(maps, c, q, around, state, quadratic, linear, lines, gx, lay)
+            _lag_input_grad(maps, c, q, around, state, patch, lines, gx, lay)
         else:
-            _patch_input_grad(maps, c, q, g, state, quadratic, linear, gx, lay)
+            _patch_input_grad(maps, c, q, g, state, patch, gx, lay)
 
 
 @jit
@@ -172,9 +181,10 @@ def _patch_dots(maps: Maps, c: int, origin: float, q: np.ndarray, g: np.ndarray,
 
 
 @jit
-def _of_patches(c: int, branches: Branches, kernels: int, state: State, quadratic_b: np.ndarray,
-                linear_b: np.ndarray, quadratic: np.ndarray, linear: np.ndarray) -> None:
-    """From the branches' terms to ``dp_o = quadratic (p_o - origin) + linear``."""
+def _of_patches(c: int, branches: Branches, kernels: int, state: State, terms: np.ndarray,
+                patch: PatchTerms) -> None:
+    """From the branches' terms, as by :func:`.channel_fold.fold_backward`, to the patch's."""
+    quadratic_b, linear_b, quadratic, linear = terms[0], terms[1], patch.quadratic, patch.linear
     quadratic[:] = 0
     linear[:] = 0
     for b in range(kernels):
@@ -242,33 +252,31 @@ def _branch_input_grad(maps: Maps, c: int, q: np.ndarray, around: np.ndarray, br
 
 @jit
 def _lag_input_grad(maps: Maps, c: int, q: np.ndarray, around: np.ndarray, state: State,
-                    quadratic: np.ndarray, linear: np.ndarray, lines: np.ndarray, gx: np.ndarray,
-                    lay: Layout) -> None:
+                    patch: PatchTerms, lines: np.ndarray, gx: np.ndarray, lay: Layout) -> None:
     """``dp_o = kernel g_o + quadratic p_o + linear`` into channel c of gx, by lags.
 
     ``lines`` is room to work in.
     """
     x, kernel = maps.x, state.kernel[c]
     flat = np.empty(lay.mask.size, x.dtype)
-    kernels, offsets = np.empty((9, 5), x.dtype), np.empty(5, x.dtype)
-    lag_kernels(quadratic, linear, kernels, offsets)
+    kernels, offsets = np.empty(PLACES, x.dtype), np.empty(9, x.dtype)
+    lag_kernels(patch.quadratic, patch.linear, kernels, offsets)
     back = lay.lead + lay.at[4] - lay.at
     for first in range(0, x.shape[0], lay.images):
         images = min(lay.images, x.shape[0] - first)
         if images < x.shape[0]:  # not there any more
             _load(q, around[lay.lead:], maps, c, first, images, x.dtype.type(0), lay)
         correlate9(flat[:images * lay.period], around, back, kernel, offsets[0])
-        add_lag_grad(flat, q, images, kernels, offsets, quadratic, linear, lines, lay)
+        add_lag_grad(flat, q, images, kernels, offsets, lines, lay)
         write_rows(gx, flat, c, first, images, False, lay)
 
 
 @jit
 def _patch_input_grad(maps: Maps, c: int, q: np.ndarray, g: np.ndarray, state: State,
-                      quadratic: np.ndarray, linear: np.ndarray, gx: np.ndarray,
-                      lay: Layout) -> None:
+                      patch: PatchTerms, gx: np.ndarray, lay: Layout) -> None:
     """``dp_o = kernel g_o + quadratic (p_o - origin) + linear`` into channel c of gx."""
     x, kernel, origin = maps.x, state.kernel[c], state.origin[c]
-    q_rows, offsets = quadratic.astype(x.dtype), linear.astype(x.dtype)
+    q_rows, offsets = patch.quadratic.astype(x.dtype), patch.linear.astype(x.dtype)
     gq, flat = np.empty(lay.size, x.dtype), np.empty(lay.mask.size, x.dtype)
     for first in range(0, x.shape[0], lay.images):
         images = min(lay.images, x.shape[0] - first)

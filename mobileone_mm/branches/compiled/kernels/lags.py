@@ -1,27 +1,41 @@
 """Autocorrelations of planes laid out for a 3x3 convolution with stride and dilation 1.
 
-With x zero outside, the patch moments ``sum_o p_t(o) p_u(o)`` are autocorrelations of the planes at
-lag u - t, less the outputs that would lie outside: those beyond the first row read it by tap row
-+1, beyond the last by tap row -1; columns likewise; what both take off at a corner comes back.
+The moments are made of autocorrelations of the plane, its borders and its corners by the terms of
+:mod:`mobileone_mm.branches.maths.lag_terms`.
 
-Taps count from 0 to 8 by rows. Positions o and q as in :mod:`.planes`.
+Positions o and q as in :mod:`.planes`.
 """
 
 import numpy as np
 
+from ...maths import lag_terms
 from .jit import add_row5, dots3, jit, total
 from .planes import Layout
 
-__all__ = ['add_lag_grad', 'add_lags', 'lag_kernels', 'lag_moments']
+__all__ = ['PLACES', 'add_lag_grad', 'add_lags', 'lag_kernels', 'lag_moments']
+
+PLACES = sum(lag_terms.PLACES)
+PAIR_TERMS, TAP_TERMS = np.array(lag_terms.PAIR_TERMS), np.array(lag_terms.TAP_TERMS)
 
 
 @jit
-def _line_lags(x: np.ndarray, c: int, lines: np.ndarray, sums: np.ndarray,
-               corners: np.ndarray) -> None:
-    """Lags 0, 1, 2 along the first and last row, first and last column: (4, 3), and their sums.
+def _assemble(terms: np.ndarray, parts: np.ndarray, out: np.ndarray) -> None:
+    """The matrix of these terms times the parts."""
+    out[:] = 0
+    for i in range(len(terms)):
+        out[terms[i, 0]] += terms[i, 2] * parts[terms[i, 1]]
 
-    ``corners`` (2, 4): their sums and those of their squares.
-    """
+
+@jit
+def _assemble_transposed(terms: np.ndarray, parts: np.ndarray, out: np.ndarray) -> None:
+    out[:] = 0
+    for i in range(len(terms)):
+        out[terms[i, 1]] += terms[i, 2] * parts[terms[i, 0]]
+
+
+@jit
+def _border_parts(x: np.ndarray, c: int, parts: np.ndarray, sums: np.ndarray) -> None:
+    """Of the borders and corners of channel c, their autocorrelations (24,) and sums (8,)."""
     batch, _, height, width = x.shape
     # Of all images one after the other, with zeros between.
     both = np.zeros((4, batch * (max(height, width) + 2) + 2), x.dtype)
@@ -36,12 +50,14 @@ def _line_lags(x: np.ndarray, c: int, lines: np.ndarray, sums: np.ndarray,
                 line[i] = plane[i, column]
             for other in range(2):
                 corner = plane[side * (height - 1), other * (width - 1)]
-                corners[0, 2 * side + other] += corner
-                corners[1, 2 * side + other] += corner * corner
+                sums[4 + 2 * side + other] += corner
+                parts[20 + 2 * side + other] += corner * corner
     for side in range(4):
-        line = both[side]
+        line, center = both[side], 5 * side + 2
         sums[side] = total(line)
-        lines[side] = dots3(line[:-2], line[:-2], line[1:-1], line[2:])
+        found = dots3(line[:-2], line[:-2], line[1:-1], line[2:])
+        for lag in range(3):
+            parts[center + lag] = parts[center - lag] = found[lag]
 
 
 @jit
@@ -73,34 +89,19 @@ def lag_moments(x: np.ndarray, c: int, lags: np.ndarray, total: float, count: in
         mean: Written.
         cov: Written.
     """
-    lines, sums, corners = np.zeros((4, 3)), np.zeros(4), np.zeros((2, 4))
-    _line_lags(x, c, lines, sums, corners)
-    lags[0, 0], lags[0, 1], lags[0, 2] = lags[0, 5], lags[0, 4], lags[0, 3]
-    for t in range(9):
-        ty, tx = t // 3, t % 3
-        # Beyond the first line outputs read it by tap 2 of that axis, beyond the last by tap 0.
-        row, column, corner = 1 - ty // 2, 3 - tx // 2, 2 * (1 - ty // 2) + 1 - tx // 2
-        s = total
-        if ty != 1:
-            s -= sums[row]
-        if tx != 1:
-            s -= sums[column]
-        if ty != 1 and tx != 1:
-            s += corners[0, corner]
-        mean[t] = s / count
-        for u in range(t, 9):
-            dy, dx = u // 3 - ty, u % 3 - tx
-            s = lags[dy, 2 + dx if dx < 1 else 3 + dx]
-            if ty != 1 and dy == 0:
-                s -= lines[row, abs(dx)]
-            if tx != 1 and dx == 0:
-                s -= lines[column, dy]
-            if ty != 1 and tx != 1 and t == u:
-                s += corners[1, corner]
-            cov[t, u] = cov[u, t] = s / count
+    parts, sums, second = np.zeros(PLACES), np.zeros(9), np.empty(81)
+    for y in range(3):
+        for column in range(0 if y > 0 else 3, 6):
+            place = 5 * (y + 2) + column - column // 3
+            parts[place] = parts[24 - place] = lags[y, column]
+    sums[0] = total
+    _border_parts(x, c, parts[25:], sums[1:])
+    _assemble(TAP_TERMS, sums, mean)
+    _assemble(PAIR_TERMS, parts, second)
+    mean /= count
     for t in range(9):
         for u in range(9):
-            cov[t, u] -= mean[t] * mean[u]
+            cov[t, u] = second[9 * t + u] / count - mean[t] * mean[u]
 
 
 @jit
@@ -108,26 +109,10 @@ def lag_kernels(quadratic: np.ndarray, linear: np.ndarray, kernels: np.ndarray,
                 offsets: np.ndarray) -> None:
     """What :func:`add_lag_grad` needs of ``dp_o = quadratic p_o + linear``.
 
-    ``kernels`` (9, 5): rows of the 5x5 kernel of all positions, then what to take off along the
-    first and last row and column; ``offsets`` (5,) likewise.
+    ``kernels`` (49,): of the whole plane, the borders and the corners; ``offsets`` (9,) likewise.
     """
-    kernels[:] = 0
-    offsets[:] = 0
-    for t in range(9):
-        ty, tx = t // 3, t % 3
-        row, column = 6 - ty // 2, 8 - tx // 2
-        offsets[0] += linear[t]
-        if ty != 1:
-            offsets[row - 4] -= linear[t]
-        if tx != 1:
-            offsets[column - 4] -= linear[t]
-        for u in range(9):
-            dy, dx = u // 3 - ty, u % 3 - tx
-            kernels[2 + dy, 2 + dx] += quadratic[t, u]
-            if ty != 1 and dy == 0:
-                kernels[row, 2 + dx] -= quadratic[t, u]
-            if tx != 1 and dx == 0:
-                kernels[column, 2 + dy] -= quadratic[t, u]
+    _assemble_transposed(PAIR_TERMS, quadratic.ravel(), kernels)
+    _assemble_transposed(TAP_TERMS, linear, offsets)
 
 
 @jit
@@ -179,15 +164,14 @@ def _add_line(flat: np.ndarray, line: np.ndarray, side: int, image: int, lay: La
 
 @jit
 def add_lag_grad(flat: np.ndarray, q: np.ndarray, images: int, kernels: np.ndarray,
-                 offsets: np.ndarray, quadratic: np.ndarray, linear: np.ndarray,
-                 lines: np.ndarray, lay: Layout) -> None:
+                 offsets: np.ndarray, lines: np.ndarray, lay: Layout) -> None:
     """Add ``dp_o = quadratic p_o + linear``, summed into the inputs, to flat along o.
 
     But for ``offsets[0]``, which flat has already. ``lines`` (5, n), zeros at first, is room for
     the borders of all images.
     """
-    of = flat.dtype.type
-    _add25(flat[:images * lay.period], q[lay.lead - lay.width - 1:], lay.width, kernels)
+    rows = kernels[:45].reshape(9, 5)
+    _add25(flat[:images * lay.period], q[lay.lead - lay.width - 1:], lay.width, rows)
     for side in range(4):
         length = lay.columns if side < 2 else lay.rows
         line, added = lines[side], lines[4, :images * (length + 4)]
@@ -195,14 +179,13 @@ def add_lag_grad(flat: np.ndarray, q: np.ndarray, images: int, kernels: np.ndarr
             start = image * (length + 4)
             _read_line(line[start + 2:start + 2 + length], q, side, image, lay)
         added[:] = offsets[1 + side]
-        add_row5(added, line, kernels[5 + side])
+        add_row5(added, line, rows[5 + side])
         for image in range(images):
             start = image * (length + 4)
             _add_line(flat, added[start:start + length], side, image, lay)
     for corner in range(4):
-        t = 8 - 6 * (corner // 2) - 2 * (corner % 2)
         at = corner // 2 * (lay.rows - 1) * lay.width + corner % 2 * (lay.columns - 1)
-        square, add = of(quadratic[t, t]), of(linear[t])
+        square, add = kernels[45 + corner], offsets[5 + corner]
         for image in range(images):
             o = at + image * lay.period
             flat[o] += square * q[lay.lead + o + lay.width + 1] + add

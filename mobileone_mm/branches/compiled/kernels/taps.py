@@ -102,7 +102,7 @@ def backward(y: np.ndarray, maps: Maps, branches: Branches, state: State, grads:
             dots[1] += dv
         dots[0] -= (state.mean[c, 0] - my) * sums
         dots[1] -= (state.mean[c, 1] - mx) * sums
-        fold_backward(c, branches, state, dots, sums, count, grads, terms[0], terms[1])
+        fold_backward(c, branches, state, dots, sums, count, grads, terms)
         quadratic[:] = 0
         linear[:] = 0
         for b in range(len(branches.eps)):
