@@ -1,5 +1,6 @@
 """Draw the predictions of a checkpoint or an exported model."""
 
+import sys
 import time
 from pathlib import Path
 from typing import Any, NamedTuple, Optional, Sequence, Tuple, Union
@@ -8,7 +9,7 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.registry import VISUALIZERS
-from mmengine.utils import ProgressBar
+from rich.progress import Progress
 
 from ..export.errors import ExportError
 from ..export.running.exported_model import ExportedModel, is_exported
@@ -117,17 +118,15 @@ def predict(predictor: Predictor, source: str, out: Union[str, Path],
     check_out(pictures, out)
     count, in_model, start = 0, 0., time.perf_counter()
     total = min(pictures.count or limit or 0, limit or pictures.count)
-    with open_sink(pictures, out) as write:
-        bar = ProgressBar(total)
+    with open_sink(pictures, out) as write, Progress(disable=not sys.stdout.isatty()) as bar:
         try:
-            for frame in pictures.frames:
+            for frame in bar.track(pictures.frames, total or None, description='pictures'):
                 before = time.perf_counter()
                 sample = predictor(frame.picture)
                 in_model += time.perf_counter() - before
                 write(frame.name, predictor.draw(frame.picture, sample))
                 for each in files:
                     each.add(frame, sample)
-                bar.update()
                 count += 1
                 if count == limit:
                     break
@@ -137,7 +136,6 @@ def predict(predictor: Predictor, source: str, out: Union[str, Path],
         finally:
             for each in files:
                 each.close()
-    print()
     return Speed(count, count / max(in_model, 1e-9), count / (time.perf_counter() - start),
                  tuple(pictures.problems))
 

@@ -127,7 +127,7 @@ def outer_sums(a: Tensor, y: Tensor, x: Tensor, shift: Tensor, channels: int, gr
     rows = float32(x, splits, channels)
     launch(kernels.outer_sums, (tiles, splits), a, y, x, shift, part, rows, channels, size,
            positions.units, positions.chunks, per, GRAM=int(gram),
-           CENTRED=gram or is_centered(x), RELU=relu, **positions.constants, BA=side, BC=side,
+           CENTERED=gram or is_centered(x), RELU=relu, **positions.constants, BA=side, BC=side,
            **_schedule(x, True))
     return part, rows
 
@@ -148,7 +148,7 @@ def input_grad(x: Tensor, grad: Tensor, y: Tensor, kernel: Tensor, quad: Tensor,
     dx = torch.empty_like(x)
     grid = (positions.chunks * ceil_div(size, side),)
     launch(kernels.input_grad, grid, x, grad, y, kernel, quad, vectors[0], vectors[1], shift, dx,
-           size, channels, positions.units, RELU=relu, CENTRED=is_centered(x),
+           size, channels, positions.units, RELU=relu, CENTERED=is_centered(x),
            **positions.constants, BC=side, BK=32, **_schedule(x, False))
     return dx
 
@@ -174,7 +174,7 @@ def pointwise_backward(x: Tensor, grad: Tensor, y: Tensor, params: Tensor, kerne
     part, rows = outer_sums(grad, y, x, shift, channels, False, fold.relu)
     grads = float32(x, params.numel())
     scaled = float32(x, fold.norms * channels, size + PAD)
-    common = dict(CENTRED=is_centered(x), PAD=PAD, BLOCK=BLOCK)
+    common = dict(CENTERED=is_centered(x), PAD=PAD, BLOCK=BLOCK)
     branches = k, int(fold.skip)
     launch(kernels.fold_backward, (channels,), part, rows, params, products, rest, shift, scale,
            inv, grads, scaled, channels, size, n, len(part), *branches,

@@ -61,11 +61,11 @@ def sample_mean(x, shift, C, area, n, NHWC: tl.constexpr, BLOCK: tl.constexpr):
 
 @triton.jit(do_not_specialize=['units', 'count', 'per'])
 def outer_sums(a, y, x, shift, part, rows, A, C, units, count, per, UNIT: tl.constexpr,
-               GRAM: tl.constexpr, CENTRED: tl.constexpr, RELU: tl.constexpr, NHWC: tl.constexpr,
+               GRAM: tl.constexpr, CENTERED: tl.constexpr, RELU: tl.constexpr, NHWC: tl.constexpr,
                PRECISION: tl.constexpr, BA: tl.constexpr, BC: tl.constexpr, BP: tl.constexpr):
     """``part[split]``: sums of ``a q^T`` (A, C), ``rows[split]``: of ``a`` (A,).
 
-    ``q`` is x, less its shift where CENTRED; ``a`` is q as well, of which only the tiles on and
+    ``q`` is x, less its shift where CENTERED; ``a`` is q as well, of which only the tiles on and
     above the diagonal are computed, or the output's gradient.
     """
     across = tl.cdiv(C, BC)
@@ -87,7 +87,7 @@ def outer_sums(a, y, x, shift, part, rows, A, C, units, count, per, UNIT: tl.con
         image, first = chunk_at(index, area, BP)
         p = first + tl.arange(0, BP)[None, :]
         q = load_map(x + image * C, j, p, C, area, NHWC)
-        if CENTRED:
+        if CENTERED:
             q = tl.where(p < area, q.to(tl.float32) - shift_j, 0.).to(x.dtype.element_ty)
         if GRAM:
             left = load_map(x + image * C, i, p, C, area, NHWC).to(tl.float32)
@@ -226,7 +226,7 @@ def product_bias_relu(x, kernel, bias, y, C, OUT, units, UNIT: tl.constexpr, REL
 
 @triton.jit(do_not_specialize=['n', 'splits', 'K', 'SKIP'])
 def fold_backward(part, rows, flat, products, rest, shift, scale, inv, grads, scaled, OUT, C, n,
-                  splits, K, SKIP, CENTRED: tl.constexpr,
+                  splits, K, SKIP, CENTERED: tl.constexpr,
                   BRANCHES: tl.constexpr, PAD: tl.constexpr, BLOCK: tl.constexpr):
     """A program an output channel: gradients of its parameters.
 
@@ -242,7 +242,7 @@ def fold_backward(part, rows, flat, products, rest, shift, scale, inv, grads, sc
     d_scale = tl.zeros((BRANCHES, BLOCK), tl.float32)
     for start in range(0, C, BLOCK):
         c = start + tl.arange(0, BLOCK)[None, :]
-        g = centered_row(part, rest, shift, total, o, c, OUT, C, splits, CENTRED, BLOCK)
+        g = centered_row(part, rest, shift, total, o, c, OUT, C, splits, CENTERED, BLOCK)
         w = tl.load(flat + (b * OUT + o) * C + c, mask=(b < K) & (c < C), other=0.)
         w = tl.where((SKIP > 0) & (b == K) & (c == o), 1., w)
         d_scale += w * g
@@ -258,7 +258,7 @@ def fold_backward(part, rows, flat, products, rest, shift, scale, inv, grads, sc
     d_mean = a * (-total.to(tl.float32) / count)
     for start in range(0, C + PAD, BLOCK):
         c = start + tl.arange(0, BLOCK)[None, :]
-        g = centered_row(part, rest, shift, total, o, c, OUT, C, splits, CENTRED, BLOCK)
+        g = centered_row(part, rest, shift, total, o, c, OUT, C, splits, CENTERED, BLOCK)
         at = (b * OUT + o) * C + c
         own = (b < K) & (c < C)
         w = tl.load(flat + at, mask=own, other=0.)
@@ -271,21 +271,21 @@ def fold_backward(part, rows, flat, products, rest, shift, scale, inv, grads, sc
 
 
 @triton.jit
-def centered_row(part, rest, shift, total, o, c, OUT, C, splits, CENTRED: tl.constexpr,
+def centered_row(part, rest, shift, total, o, c, OUT, C, splits, CENTERED: tl.constexpr,
                 BLOCK: tl.constexpr):
     """Row o of the folded kernel's gradient: of sums with the input less its mean."""
     g = tl.zeros((1, BLOCK), tl.float64)
     for s in range(splits):
         g += tl.load(part + (s * OUT + o) * C + c, mask=c < C, other=0.).to(tl.float64)
     mu = tl.load(rest + c, mask=c < C, other=0.).to(tl.float64)
-    if not CENTRED:
+    if not CENTERED:
         mu += tl.load(shift + c, mask=c < C, other=0.).to(tl.float64)
     return (g - total * mu).to(tl.float32)
 
 
 @triton.jit(do_not_specialize=['K', 'SKIP'])
 def finish_quadratic(product, scaled, rest, shift, quad, quad_scale, linear, OUT, C,
-                     K, SKIP, CENTRED: tl.constexpr, PAD: tl.constexpr, BLOCK: tl.constexpr):
+                     K, SKIP, CENTERED: tl.constexpr, PAD: tl.constexpr, BLOCK: tl.constexpr):
     """A program a channel: its row of the quadratic part, scaled to at most 1, and the linear part.
 
     ``product`` (C + PAD, C) comes of the branches with weights; the identity is added here.
@@ -301,7 +301,7 @@ def finish_quadratic(product, scaled, rest, shift, quad, quad_scale, linear, OUT
         v += tl.where(c == r, own, 0.)
         most = tl.maximum(most, tl.abs(v))
         mu = tl.load(rest + c, mask=c < C, other=0.).to(tl.float64)
-        if not CENTRED:
+        if not CENTERED:
             mu += tl.load(shift + c, mask=c < C, other=0.).to(tl.float64)
         at_mean += v.to(tl.float64) * mu
     top = tl.max(most, 1, keep_dims=True)
@@ -319,9 +319,9 @@ def finish_quadratic(product, scaled, rest, shift, quad, quad_scale, linear, OUT
 
 @triton.jit(do_not_specialize=['units'])
 def input_grad(x, g, y, kernel, quad, quad_scale, linear, shift, dx, C, OUT, units,
-               UNIT: tl.constexpr, RELU: tl.constexpr, CENTRED: tl.constexpr, NHWC: tl.constexpr,
+               UNIT: tl.constexpr, RELU: tl.constexpr, CENTERED: tl.constexpr, NHWC: tl.constexpr,
                PRECISION: tl.constexpr, BC: tl.constexpr, BK: tl.constexpr, BP: tl.constexpr):
-    """``dx = kernel^T g' + quad x + linear``, with x less its shift where CENTRED."""
+    """``dx = kernel^T g' + quad x + linear``, with x less its shift where CENTERED."""
     tiles = tl.cdiv(C, BC)
     first_c = (tl.program_id(0) % tiles) * BC
     area = units * UNIT
@@ -345,7 +345,7 @@ def input_grad(x, g, y, kernel, quad, quad_scale, linear, shift, dx, C, OUT, uni
         else:
             e, f = d[:, None], d[None, :]
         v = load_map(x, e, p, C, area, NHWC)
-        if CENTRED:
+        if CENTERED:
             v = v - tl.load(shift + e, mask=e < C, other=0.)
         w = tl.load(quad + c * C + f, mask=(c < C) & (f < C), other=0.)
         if NHWC:

@@ -5,10 +5,11 @@ import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, Dict, Iterator, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
-from mmengine.utils import ProgressBar
+from rich.console import Console
+from rich.progress import track
 
 from .masks import Mask, MaskError, displayed_size, image_size, read_mask
 from .pairing import Pair
@@ -98,16 +99,10 @@ def survey(pairs: Sequence[Pair], progress: bool = True) -> Survey:
 
 def parallel(function: Callable, items: Sequence, progress: bool = True) -> Iterator:
     """Results of a function, in order. Threads help because decoding releases Python's lock."""
-    bar: Optional[ProgressBar] = None
-    if progress and items:
-        bar = ProgressBar(len(items), file=sys.stderr)
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for result in pool.map(function, items):
-            if bar is not None:
-                bar.update()
-            yield result
-    if bar is not None:
-        print(file=sys.stderr)
+        yield from track(pool.map(function, items), 'masks', len(items),
+                         console=Console(stderr=True),
+                         disable=not (progress and sys.stderr.isatty()))
 
 
 def look_at(pair: Pair) -> Look:
