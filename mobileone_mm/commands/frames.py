@@ -14,6 +14,7 @@ from ..export.samples import list_pictures, read_picture
 from ..utils.pictures import write_picture
 
 VIDEOS = ('.mp4', '.avi', '.mov', '.mkv', '.webm')
+MOST_PIXELS = 2 ** 26  # drawing takes 130 bytes of memory for each
 
 
 class Frame(NamedTuple):
@@ -124,12 +125,20 @@ def _pictures(name: str, folder: Path, paths: List[Path]) -> Source:
         for path, result in zip(paths, result_names([path.name for path in paths])):
             try:
                 picture = read_picture(path)
+                _check_size(picture, path)
             except ExportError as error:
                 problems.append(str(error))
             else:
                 yield Frame(result, path.name, picture)
 
     return Source(name, folder, len(paths), 0, frames(), problems)
+
+
+def _check_size(picture: np.ndarray, path: Path) -> None:
+    height, width = picture.shape[:2]
+    if height * width > MOST_PIXELS:
+        raise ExportError(f'{path} has {width}x{height} pixels, too many to draw on (at most '
+                          f'{MOST_PIXELS:,}): cut it into tiles')
 
 
 def _video(name: str, folder: Optional[Path], where: Any) -> Source:

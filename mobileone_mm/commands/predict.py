@@ -18,6 +18,7 @@ from ..folding.models import build_model, load_weights
 from ..folding.reparameterize import holds_unfolded, reparameterize
 from ..utils.configs import read_config
 from ..utils.devices import find_device
+from ..utils.errors import PreflightError
 from ..utils.libraries import class_palette
 from .frames import check_out, open_sink, open_source
 from .predict_files import open_files
@@ -62,11 +63,13 @@ class Predictor:
         CheckpointError: The checkpoint is damaged or belongs to another model.
         ExportError: There is no config, or the file is for another task.
         FileNotFoundError: There is no such model.
-        PreflightError: There is no such device.
+        PreflightError: There is no such device, or the threshold is no score.
     """
 
     def __init__(self, model: Union[str, Path], config: Optional[Union[str, Path]] = None,
                  device: str = 'cpu', score_thr: float = .3) -> None:
+        if not 0 <= score_thr <= 1:
+            raise PreflightError(f'--score-thr {score_thr}: expected a number from 0 to 1')
         where = find_device(device)
         self.cfg = read_config(_config_of(Path(model), config))
         built = build_model(self.cfg)
@@ -111,7 +114,10 @@ def predict(predictor: Predictor, source: str, out: Union[str, Path],
     Raises:
         ExportError: As in :func:`mobileone_mm.commands.frames.open_source`; or ``out`` is the
             folder of the originals; or ``save`` does not fit the model's task.
+        PreflightError: ``limit`` is below 1.
     """
+    if limit is not None and limit < 1:
+        raise PreflightError(f'--limit {limit}: expected at least 1')
     out = Path(out)
     files = open_files(save, predictor, out)
     pictures = open_source(source)

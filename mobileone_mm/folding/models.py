@@ -54,7 +54,8 @@ def load_weights(model: nn.Module, checkpoint: Union[str, Path]) -> Dict[str, An
                               f'{len(own)} weights {", ".join(found)}')
     check_finite(weights, str(checkpoint))
     model.load_state_dict(weights, strict=False)
-    return dict(content.get('meta') or {})
+    meta = content.get('meta')
+    return dict(meta) if isinstance(meta, dict) else {}
 
 
 def misfits(own: Dict[str, Tensor], weights: Dict[str, Tensor]) -> List[str]:

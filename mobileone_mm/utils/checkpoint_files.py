@@ -3,6 +3,7 @@
 import errno
 import re
 import tarfile
+import zipfile
 from os import PathLike
 from pathlib import Path
 from typing import Any, Dict, Mapping, Optional, Union
@@ -43,8 +44,8 @@ def read_checkpoint(checkpoint: Union[str, PathLike], weights_only: bool = True,
 
     Raises:
         FileNotFoundError: There is no such file.
-        CheckpointError: The file is truncated, no checkpoint or not the one of that hash, the
-            download failed, or it holds objects that ``weights_only`` refuses.
+        CheckpointError: The file is truncated, damaged, no checkpoint or not the one of that hash,
+            the download failed, or it holds objects that ``weights_only`` refuses.
     """
     name = str(checkpoint)
     try:
@@ -86,11 +87,37 @@ def _read(path: Path, weights_only: bool) -> Any:
         start = file.read(9)
     if start[8:] == b'{' and int.from_bytes(start[:8], 'little') <= path.stat().st_size:
         return _read_safetensors(path)
+    _check_records(path)
     if safe_pickle.is_torchscript(path):
         return safe_pickle.load_torchscript(path)
     if tarfile.is_tarfile(path):  # torch's of 2016, which it unpacks to the disk
         raise CheckpointError(f'{path} is a tar archive: expected a file of torch.save')
     return safe_pickle.load(path, weights_only)
+
+
+def _check_records(path: Path) -> None:
+    """Compare a zip's records with their checksums, which torch writes but does not read.
+
+    Where none is right they were left out (``torch.serialization.set_crc32_options``).
+    """
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        records = [record for record in archive.infolist() if record.file_size]
+        wrong = [record.filename for record in records if not _is_right(archive, record)]
+    if wrong and len(wrong) < len(records):
+        raise CheckpointError(f'{path} is damaged: the checksum of {wrong[0]} is wrong. Copy or '
+                              'download it again')
+
+
+def _is_right(archive: zipfile.ZipFile, record: zipfile.ZipInfo) -> bool:
+    try:
+        with archive.open(record) as file:
+            while file.read(1 << 20):
+                pass
+    except zipfile.BadZipFile:
+        return False
+    return True
 
 
 def _read_safetensors(path: Path) -> StateDict:

@@ -14,6 +14,7 @@ from PIL import Image
 for _name in ('mmdet', 'mmseg'):
     pytest.importorskip(_name, reason=f'needs {_name}')
 
+from mobileone_mm.commands import frames  # noqa: E402
 from mobileone_mm.commands.frames import result_names  # noqa: E402
 from mobileone_mm.commands.predict import Predictor, predict  # noqa: E402
 from mobileone_mm.export import ExportError  # noqa: E402
@@ -98,6 +99,8 @@ def test_errors_end_in_one_line(run_tool, trained, tmp_path, capsys):
             ((model, tmp_path / 'x.png'), 'there is no image'),
             ((model, tmp_path), 'no pictures'),
             ((model, pictures, '--config', 'x.py'), 'there is no config'),
+            ((model, pictures, '--score-thr', 'nan'), '--score-thr nan: expected'),
+            ((model, pictures, '--limit', '0'), '--limit 0: expected at least 1'),
             ((model, '77'), 'cannot be opened')]:
         assert run_tool('predict', *arguments, '--out', tmp_path / 'out') == 1
         assert message in capsys.readouterr().err
@@ -149,6 +152,16 @@ def test_a_bad_picture_is_reported_at_the_end(run_tool, trained, tmp_path, capsy
     assert '3 pictures: ' in printed.out
     assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == [
         '0.png', '1.png', '2.png']
+
+
+def test_a_picture_too_large_to_draw_on(run_tool, trained, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(frames, 'MOST_PIXELS', 64 * 96 - 1)
+    shutil.copytree(trained / 'pictures', tmp_path / 'in')
+    cv2.imwrite(str(tmp_path / 'in/small.png'), np.zeros((9, 9, 3), np.uint8))
+    assert run_tool('predict', trained / 'segmentation.pth', tmp_path / 'in', '--out',
+                    tmp_path / 'out') == 1
+    assert '2.png has 96x64 pixels, too many' in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / 'out').iterdir()] == ['small.png']
 
 
 def test_a_truncated_video_reports_its_frames(trained, tmp_path, monkeypatch):

@@ -196,6 +196,27 @@ def test_a_tar_archive_is_not_unpacked(tmp_path):
         read_checkpoint(tmp_path / 'x.pth')
 
 
+def test_a_flipped_bit_in_a_weight_is_seen(tmp_path):
+    path = tmp_path / 'a.pth'
+    torch.save(dict(state_dict=dict(w=torch.arange(1000.), v=torch.ones(3))), path)
+    content = bytearray(path.read_bytes())
+    content[content.index(torch.arange(1000.).numpy().tobytes()) + 2001] ^= 1
+    path.write_bytes(content)
+    assert torch.load(path, weights_only=True)  # torch does not look
+    with pytest.raises(CheckpointError, match='the checksum of a/data/0 is wrong'):
+        read_checkpoint(path)
+
+
+@pytest.mark.skipif(not hasattr(torch.serialization, 'set_crc32_options'), reason='old torch')
+def test_checksums_may_be_left_out(tmp_path):
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save(dict(w=torch.arange(1000.), v=torch.ones(3)), tmp_path / 'a.pth')
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert read_checkpoint(tmp_path / 'a.pth')['w'].sum() == 499500
+
+
 def test_two_names_that_become_one():
     with pytest.raises(CheckpointError, match='holds a twice, once as module.a'):
         unwrap({'a': torch.ones(1), 'module.a': torch.ones(1)})

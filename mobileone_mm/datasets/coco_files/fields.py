@@ -10,6 +10,7 @@ __all__ = ['boxes_of', 'repair_annotations', 'repair_categories', 'repair_images
 
 Items = List[Dict[str, Any]]
 EXPECTED = 'expected [x, y, width, height] in pixels'
+NOT_CROWD = ('none', 'null', 'nan', '0', '0.0', 'false', 'no', '')  # pandas writes NaN for nothing
 
 
 def boxes_of(annotations: Items) -> np.ndarray:
@@ -107,7 +108,7 @@ def _repair_crowds(annotations: Items) -> Iterator[str]:
     odd = [value for value in crowds if type(value) is not int or value not in (0, 1)]
     if odd:
         for annotation, value in zip(annotations, crowds):
-            annotation['iscrowd'] = int(str(value).lower() not in ('none', '0', '0.0', 'false', ''))
+            annotation['iscrowd'] = int(str(value).lower() not in NOT_CROWD)
         yield f'iscrowd is {"missing" if None in odd else repr(odd[0])} in {len(odd):,} annotations'
 
 

@@ -11,7 +11,9 @@ import numpy as np
 
 from ...utils.fileio import atomic_path
 from ...utils.libraries import PreflightError
+from .boxes import check_boxes
 from .fields import boxes_of, repair_annotations, repair_categories, repair_images
+from .file_names import repair_names
 from .image_sizes import repair_sizes
 
 __all__ = ['CocoFile', 'read_coco']
@@ -76,10 +78,12 @@ def read_coco(path: Path, images: Optional[Path] = None, evaluated: bool = False
             file.repairs += repair_images(file.content)
             file.repairs += repair_annotations(file.content)
             if images is not None:
+                file.repairs += repair_names(file.content, images)
                 sizes = repair_sizes(file.content, images, ignore_exif)
                 file.repairs += sizes.repairs
                 file.notes += sizes.notes
             _check_sizes(file.content)
+            file.notes += [f'{path}: {note}' for note in check_boxes(file.content)]
             file.repairs += _remove_boxes(file.content, evaluated)
         except (ValueError, OverflowError, RecursionError) as error:  # the last two: absurd numbers
             raise PreflightError(f'{path}: {error}') from error  # and nesting

@@ -72,7 +72,8 @@ def require_images(file: CocoFile, folder: Path) -> None:
     for inner in {os.path.dirname(name) for name in names}:
         if (folder / inner).is_dir():
             with os.scandir(folder / inner) as entries:
-                sizes.update((os.path.join(inner, e.name), e.stat().st_size) for e in entries)
+                sizes.update((os.path.join(inner, e.name), e.stat().st_size) for e in entries
+                             if e.is_file())
     missing = [name for name in names if name not in sizes]
     if missing:
         raise PreflightError(f'{file.path}: {len(missing):,} of its {len(names):,} images are not '

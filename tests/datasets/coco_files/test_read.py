@@ -43,6 +43,7 @@ def string_categories(content):
     (each('iscrowd', lambda *_: None), 'iscrowd is missing'),
     (each('iscrowd', lambda *_: '0'), "iscrowd is '0'"),
     (each('iscrowd', lambda *_: False), 'iscrowd is False'),
+    (each('iscrowd', lambda *_: float('nan')), 'iscrowd is nan'),
     (drop('id'), 'ids of annotations are missing'),
     (each('id', lambda value, _: f'a{value}'), 'ids of annotations are not integers'),
     (each('id', lambda value, _: value - 1), 'ids of annotations are 0 or less'),
@@ -126,6 +127,32 @@ def test_refused_in_one_line(tmp_path, change, said):
         read_coco(path, tmp_path / 'img')
     message = str(caught.value)
     assert message.startswith(f'{path}: ') and said in message and '\n' not in message
+
+
+def test_corners_are_no_boxes(tmp_path):
+    def corners(value, _):
+        x, y, width, height = value
+        return [x, y, x + width, y + height]
+    path = write_sample(tmp_path, each('bbox', corners))
+    with pytest.raises(PreflightError, match='2 of 4 boxes reach beyond .* as corners'):
+        read_coco(path, tmp_path / 'img')
+
+
+def test_a_box_beyond_its_image_is_noted(tmp_path):
+    path = write_sample(tmp_path, lambda c: c['annotations'][1].update(bbox=[40, 30, 32, 11]))
+    assert '1 of 4 boxes reach beyond' in read_coco(path, tmp_path / 'img').notes[0]
+    path = write_sample(tmp_path, lambda c: c['annotations'][1].update(bbox=[-3, 30, 12, 11]))
+    assert 'has bbox [-3, 30, 12, 11]' in read_coco(path, tmp_path / 'img').notes[0]
+
+
+def test_what_is_listed_twice_is_noted(tmp_path):
+    def change(content):
+        content['annotations'].append(dict(content['annotations'][0], id=9))
+        content['images'].append(dict(content['images'][0], id=3))
+    file = read_coco(write_sample(tmp_path, change), tmp_path / 'img')
+    assert not file.repairs and len(file.notes) == 2
+    assert '1 of 5 boxes are listed twice' in file.notes[0]
+    assert '1 images have the file of another' in file.notes[1]
 
 
 def test_damaged_files(tmp_path):

@@ -1,0 +1,63 @@
+"""File names as another system wrote them, held against the files that are there."""
+
+import os
+import unicodedata
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import Any, Dict, List, Optional
+from urllib.parse import unquote
+
+__all__ = ['repair_names']
+
+
+def repair_names(content: Dict[str, Any], folder: Path) -> List[str]:
+    """Give images the names of their files, where another system or program wrote them otherwise.
+
+    Meant are backslashes, percent signs of URLs, accents composed in another way, upper and lower
+    case, and paths that lead to a folder of the same name as ``folder`` on another machine. A name
+    is changed only if one file answers to it, and to no other image.
+
+    Args:
+        content: The file's content; repaired in place.
+        folder: To which file names are relative.
+    """
+    images = content['images']
+    missing = [image for image in images if not os.path.isfile(folder / image['file_name'])]
+    if not missing or not folder.is_dir():
+        return []
+    files = _list_files(folder)
+    found = [_find(image['file_name'], folder.name, files) for image in missing]
+    claims = Counter(found)
+    claims.update(os.path.normpath(image['file_name']) for image in images)
+    repaired = [(image, name) for image, name in zip(missing, found)
+                if name is not None and claims[name] == 1]
+    if not repaired:
+        return []
+    example = f'{repaired[0][0]["file_name"]} is {repaired[0][1]}'
+    for image, name in repaired:
+        image['file_name'] = name
+    return [f'names of {len(repaired):,} images are written otherwise than on the disk ({example})']
+
+
+def _list_files(folder: Path) -> Dict[str, List[str]]:
+    """The files of a folder and those below it, by what their names have in common."""
+    files = defaultdict(list)
+    for root, _, names in os.walk(folder):
+        for name in names:
+            path = os.path.relpath(os.path.join(root, name), folder)
+            files[_key(path)].append(path)
+    return files
+
+
+def _find(name: str, folder: str, files: Dict[str, List[str]]) -> Optional[str]:
+    """The one file that a name can mean; None where there is none, or several."""
+    key = _key(name)
+    candidates = files.get(key, [])
+    _, mark, below = f'/{key}'.rpartition(f'/{_key(folder)}/')
+    if not candidates and mark:
+        candidates = files.get(below, [])
+    return candidates[0] if len(candidates) == 1 else None
+
+
+def _key(name: str) -> str:
+    return unicodedata.normalize('NFC', unquote(name.replace('\\', '/'))).casefold()
