@@ -53,7 +53,7 @@ class Interface:
     outputs: List[Dict[str, Any]]
     postprocess: List[str]
     classes: List[str]
-    palette: List[List[int]]
+    palette: Sequence[Sequence[int]]
     thresholds: Dict[str, Any] = field(default_factory=dict)
     decode: Dict[str, Any] = field(default_factory=dict)
     versions: Dict[str, str] = field(default_factory=dict)

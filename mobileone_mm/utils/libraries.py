@@ -2,7 +2,7 @@
 
 import importlib
 import importlib.util
-from typing import Any, List
+from typing import Any, List, Tuple
 
 from mmengine.registry import DATASETS
 
@@ -20,13 +20,14 @@ def class_names(dataset: Any) -> List[str]:
     return [classes] if isinstance(classes, str) else list(classes)
 
 
-def class_palette(dataset: Any, count: int) -> List[List[int]]:
+def class_palette(dataset: Any, count: int) -> List[Tuple[int, ...]]:
     """Red, green and blue of each of ``count`` classes: a data set's, or hues spread evenly."""
     palette = _metainfo(dataset, 'palette') or ()
     if len(palette) < count:
         hues = [index * 137 % 256 for index in range(count)]
-        palette = [[hue, 255 - hue, hue * 7 % 256] for hue in hues]
-    return [list(color) for color in palette[:count]]
+        palette = [(hue, 255 - hue, hue * 7 % 256) for hue in hues]
+    # mmdet's visualizer takes a list for several colors.
+    return [tuple(color) for color in palette[:count]]
 
 
 def _metainfo(dataset: Any, key: str) -> Any:
