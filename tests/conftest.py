@@ -10,7 +10,7 @@ from mmengine.registry import DefaultScope
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-# What the tools import from beside them; behind Python's own module `test`.
+# Where the tools import from; after Python's own module `test`.
 sys.path.append(str(Path(__file__).resolve().parents[1] / 'tools'))
 SHARED_DATA = Path(__file__).resolve().parents[2] / 'shared' / 'data'
 
@@ -22,20 +22,20 @@ def _seed() -> None:
 
 @pytest.fixture(autouse=True)
 def _unformatted_configs(monkeypatch) -> None:
-    """Leave out yapf's layout of dumped and logged configs, a second each time."""
+    """Skip yapf's formatting of dumped and logged configs, which takes a second each time."""
     monkeypatch.setattr('mmengine.config.config.FormatCode', lambda text, **_: (text, False),
-                        raising=False)  # a fork of mmengine formats otherwise
+                        raising=False)  # a fork of mmengine formats differently
 
 
 @pytest.fixture(autouse=True)
 def _no_default_scope() -> None:
-    """A run leaves its scope as the default, in which later tests would look up their models."""
+    """Reset the default scope: later tests would look up models in that of an earlier run."""
     DefaultScope._instance_dict.clear()
 
 
 @pytest.fixture
 def shared_data():
-    """A function from a data set's name to its folder beside the checkout; skips without it."""
+    """A function that finds a data set's folder beside the checkout; skips without it."""
     def find(name: str) -> Path:
         folder = SHARED_DATA / name
         if not folder.is_dir():
@@ -46,7 +46,7 @@ def shared_data():
 
 @pytest.fixture
 def randomize():
-    """A function that gives every batch norm statistics and parameters that betray a wrong fold.
+    """A function that sets all batch norms to statistics and parameters that reveal a wrong fold.
 
     A fresh batch norm (mean 0, variance 1, gamma 1, beta 0) hides mistakes: zeroing the folded
     bias would still pass.
@@ -66,7 +66,7 @@ def randomize():
 
 @pytest.fixture
 def run_tool(monkeypatch, pytestconfig):
-    """A function that runs tools/NAME.py with arguments, in this process; returns its status."""
+    """A function that runs tools/NAME.py with arguments in this process; returns the status."""
     def run(name, *arguments):
         script = str(pytestconfig.rootpath / 'tools' / f'{name}.py')
         monkeypatch.setattr(sys, 'argv', [script, *map(str, arguments)])

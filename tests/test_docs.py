@@ -1,4 +1,4 @@
-"""README and docs: links lead to files, numbers and versions agree with their sources."""
+"""README and docs: links lead to files, and numbers and versions match their sources."""
 
 import doctest
 import importlib
@@ -15,7 +15,7 @@ README = (ROOT / 'README.md').read_text()
 PAGES = ['README.md', 'CONTRIBUTING.md', 'CHANGELOG.md',
          *(path.relative_to(ROOT).as_posix() for path in ROOT.glob('docs/*.md')),
          *(path.relative_to(ROOT).as_posix() for path in ROOT.glob('configs/*/README.md'))]
-LINK = re.compile(r'\]\((?!https?://|#|api/)([^)#]+)')  # the site makes api/
+LINK = re.compile(r'\]\((?!https?://|#|api/)([^)#]+)')  # the site generates api/
 
 
 def broken_links(text, folder):
@@ -34,13 +34,13 @@ def test_a_planted_broken_link_is_found():
 
 
 def zoo(config):
-    """The cells of a config's row in the README's model zoo."""
+    """The cells of a config's row in README's model zoo."""
     row, = re.findall(rf'^\| \[`{config}`\].*$', README, re.M)
     return [cell.strip() for cell in row.strip('|').split('|')][1:]
 
 
 def paper(config):
-    """A config's number of the paper, as its metafile has it; '-' if there is none."""
+    """The paper's number for a config, from its metafile; '-' if there is none."""
     for path in ROOT.glob('configs/*/metafile.yml'):
         for model in yaml.safe_load(path.read_text())['Models']:
             if model['Name'] == config:
@@ -50,7 +50,7 @@ def paper(config):
 
 
 def measured(network):
-    """The folded network's row for ONNX Runtime in the latency study."""
+    """The row of the folded network in ONNX Runtime in the latency study."""
     rows = json.loads((ROOT / 'docs/latency/latency.json').read_text())['rows']
     row, = (row for row in rows if row['network'] == network and row['form'] == 'folded'
             and row['backend'] == 'onnxruntime' and row['scope'] == 'whole')

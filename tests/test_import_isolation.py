@@ -1,4 +1,4 @@
-"""Importing the package never imports a task's library it does not need, nor an exporter's."""
+"""Importing the package imports no library of a task or an exporter that it does not need."""
 
 import subprocess
 import sys
@@ -7,7 +7,7 @@ import pytest
 
 
 def import_with_blocked(package, blocked):
-    """Import a package in a fresh interpreter that has not got some others."""
+    """Import a package in a fresh interpreter that lacks some others."""
     code = f'import sys; sys.modules.update(dict.fromkeys({blocked!r})); import {package}'
     return subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=300)
 

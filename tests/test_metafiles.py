@@ -1,4 +1,4 @@
-"""The metafiles list every config once, and keep the paper's numbers apart from ours."""
+"""The metafiles list every config once, and separate the paper's numbers from ours."""
 
 from pathlib import Path
 
@@ -32,7 +32,7 @@ MODELS = [model for path in METAFILES for model in load(path)['Models']]
 def test_every_config_has_an_entry():
     listed = sorted(model['Config'] for model in MODELS)
     assert listed == sorted(str(path.relative_to(ROOT)) for path in ROOT.glob('configs/*/*.py')
-                            if path.parent.name not in ('deploy', '_base_'))  # of no model
+                            if path.parent.name not in ('deploy', '_base_'))  # not a model
     assert sorted(METAFILES) == sorted(
         str(path.relative_to(ROOT)) for path in ROOT.glob('configs/*/metafile.yml'))
 
@@ -60,7 +60,7 @@ def test_numbers_of_the_paper():
         found = {model['Name']: result['Metrics'][metric] for model in MODELS
                  for result in model.get('Results', []) if metric in result['Metrics']}
         assert found == expected
-    # On the paper's data sets there is no number of ours.
+    # We have no numbers on the paper's data sets.
     for model in MODELS:
         for result in model.get('Results', []):
             if result['Dataset'] in ('COCO', 'Pascal VOC 2012', 'ADE20K', 'ImageNet-1k'):

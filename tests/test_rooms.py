@@ -1,4 +1,4 @@
-"""The package's rooms: who may import whom, as docs/architecture.md lists them, floor by floor."""
+"""The package's rooms import each other as docs/architecture.md allows."""
 
 import ast
 import subprocess
@@ -12,7 +12,7 @@ PACKAGE = 'mobileone_mm'
 
 
 def floors():
-    """The floor of each room, from the page's table of rooms."""
+    """The floor of each room, from the table on that page."""
     found = {}
     for line in (ROOT / 'docs/architecture.md').read_text().splitlines():
         cells = [cell.strip() for cell in line.split('|')]
@@ -71,7 +71,7 @@ def test_every_room_has_a_floor():
 
 def test_imports_go_down():
     files = sources()
-    assert len(arrows(files)) > 20  # or nothing was read
+    assert len(arrows(files)) > 20  # otherwise nothing was read
     assert not back_up(files)
 
 
@@ -86,7 +86,7 @@ def test_a_planted_arrow_back_up_is_found(path, text, arrow):
     assert list(back_up({**sources(), path: text})) == [arrow]
 
 
-# Runs code with bare packages in place of those whose __init__ needs more, and without OpenMMLab.
+# Runs code without OpenMMLab, and with empty packages instead of those whose __init__ needs more.
 BARE = """
 import sys, types
 for name in {packages!r}:

@@ -1,4 +1,4 @@
-"""docs/security.md names the tests that prove its promises: they exist."""
+"""The tests that docs/security.md names as proof exist."""
 
 import re
 

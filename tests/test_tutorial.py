@@ -1,4 +1,4 @@
-"""The cells of docs/tutorial.ipynb, run in order as Jupyter does, in a fresh process."""
+"""Run the cells of docs/tutorial.ipynb in order, like Jupyter, in a fresh process."""
 
 import json
 import os

@@ -1,10 +1,10 @@
-"""Train variants of a config (the paper's Tables 5, 6 and 8) with several seeds and compare them.
+"""Train variants of a config (the paper's Tables 5, 6 and 8) with several seeds, and compare them.
 
     python tools/ablation.py configs/classification/mobileone_s0_shapes.py \
         --variants baseline k1 plain no_annealing --seeds 0 1 2 --out work_dirs/ablation
 
-The same command continues after an interruption. --out gets results.md, results.png and the runs.
-For trainings on several GPUs, --configs-only writes the variants' configs there instead.
+After an interruption, the same command continues. --out gets results.md, results.png and the runs.
+To train on several GPUs, use --configs-only, which only writes the variants' configs there.
 """
 
 import argparse
@@ -32,7 +32,7 @@ def make_parser() -> argparse.ArgumentParser:
         epilog='variants:\n' + '\n'.join(f'  {k}: {about}' for k, about in VARIANTS.items()))
     parser.add_argument('config', help='config file')
     parser.add_argument('--variants', nargs='+', default=['baseline', 'k1', 'plain'],
-                        help='differences are taken from the first')
+                        help='differences are relative to the first')
     parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2])
     parser.add_argument('--out', required=True, help='output directory')
     parser.add_argument('--configs-only', action='store_true',

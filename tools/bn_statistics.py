@@ -1,7 +1,7 @@
-"""Measure how much worse a checkpoint is in eval mode, and re-estimate its batch norm statistics.
+"""Measure how much worse a checkpoint is in eval mode, and re-estimate its batch norms' statistics.
 
     python tools/bn_statistics.py CONFIG CHECKPOINT                # measure only
-    python tools/bn_statistics.py CONFIG CHECKPOINT --out NEW.pth  # and write a better one
+    python tools/bn_statistics.py CONFIG CHECKPOINT --out NEW.pth  # and write a new one
 """
 
 import argparse
@@ -17,7 +17,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--out', help='the checkpoint to write, *.pth')
     parser.add_argument('--batches', type=int, default=200,
-                        help='training batches to use at most (default: 200)')
+                        help='maximum number of training batches (default: 200)')
     parser.add_argument('--device', default='cpu', help='default: cpu')
     arguments().add_cfg_options(parser)
     return parser
@@ -48,7 +48,7 @@ def report(args: argparse.Namespace) -> None:
     before = statistics(model)
     number = write_reestimated(model, args.checkpoint, args.out, batches)
     print(f'{args.out}, new statistics of {number} batch norms: {measure_gap(model, batches)}')
-    print('Furthest off were (mean in standard deviations, ratio of variances):')
+    print('Largest changes (mean in standard deviations, ratio of variances):')
     for shift in rank_shifts(before, statistics(model))[:5]:
         print(f'  {shift.mean:9.3g} {shift.variance:9.3g}  {shift.name}')
 

@@ -1,4 +1,4 @@
-"""How every tool starts: it parses its arguments first and imports torch only then."""
+"""Start a tool: parse its arguments first, and import torch only then."""
 
 import sys
 from argparse import ArgumentParser, Namespace
@@ -9,7 +9,7 @@ from typing import Any, Callable
 
 
 def run(parser: ArgumentParser, command: Callable[[Namespace], Any], *errors: type) -> int:
-    """Parse the process's arguments and run a command; an error is printed in one line."""
+    """Parse the arguments of the process and run a command; errors are printed as one line."""
     parser.add_argument('--debug', action='store_true', help='show the traceback of an error')
     args = parser.parse_args()
     _package()
@@ -18,11 +18,11 @@ def run(parser: ArgumentParser, command: Callable[[Namespace], Any], *errors: ty
 
 
 def arguments() -> ModuleType:
-    """mobileone_mm.commands.arguments, without the package around it, which imports torch."""
+    """Load mobileone_mm.commands.arguments without its package, which imports torch."""
     path = _package() / 'commands' / 'arguments.py'
     spec = spec_from_file_location('mobileone_mm_arguments', path)
     if spec is None or spec.loader is None:
-        sys.exit(f'error: {path} is missing: install mobileone_mm again')
+        sys.exit(f'error: {path} is missing: reinstall mobileone_mm')
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

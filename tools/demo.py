@@ -1,6 +1,6 @@
-"""Draw a small data set, train MobileOne-S0 on it from scratch, fold it, and picture the result.
+"""Draw a small data set, train MobileOne-S0 on it from scratch, fold it, and draw the result.
 
-If it is interrupted, the same command continues from the last checkpoint in the work directory.
+After an interruption, the same command continues from the last checkpoint in the work directory.
 """
 import argparse
 import sys

@@ -1,4 +1,4 @@
-"""Fold a trained model, export it to a runtime and prove that it answers the same.
+"""Fold a trained model, export it to a runtime, and check that predictions stay the same.
 
     python tools/deploy.py CONFIG CHECKPOINT --backend onnxruntime --image IMG --out DIR
 """
@@ -17,12 +17,12 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('config', help='the config of the checkpoint')
     parser.add_argument('checkpoint', help='trained or folded weights')
     parser.add_argument('--backend', required=True, choices=BACKENDS)
-    parser.add_argument('--image', required=True, help='a picture: example input and comparison')
+    parser.add_argument('--image', required=True, help='a picture, for tracing and comparison')
     parser.add_argument('--out', required=True, help='directory for the exported model')
     parser.add_argument('--half', action='store_true', help='float16')
     parser.add_argument('--dynamic', nargs='+', default=[], metavar='AXIS',
-                        help='keep axes open: batch, size, or both')
-    parser.add_argument('--batch-size', type=int, default=1, help='of the example input')
+                        help='axes to keep dynamic: batch, size, or both')
+    parser.add_argument('--batch-size', type=int, default=1, help='of the traced input')
     parser.add_argument('--verify', metavar='DIR',
                         help='compare on all pictures of a directory too')
     parser.add_argument('--form', choices=FORMS, default='',

@@ -1,4 +1,4 @@
-"""Make the embedded data set of drawn shapes, for example with ``--layout all``."""
+"""Draw the data set of shapes, for example with ``--layout all``."""
 import argparse
 import sys
 

@@ -15,10 +15,10 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='config file')
-    parser.add_argument('--out', help='the PNG to write; by default CONFIG_schedule.png in the '
-                                      'current directory')
+    parser.add_argument('--out', help='the PNG to write (default: CONFIG_schedule.png in the '
+                                      'current directory)')
     parser.add_argument('--iters-per-epoch', type=int,
-                        help="default: from the published data set and the recipe's batch size")
+                        help="default: by the published data set and the recipe's batch size")
     arguments().add_cfg_options(parser)
     return parser
 
@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> None:
     from mobileone_mm.commands.plot_schedule import draw_schedule, iterations_per_epoch, simulate
     from mobileone_mm.utils.configs import read_config
     out = Path(args.out or f'{Path(args.config).stem}_schedule.png')
-    MMLogger.get_instance('plot_schedule', log_level='WARNING')  # a line per parameter otherwise
+    MMLogger.get_instance('plot_schedule', log_level='WARNING')  # otherwise a line per parameter
     cfg = read_config(args.config, args.cfg_options)
     iters = args.iters_per_epoch or iterations_per_epoch(cfg)
     schedule = simulate(cfg, iters)

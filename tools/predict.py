@@ -2,7 +2,7 @@
 
     python tools/predict.py MODEL FOLDER --out DIR
 
-A picture that cannot be read is skipped and listed at the end, and the exit status is 1.
+Pictures that cannot be read are skipped and listed at the end, and the exit status is 1.
 """
 
 import argparse
@@ -16,17 +16,17 @@ KINDS = ('coco', 'yolo', 'crops', 'masks')
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('model', help='a checkpoint, or a file that tools/deploy.py exported')
+    parser.add_argument('model', help='a checkpoint, or a file exported by tools/deploy.py')
     parser.add_argument('images', help='a picture, a directory, a video, or the index of a camera')
     parser.add_argument('--out', required=True, help='directory for the results')
-    parser.add_argument('--config', help='by default the .py beside the model, which folding and '
+    parser.add_argument('--config', help='default: the .py beside the model, which folding and '
                                          'exporting write')
-    parser.add_argument('--score-thr', type=float, default=.3, help='of drawn boxes')
-    parser.add_argument('--device', default='cpu', help='of a checkpoint, for example cuda')
-    parser.add_argument('--limit', type=int, help='pictures or frames at most')
+    parser.add_argument('--score-thr', type=float, default=.3, help='minimum score of drawn boxes')
+    parser.add_argument('--device', default='cpu', help='device for a checkpoint, for example cuda')
+    parser.add_argument('--limit', type=int, help='maximum number of pictures or frames')
     parser.add_argument('--save', nargs='+', choices=KINDS, default=[],
-                        help='also write boxes as one COCO file, as YOLO text files, or as '
-                             'crops; or label masks of segmentation')
+                        help='also write boxes as a COCO file, YOLO text files, or '
+                             'crops; or masks of segmentation')
     return parser
 
 

@@ -2,9 +2,9 @@
 
     python tools/prepare_data.py voc12aug --check-only
 
-says what is there, what to download and where to put it; without --check-only it unpacks and
-converts what is there. If it is stopped, the next call continues. Exit status: 0 the data set is
-ready, 1 it is not, 130 interrupted.
+says what is there, what to download and where to put it. Without --check-only it unpacks and
+converts what is there. After an interruption, the same command continues. Exit status: 0 if the
+data set is ready, 1 if it is not, 130 if interrupted.
 """
 
 import argparse
@@ -20,7 +20,7 @@ def make_parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('dataset', choices=DATASETS)
     parser.add_argument('--data-root', default='data', help='defaults to %(default)s')
-    parser.add_argument('--check-only', action='store_true', help='change nothing')
+    parser.add_argument('--check-only', action='store_true', help='only report')
     return parser
 
 

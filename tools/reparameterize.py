@@ -1,4 +1,4 @@
-"""Fold a trained checkpoint: writes OUT.pth and the config OUT.py that tests and deploys it."""
+"""Fold a trained checkpoint: write OUT.pth, and its config OUT.py for testing and deployment."""
 
 import argparse
 import sys
@@ -12,17 +12,17 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='the config that the checkpoint was trained with')
     parser.add_argument(
-        'checkpoint', help='a checkpoint saved by mmengine; with EMAHook the averaged weights are '
-        'folded, which mmengine stores as its state_dict')
+        'checkpoint', help='a checkpoint saved by mmengine; with EMAHook, its state_dict holds the '
+        'averaged weights, which are folded')
     parser.add_argument('out', help='path of the folded weights, *.pth')
     parser.add_argument(
-        '--half', action='store_true', help='store float16: folds in float64, casts afterwards')
+        '--half', action='store_true', help='store float16: fold in float64, cast afterwards')
     parser.add_argument(
-        '--fuse-conv-bn', action='store_true', help='fold the batch norms of neck and head too')
+        '--fuse-conv-bn', action='store_true', help='also fold the batch norms of neck and head')
     parser.add_argument(
         '--verify', nargs='?', choices=['random', 'val'], const='random',
         help='compare folded and unfolded outputs, before --half, on a random image (the default) '
-        'or on the first validation batch of the config; write nothing if they differ')
+        'or on the first validation batch; write nothing if they differ')
     return parser
 
 

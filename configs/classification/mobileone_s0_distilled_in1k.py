@@ -1,9 +1,9 @@
-"""S0 taught by a ResNet-50's outputs instead of the labels.
+"""S0 trained on a ResNet-50's outputs instead of labels.
 
-The paper's distilled row of Table 9 (S0: 72.5%) is by MEAL V2 (arXiv 2009.08453), which starts
-from the trained student, averages two large teachers and adds a discriminator. This is its main
-loss only, the KL divergence from the teachers' outputs. Teacher, schedule and weights are our
-choice; it was not run on ImageNet here. Start from a trained student with
+The paper's distilled row of Table 9 (S0: 72.5%) comes from MEAL V2 (arXiv 2009.08453), which starts
+from the trained student, averages two large teachers and adds a discriminator. This config has only
+its main loss, the KL divergence from the teacher's outputs. Teacher, schedule and weights are our
+choice. It was not run on ImageNet here. Start from a trained student with
 --cfg-options load_from=CHECKPOINT
 """
 _base_ = './mobileone_s0_in1k.py'

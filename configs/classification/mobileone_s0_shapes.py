@@ -1,12 +1,12 @@
 """S0 from scratch on drawn shapes (tools/make_shapes.py --layout imagenet), for two CPU cores.
 
-Not a recipe of the paper: it shows all of its parts at work, progressive learning too, in minutes.
-Every value is our choice.
+This is not a recipe of the paper. It shows all of its parts at work in minutes, including
+progressive learning. Every value is our choice.
 """
 _base_ = './_base_/mobileone_in1k.py'
 
 data_root = 'data/shapes/imagenet'
-classes = ('circle', 'cross', 'ring', 'square', 'star', 'triangle')  # as folders are sorted
+classes = ('circle', 'cross', 'ring', 'square', 'star', 'triangle')  # as sorted folders
 data_preprocessor = dict(num_classes=6)
 model = dict(
     backbone=dict(init_cfg=[
@@ -47,7 +47,7 @@ param_scheduler = [
     dict(type='CosineAnnealingLR', eta_min=1e-4, by_epoch=True, begin=1,
          convert_to_iter_based=True)
 ]
-custom_hooks = []  # no EMA: a few hundred iterations are too few for its momentum
+custom_hooks = []  # no EMA: its momentum needs more than a few hundred iterations
 default_hooks = dict(
     logger=dict(interval=10),
     progressive=dict(

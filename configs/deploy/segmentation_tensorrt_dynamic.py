@@ -1,4 +1,4 @@
-"""TensorRT, one to eight images of 128 to 1024 pixels. Not run here, as the static one."""
+"""TensorRT, one to eight images of 128 to 1024 pixels. Not run here, like the static one."""
 _base_ = './segmentation_tensorrt_static.py'
 onnx_config = dict(
     input_shape=None,

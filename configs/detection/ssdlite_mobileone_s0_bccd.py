@@ -1,17 +1,17 @@
 """S0 from scratch on BCCD's blood cells (205 images, 3 classes), small enough for two CPU cores.
 
-Not a recipe of the paper: it shows that training works where there are neither GPUs nor pre-trained
+This is not a recipe of the paper. It shows that training works without GPUs and pre-trained
 weights. Every value is our choice. Data: `data/bccd` with train, val and annotations.
 """
 _base_ = './_base_/ssdlite_coco.py'
 
 data_root = 'data/bccd/'
 metainfo = dict(classes=('RBC', 'WBC', 'Platelets'))
-input_size = (192, 192)  # of 512x384: a third of the work of 320x320
-norm_cfg = dict(type='BN', momentum=0.1)  # 26 iterations an epoch: follow faster
+input_size = (192, 192)  # instead of 512x384: a third of the work of 320x320
+norm_cfg = dict(type='BN', momentum=0.1)  # 26 iterations per epoch: follow faster
 model = dict(
     backbone=dict(
-        out_indices=(1, 2, 3),  # from stride 8 on: platelets are 14 pixels wide
+        out_indices=(1, 2, 3),  # from stride 8: platelets are 14 pixels wide
         init_cfg=[
             dict(type='Kaiming', layer='Conv2d'),
             dict(type='Constant', val=1, layer='_BatchNorm'),
@@ -35,7 +35,7 @@ model = dict(
             min_sizes=[14, 34, 60, 90],
             max_sizes=[34, 60, 90, 130])))
 
-# Cells look the same in any orientation; a zoom out to 1/4 would make platelets invisible.
+# Cells look the same in any orientation; zooming out to 1/4 would make platelets invisible.
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', with_bbox=True),
@@ -77,5 +77,5 @@ param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=30),
     dict(type='CosineAnnealingLR', eta_min=2e-5, by_epoch=True, begin=0, convert_to_iter_based=True)
 ]
-custom_hooks = [dict(type='NumClassCheckHook')]  # no EMA: 364 iterations are too few for it
+custom_hooks = [dict(type='NumClassCheckHook')]  # no EMA: 364 iterations are too few
 default_hooks = dict(logger=dict(interval=5))

@@ -1,8 +1,8 @@
 """S0 from scratch on nuclei images of 2 classes (Data Science Bowl 2018), for two CPU cores.
 
-Not a recipe of the paper: it shows that training works where there are neither GPUs nor pre-trained
+This is not a recipe of the paper. It shows that training works without GPUs and pre-trained
 weights. Every value is our choice. Data: `data/nuclei` with img_dir/{train,val}/*.jpg and
-ann_dir/{train,val}/*.png, whose labels are 0 (background) and 1 (nucleus).
+ann_dir/{train,val}/*.png, with the labels 0 (background) and 1 (nucleus).
 """
 _base_ = './_base_/deeplabv3.py'
 
@@ -15,7 +15,7 @@ model = dict(
             dict(type='Constant', val=1, layer='_BatchNorm'),
             dict(type='SkipInit')  # shallow at first: without it, 200 iterations learned background
         ]),
-    # 512 channels would be most of the work. Rates that fit the 16x16 map of a crop: taps that only
+    # 512 channels would be most of the work. The rates fit the 16x16 map of a crop: taps that only
     # see padding in training would be untrained on whole images.
     decode_head=dict(num_classes=2, channels=32, dilations=(1, 2, 4, 6)),
     auxiliary_head=dict(num_classes=2, channels=32))
@@ -72,5 +72,5 @@ param_scheduler = [
 ]
 train_cfg = dict(max_epochs=14, val_interval=7)
 randomness = dict(seed=0)
-custom_hooks = []  # no EMA: a few hundred iterations are too few for its momentum
+custom_hooks = []  # no EMA: its momentum needs more than a few hundred iterations
 default_hooks = dict(logger=dict(interval=6))

@@ -1,8 +1,8 @@
 _base_ = './_base_/deeplabv3_ade20k.py'
 
-# use_se=False: the paper's S4 of Table 11b 'was trained without Squeeze-Excite layers'. Apple
-# published no such ImageNet weights: those below load without their gates, so the features
-# that training starts from are not those that were pre-trained.
+# use_se=False: the paper's S4 in Table 11b 'was trained without Squeeze-Excite layers'. Apple
+# published no such ImageNet weights. Those below load without their gates, so training does
+# not start from the pre-trained features.
 model = dict(
     backbone=dict(
         arch='s4',

@@ -1,4 +1,4 @@
-"""How training runs: resumable to the iteration, whatever stopped it."""
+"""Run a training so that it can be resumed at any iteration, whatever stopped it."""
 
 from .cpu import CPUAmpOptimWrapper, CPULogProcessor, join_cpu_processes
 from .resuming.finding import find_checkpoint, is_whole, read_whole, run_directories

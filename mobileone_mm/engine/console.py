@@ -1,7 +1,7 @@
-"""What the console gets of a run's log: warnings, and all once training or testing has begun.
+"""Keep the console quiet, except for warnings, until training or testing begins.
 
-mmengine logs the environment, the config, the hooks and every parameter's settings before the first
-iteration, more than a thousand lines. They are in the log file.
+Before the first iteration, mmengine logs the environment, the config, the hooks and the settings of
+every parameter, more than a thousand lines. They only go to the log file.
 """
 
 import logging
@@ -17,14 +17,14 @@ __all__ = ['quiet_start']
 
 
 class _Quiet(logging.Filter):
-    """Lets only warnings pass until it is opened."""
+    """Passes only warnings until it is opened."""
 
     def __init__(self) -> None:
         super().__init__()
         self.is_open = False
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the console gets a record."""
+        """Whether a record goes to the console."""
         return self.is_open or record.levelno >= logging.WARNING
 
 
@@ -45,10 +45,10 @@ class _OpeningHook(Hook):
 
 @contextmanager
 def quiet_start(verbose: bool = False) -> Iterator[Callable[[Any], Any]]:
-    """Build a runner within this block, and pass it to the function that the block gets.
+    """A block in which to build a runner, and to pass it to the yielded function.
 
     Args:
-        verbose: Change nothing.
+        verbose: Whether to change nothing.
 
     Yields:
         A function that returns the runner, which then opens the console itself.

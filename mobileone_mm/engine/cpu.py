@@ -1,4 +1,4 @@
-"""Mixed precision, several processes, memory in the log: what mmengine leaves out on a CPU."""
+"""What mmengine lacks on CPUs: mixed precision, several processes, memory in the log."""
 
 import sys
 from contextlib import contextmanager
@@ -22,21 +22,21 @@ __all__ = ['CPUAmpOptimWrapper', 'CPULogProcessor', 'join_cpu_processes']
 
 @OPTIM_WRAPPERS.register_module()
 class CPUAmpOptimWrapper(OptimWrapper):
-    """Forward passes under autocast to bfloat16, whose range needs no scaling of the loss."""
+    """Runs forward passes under autocast to bfloat16, whose range needs no loss scaling."""
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
-        """Also what :class:`mmengine.optim.OptimWrapper` does for accumulated gradients."""
+        """Also do what :class:`mmengine.optim.OptimWrapper` does for accumulated gradients."""
         with super().optim_context(model), torch.autocast('cpu', torch.bfloat16):
             yield
 
 
 @LOG_PROCESSORS.register_module()
 class CPULogProcessor(LogProcessor):
-    """mmengine's, with the process's peak resident memory, in MB, where it has a GPU's."""
+    """mmengine's log, with the peak resident memory of the process, in MB, instead of a GPU's."""
 
     def get_log_after_iter(self, runner: Runner, batch_idx: int, mode: str) -> Tuple[dict, str]:
-        """What mmengine logs of an iteration, and ``memory``."""
+        """Log an iteration as mmengine does, with ``memory``."""
         tag, text = super().get_log_after_iter(runner, batch_idx, mode)
         if 'memory' not in tag and resource is not None:
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -46,10 +46,10 @@ class CPULogProcessor(LogProcessor):
 
 
 def join_cpu_processes(cfg: Config) -> None:
-    """Join torchrun's processes by gloo; mmengine's own way selects a GPU first.
+    """Connect torchrun's processes by gloo; mmengine's own function selects a GPU first.
 
     Args:
-        cfg: The config of the run, changed in place: it then wraps the model for CPUs.
+        cfg: The config of the run, changed in place to wrap the model for CPUs.
     """
     if not is_distributed():
         torch.distributed.init_process_group('gloo')

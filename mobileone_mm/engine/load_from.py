@@ -1,4 +1,4 @@
-"""Whether ``load_from`` names a checkpoint that a run can start from."""
+"""Check that a run can start from the checkpoint in ``load_from``."""
 
 import re
 from typing import Any, Mapping
@@ -14,8 +14,9 @@ __all__ = ['check_load_from']
 def check_load_from(model: nn.Module, content: Any, checkpoint: str) -> None:
     """Check that a checkpoint holds the model's backbone, under the names that mmengine loads.
 
-    mmengine loads what fits and warns of the rest, key by key: of a file of another kind it loads
-    nothing, and training starts at random weights. Heads may differ, as for other classes.
+    mmengine loads what fits and warns about the rest, key by key. From another kind of file it
+    loads nothing, and training starts from random weights. Heads may differ, for example because
+    of other classes.
 
     Args:
         model: The model to train, without wrappers.
@@ -41,7 +42,7 @@ def check_load_from(model: nn.Module, content: Any, checkpoint: str) -> None:
     advice = ('it is folded, and the model is not' if is_folded(weights)
               and not is_folded(own) else
               'load_from takes a checkpoint of a whole detector, segmentor or classifier; weights '
-              'of a backbone alone go to --cfg-options model.backbone.init_cfg.checkpoint=FILE')
+              'of only a backbone go to --cfg-options model.backbone.init_cfg.checkpoint=FILE')
     raise CheckpointError(f'load_from={checkpoint}: {len(absent)} of {len(wanted)} weights of the '
                           f'backbone are missing or of another shape, first {absent[0]}; the '
                           f'keys of the file: {shorten(weights, 3)}. {advice}')

@@ -1,4 +1,4 @@
-"""What :class:`RunPicturesHook` draws."""
+"""Draw the pictures of :class:`RunPicturesHook`."""
 
 import json
 import math
@@ -13,19 +13,19 @@ from ..utils.pictures import write_picture
 
 __all__ = ['draw_batch', 'draw_learning_curve', 'read_scalars']
 
-TILE = 256  # pixels: longer side of an image in a contact sheet
-BACKGROUND = 32  # gray between images
+TILE = 256  # longer side of an image in a contact sheet, in pixels
+BACKGROUND = 32  # gray level between images
 Curves = Dict[str, Dict[float, float]]
 
 
 def draw_batch(batch: Dict[str, Any], path: Union[str, Path], max_images: int = 16) -> None:
-    """Write a contact sheet of a batch as the data loader gives it, before normalization.
+    """Write a contact sheet of a batch from the data loader, before normalization.
 
     Args:
         batch: 'inputs', B images (3, H, W), BGR, 0 to 255, and 'data_samples' with boxes in pixels
             (mmdet), a label map (mmseg) or neither.
         path: The PNG to write.
-        max_images: Images shown at most.
+        max_images: Maximum number of images.
     """
     samples = batch.get('data_samples') or [None] * len(batch['inputs'])
     tiles = [_tile(image, sample)
@@ -45,12 +45,12 @@ def draw_learning_curve(work_dir: Union[str, Path], path: Union[str, Path]) -> N
 
     Args:
         work_dir: Directory of the runs; a resumed run continues in the same picture.
-        path: The PNG to write; it is not written where nothing was logged.
+        path: The PNG to write; it is not written if nothing was logged.
     """
     train, metrics = read_scalars(work_dir)
     if not train and not metrics:
         return
-    from ..utils.plots import new_figure, save_figure  # whoever draws nothing needs no matplotlib
+    from ..utils.plots import new_figure, save_figure  # matplotlib is only needed to draw
     figure = new_figure(11, 4)
     left, right = figure.subplots(1, 2)
     rates = left.twinx()
@@ -71,7 +71,7 @@ def draw_learning_curve(work_dir: Union[str, Path], path: Union[str, Path]) -> N
 
 
 def read_scalars(work_dir: Union[str, Path]) -> Tuple[Curves, Curves]:
-    """What all runs in a directory logged; a later run replaces an earlier one's steps.
+    """The logs of all runs in a directory; later runs replace the steps of earlier ones.
 
     Returns:
         Losses and learning rate, and metrics: name -> step -> value. Values that are not finite are
@@ -83,7 +83,7 @@ def read_scalars(work_dir: Union[str, Path]) -> Tuple[Curves, Curves]:
         for line in path.read_text(encoding='utf-8').splitlines():
             try:
                 entry = json.loads(line)
-            except ValueError:  # the last line of a run that was killed
+            except ValueError:  # the last line of a killed run
                 continue
             step = entry.pop('step', None)
             is_train = 'iter' in entry or 'lr' in entry
@@ -102,7 +102,7 @@ def _points(curve: Dict[float, float]) -> Tuple[List[float], List[float]]:
 
 
 def _tile(image: Tensor, sample: Any) -> np.ndarray:
-    """(H, W, 3), BGR, at most :data:`TILE` pixels long, with what is annotated."""
+    """(H, W, 3), BGR, at most :data:`TILE` pixels long, with its annotations."""
     picture = np.ascontiguousarray(image.cpu().permute(1, 2, 0).numpy().clip(0, 255), np.float32)
     picture = picture.astype(np.uint8)
     scale = TILE / max(picture.shape[:2])
@@ -113,7 +113,7 @@ def _tile(image: Tensor, sample: Any) -> np.ndarray:
     if 'gt_sem_seg' in (sample if sample is not None else ()):
         labels = sample.gt_sem_seg.data.squeeze(0).cpu().numpy().astype(np.uint8)
         labels = cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST)
-        # Half transparent; the background stays as it is, ignored pixels become white.
+        # Half transparent; the background stays, ignored pixels become white.
         colors = np.array([_color(label) for label in range(255)] + [(255, 255, 255)], np.uint8)
         shown = labels > 0
         tile[shown] = (tile[shown] // 2 + colors[labels[shown]] // 2)
@@ -127,7 +127,7 @@ def _tile(image: Tensor, sample: Any) -> np.ndarray:
 
 
 def _color(label: int) -> Tuple[int, int, int]:
-    """Hues far from each other for labels that follow each other."""
+    """Distant hues for neighboring labels."""
     hue = np.array([[[label * 67 % 180, 255, 255]]], np.uint8)
     blue, green, red = cv2.cvtColor(hue, cv2.COLOR_HSV2BGR)[0, 0].tolist()
     return blue, green, red

@@ -1,1 +1,1 @@
-"""The ground: files, checkpoints, configs, and what OpenMMLab lacks on current releases."""
+"""Files, checkpoints, configs, and what OpenMMLab lacks on current releases."""

@@ -1,4 +1,4 @@
-"""Read a checkpoint file without running what is in it."""
+"""Read checkpoint files without running their content."""
 
 import errno
 import re
@@ -21,26 +21,26 @@ __all__ = ['CheckpointError', 'NonFiniteWeightsError', 'check_finite', 'is_folde
 
 StateDict = Dict[str, Tensor]
 
-# Where a training checkpoint keeps the weights, the averaged ones first (timm, mmengine, cvnets).
-# mmengine keeps the weights before averaging as ema_state_dict; cvnets, whose files have a
+# Keys of the weights in a training checkpoint, averaged ones first (timm, mmengine, cvnets). In
+# mmengine's files ema_state_dict holds the weights before averaging; in cvnets', which have a
 # model_state_dict, the averaged ones.
 WRAPPERS = ('state_dict_ema', 'model_ema', 'state_dict', 'model', 'model_state_dict')
 
 
 def read_checkpoint(checkpoint: Union[str, PathLike], weights_only: bool = True,
                     sha256: Optional[str] = None) -> Any:
-    """Read a checkpoint file without executing anything that is pickled in it.
+    """Read a checkpoint file without executing anything pickled in it.
 
     Args:
-        checkpoint: A path, or a URL (downloaded once to torch's hub cache). Its content,
-            not its name, decides what kind of file it is: torch's, of any pickle protocol,
-            safetensors or TorchScript.
-        weights_only: ``False`` also unpickles arbitrary objects: only for files that you trust.
-        sha256: The file's SHA-256 sum, or at least its first 8 digits. By default that in the
-            file's name, if it has one as OpenMMLab's have.
+        checkpoint: A path, or a URL (downloaded once to torch's hub cache). The content, not the
+            name, decides on the kind of file: torch with any pickle protocol, safetensors or
+            TorchScript.
+        weights_only: ``False`` also unpickles arbitrary objects; use it only for files you trust.
+        sha256: The file's SHA-256 sum, or at least its first 8 digits; by default the hash in the
+            file's name, if OpenMMLab's style of name has one.
 
     Returns:
-        What the file holds, on the CPU; for TorchScript its state dict.
+        The content of the file, on the CPU; for TorchScript, its state dict.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -60,8 +60,8 @@ def read_checkpoint(checkpoint: Union[str, PathLike], weights_only: bool = True,
     except safe_pickle.RefusedObjectError as error:
         raise CheckpointError(
             f'{name} holds pickled objects besides weights ({error}), which could run code: it was '
-            'not loaded. If you trust where it comes from, add weights_only=False to init_cfg, or '
-            'save its weights alone') from error
+            'not loaded. If you trust its source, add weights_only=False to init_cfg, or '
+            'save only its weights') from error
     except CheckpointError:
         raise
     except OSError as error:
@@ -74,7 +74,7 @@ def read_checkpoint(checkpoint: Union[str, PathLike], weights_only: bool = True,
         if 'sha256=' in str(error):
             raise
         raise CheckpointError(_UNREADABLE.format(name)) from error
-    except Exception as error:  # the damage decides what torch and pickle stumble over
+    except Exception as error:  # which error comes depends on the damage
         raise CheckpointError(_UNREADABLE.format(name)) from error
 
 
@@ -90,7 +90,7 @@ def _read(path: Path, weights_only: bool) -> Any:
     _check_records(path)
     if safe_pickle.is_torchscript(path):
         return safe_pickle.load_torchscript(path)
-    if tarfile.is_tarfile(path):  # torch's of 2016, which it unpacks to the disk
+    if tarfile.is_tarfile(path):  # torch's format of 2016, which it unpacks to disk
         raise CheckpointError(f'{path} is a tar archive: expected a file of torch.save')
     return safe_pickle.load(path, weights_only)
 
@@ -132,11 +132,11 @@ def _read_safetensors(path: Path) -> StateDict:
 def unwrap(checkpoint: Any, name: str = 'the checkpoint') -> StateDict:
     """Find the state dict in a checkpoint, bare or under one of ``WRAPPERS``.
 
-    What DistributedDataParallel, ``torch.compile`` and ``AveragedModel`` add to the names
-    (``module.``, ``_orig_mod.``, ``n_averaged``) is taken off.
+    Removes what DistributedDataParallel, ``torch.compile`` and ``AveragedModel`` add to the names
+    (``module.``, ``_orig_mod.``, ``n_averaged``).
 
     Raises:
-        CheckpointError: There is none, or two of its weights have the same name then.
+        CheckpointError: There is none, or two of its weights then have the same name.
     """
     if isinstance(checkpoint, Mapping):
         first = ['ema_state_dict'] if 'model_state_dict' in checkpoint else []
@@ -163,19 +163,19 @@ def _plain_names(state_dict: StateDict, name: str) -> StateDict:
 
 
 def check_finite(weights: Mapping[str, Tensor], name: str = 'the checkpoint') -> None:
-    """Refuse the weights of a training that has diverged.
+    """Refuse the weights of a diverged training.
 
     Args:
         weights: A state dict.
-        name: Whose they are, for the message.
+        name: Where they are from, for the message.
 
     Raises:
-        NonFiniteWeightsError: One is NaN or infinite; names the first.
+        NonFiniteWeightsError: A weight is NaN or infinite; the message names the first.
     """
     floats = {key: value for key, value in weights.items() if value.is_floating_point()}
     if not floats:
         return
-    # One question to the device, not one for each tensor.
+    # Ask the device once, not for each tensor.
     finite = torch.stack([value.isfinite().all() for value in floats.values()]).tolist()
     wrong = [key for key, good in zip(floats, finite) if not good]
     if wrong:
@@ -187,5 +187,5 @@ def check_finite(weights: Mapping[str, Tensor], name: str = 'the checkpoint') ->
 
 
 def is_folded(state_dict: StateDict, prefix: str = '') -> bool:
-    """Whether a state dict (Apple's names) is of a folded net."""
+    """Whether a state dict with Apple's names belongs to a folded network."""
     return any(k.startswith(prefix) and k.endswith('.reparam_conv.weight') for k in state_dict)

@@ -1,4 +1,4 @@
-"""What mmengine 0.10 needs help with: reading checkpoints, and mmseg under another name."""
+"""Help mmengine 0.10 to read checkpoints, and to find mmseg under another name."""
 
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -16,25 +16,25 @@ REMOTE = (r'(\S+\:)?s3://', r'(\S+\:)?petrel://')
 
 
 def read_all_checkpoints() -> None:
-    """Let mmengine read every checkpoint with :func:`read_checkpoint`.
+    """Make mmengine read all checkpoints with :func:`read_checkpoint`.
 
-    ``load_from``, ``resume`` and ``init_cfg`` of any model then run nothing that is pickled:
-    mmengine itself leaves that to torch's default, which up to torch 2.5 runs it, and from 2.6 on
-    refuses mmengine's own training checkpoints for the logged scalars in them.
+    Then ``load_from``, ``resume`` and ``init_cfg`` of any model run nothing that is pickled.
+    mmengine uses torch's default: up to torch 2.5 it runs everything, and from 2.6 on it refuses
+    mmengine's own training checkpoints because of their logged scalars.
     """
     loader = mmengine_checkpoint.CheckpointLoader
     loader.register_scheme('', _load_checkpoint, force=True)
     loader.register_scheme(('http://', 'https://'), _load_checkpoint, force=True)
     loader.register_scheme(REMOTE, _load_remote, force=True)
-    # What mmengine turns open-mmlab://, torchvision:// and mmcls:// into goes here.
+    # mmengine turns open-mmlab://, torchvision:// and mmcls:// into these.
     mmengine_checkpoint.load_from_http = _load_checkpoint
 
 
 def find_forks() -> None:
-    """Let ``mmseg::...`` in a config find a fork, such as onedl-mmsegmentation.
+    """Make ``mmseg::...`` in a config find a fork such as onedl-mmsegmentation.
 
-    mmengine looks for a distribution named mmsegmentation, or else for a module of that name. Where
-    mmseg is there without such a distribution, it shall look for the module ``mmseg``.
+    mmengine looks for a distribution named mmsegmentation, then for a module of that name. If mmseg
+    is installed without that distribution, this makes it look for the module ``mmseg``.
     """
     try:
         version('mmsegmentation')
@@ -44,7 +44,7 @@ def find_forks() -> None:
 
 
 def _load_checkpoint(filename: str, map_location: Any = None, **_: Any) -> Any:
-    """Replaces mmengine's; the caller decides where the weights go."""
+    """Replaces mmengine's function; the caller decides on the weights' device."""
     return read_checkpoint(filename)
 
 

@@ -1,4 +1,4 @@
-"""``--cfg-options``: every option reaches what it is meant for, or is refused."""
+"""``--cfg-options``: every option takes effect or is refused."""
 
 import argparse
 import difflib
@@ -14,24 +14,24 @@ __all__ = ['apply_options', 'check_settings', 'parse_options']
 
 Options = Union[Mapping[str, Any], Sequence[str], None]
 
-# What is read of a config: the Runner's arguments, what it looks up itself, and what ours do.
+# Keys that are read: the Runner's arguments, what it looks up itself, and what our tools read.
 READ = {*inspect.signature(Runner.__init__).parameters, 'activation_checkpointing', 'compile',
         'custom_imports', 'data_root', 'efficient_conv_bn_eval', 'find_unused_parameters',
         'model_wrapper_cfg', 'runner_type', 'sync_bn', 'tta_model', 'tta_pipeline'}
 PRETRAINED = ('checkpoint', 'prefix', 'unfold', 'sha256', 'weights_only')
 MMENGINE_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler',
                   'checkpoint')
-OWN_HOOKS = ('run_pictures', )  # which tools/train.py adds unless they are None
+OWN_HOOKS = ('run_pictures', )  # tools/train.py adds it unless it is None
 LEAST = {'train_cfg.max_epochs': 1, 'train_cfg.max_iters': 1, 'train_cfg.val_interval': 1,
          **{f'{part}_dataloader.{name}': least for part in ('train', 'val', 'test')
             for name, least in (('batch_size', 1), ('num_workers', 0))}}
 
 
 def parse_options(options: Options) -> Dict[str, Any]:
-    """``['key=value', ...]`` as a dictionary; a dictionary as it is.
+    """``['key=value', ...]`` as a dictionary; a dictionary is returned as it is.
 
     Raises:
-        PreflightError: One of them is no ``KEY=VALUE``.
+        PreflightError: An option is not of the form ``KEY=VALUE``.
     """
     if not options:
         return {}
@@ -46,20 +46,20 @@ def parse_options(options: Options) -> Dict[str, Any]:
 
 
 def apply_options(cfg: Config, options: Mapping[str, Any]) -> None:
-    """Merge dotted keys into a config, as mmengine does, but never in vain.
+    """Merge dotted keys into a config like mmengine, but refuse keys without effect.
 
-    mmengine accepts any key. Those of the file's own variables, such as ``train_pipeline``, change
-    nothing there, since what refers to them is a copy by then: here a pipeline, or another part
-    that is built, is changed wherever it has gone to, and other variables are refused. So are
-    misspelled keys. ``init_cfg.checkpoint`` makes a ``Pretrained`` of any ``init_cfg``, and
+    mmengine accepts any key. There the file's own variables, such as ``train_pipeline``, have no
+    effect, since the settings made from them are copies. Here a pipeline, or another part that is
+    built, is changed wherever it was used, and other variables are refused. So are misspelled keys.
+    ``init_cfg.checkpoint`` turns any ``init_cfg`` into a ``Pretrained``, and
     ``default_hooks.NAME=None`` removes any hook.
 
     Args:
-        cfg: Changed in place.
+        cfg: The config, changed in place.
         options: Dotted keys and values.
 
     Raises:
-        PreflightError: A key reaches nothing.
+        PreflightError: A key has no effect.
     """
     for key in options:
         _check_key(cfg, key)
@@ -81,12 +81,12 @@ def apply_options(cfg: Config, options: Mapping[str, Any]) -> None:
 
 
 def check_settings(cfg: Config) -> None:
-    """Check the numbers that decide how long a run is, and what data loaders need.
+    """Check the numbers that set the length of a run and the data loaders.
 
-    ``persistent_workers`` is taken back where there are no workers.
+    Without workers, ``persistent_workers`` is reset.
 
     Raises:
-        PreflightError: A number is too small or none.
+        PreflightError: A value is too small or not a number.
     """
     for key, least in LEAST.items():
         part, name = key.split('.')
@@ -105,7 +105,7 @@ def _part(cfg: Config, name: str) -> Any:
 
 
 def _check_key(cfg: Config, key: str) -> None:
-    """Refuse a key that nobody reads: a variable's, or one that is nearly another's name."""
+    """Refuse a key that nothing reads: a variable, or a misspelled name."""
     top, *rest = key.split('.')
     if top not in READ and top not in cfg:
         raise PreflightError(f'--cfg-options {key}: nothing reads {top!r}'
@@ -122,7 +122,7 @@ def _check_key(cfg: Config, key: str) -> None:
         if isinstance(node, (list, tuple)):
             node = node[int(name)] if name.isdigit() and int(name) < len(node) else None
         elif isinstance(node, Mapping):
-            if name not in node and 'type' not in node:  # what has a type checks its arguments
+            if name not in node and 'type' not in node:  # parts with a type check their arguments
                 close = _suggestion(name, set(node))
                 if close:
                     raise PreflightError(f'--cfg-options {key}: {".".join([top, *rest[:i]])} has '
@@ -138,7 +138,7 @@ def _suggestion(name: str, known: Any) -> str:
 
 
 def _is_built(value: Any) -> bool:
-    """Whether a variable is a part that is built, or a list of such, as pipelines are."""
+    """Whether a variable is a part to build, or a list of these like a pipeline."""
     if isinstance(value, Mapping):
         return 'type' in value
     return isinstance(value, (list, tuple)) and bool(value) and all(map(_is_built, value))
@@ -154,7 +154,7 @@ def _walk(node: Any, where: str) -> Iterator[Tuple[str, Any]]:
 
 
 def _replace(node: Any, old: Any, new: Any, skip: str = '') -> int:
-    """Put ``new`` wherever ``old`` is; returns how often."""
+    """Replace ``old`` by ``new`` everywhere; returns how often."""
     items: List[Tuple[Any, Any]] = list(node.items()) if isinstance(node, (Mapping, Config)) else (
         list(enumerate(node)) if isinstance(node, list) else [])
     count = 0
@@ -170,7 +170,7 @@ def _replace(node: Any, old: Any, new: Any, skip: str = '') -> int:
 
 
 def _make_pretrained(cfg: Config, names: List[str]) -> None:
-    """Let ``....init_cfg.checkpoint=FILE`` take the place of a list or of another kind."""
+    """Let ``....init_cfg.checkpoint=FILE`` replace a list or another type."""
     if names[-2:-1] != ['init_cfg'] or names[-1] not in PRETRAINED:
         return
     owner: Any = cfg

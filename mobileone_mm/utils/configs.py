@@ -20,7 +20,7 @@ def config_directory(task: str) -> Path:
         task: ``'detection'``, ``'segmentation'``, ``'classification'`` or ``'deploy'``.
 
     Raises:
-        FileNotFoundError: It is in neither place.
+        FileNotFoundError: The folder is in neither place.
     """
     package = Path(__file__).resolve().parents[1]
     for root in (package.parent, package / '.mim'):
@@ -34,16 +34,16 @@ def parse_config(path: Union[str, Path]) -> Config:
     """Read a config file as it is.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        PreflightError: It is no config, has a syntax error, or its library is missing.
+        FileNotFoundError: The file does not exist.
+        PreflightError: It is not a config, has a syntax error, or its library is missing.
     """
     if Path(path).is_file() and Path(path).suffix not in ('.py', '.json', '.yml', '.yaml'):
-        raise PreflightError(f'{path} is no config: expected a .py, .json or .yaml file')
+        raise PreflightError(f'{path} is not a config: expected a .py, .json or .yaml file')
     try:
         return Config.fromfile(path)
     except SyntaxError as error:
         raise PreflightError(_syntax_problem(Path(path)) or f'{path}: {error}') from error
-    except (ImportError, LookupError) as error:  # also mmengine's PackageNotFoundError
+    except (ImportError, LookupError) as error:  # includes mmengine's PackageNotFoundError
         for scope in ('mmdet', 'mmseg', 'mmpretrain'):
             if scope in str(error):
                 check_library(scope)
@@ -53,16 +53,16 @@ def parse_config(path: Union[str, Path]) -> Config:
 
 
 def config_text(cfg: Config) -> str:
-    """The text of a config that gives an equal one when it is read.
+    """The text of a config, which reads back as an equal config.
 
-    mmengine replaces ``{{ variables }}`` in the text, also within strings, which may be a user's:
-    names of classes for example.
+    mmengine replaces ``{{ variables }}`` in the text, even within strings, which may be the user's,
+    for example names of classes.
     """
     return cfg.pretty_text.replace('{{', '{\\x7b')
 
 
 def _syntax_problem(path: Path) -> str:
-    """Where a syntax error is, in a config or in a local file that it is based on."""
+    """The location of a syntax error, in a config or in a local file that it is based on."""
     try:
         body = ast.parse(path.read_text(encoding='utf-8')).body
     except SyntaxError as error:  # mmengine does not name the file
@@ -79,15 +79,15 @@ def _syntax_problem(path: Path) -> str:
 
 
 def read_config(path: Union[str, Path], cfg_options: Options = None) -> Config:
-    """Read a config and apply options; its library is then known to be installed.
+    """Read a config, check that its library is installed, and apply options.
 
     Args:
         path: The file.
         cfg_options: Dotted keys and values, as a dictionary or as ``KEY=VALUE`` each; ``data_root``
-            moves every path below the config's.
+            moves every path below the config's data root.
 
     Raises:
-        PreflightError: The config's library is missing, an option reaches nothing, or a run would
+        PreflightError: The config's library is missing, an option has no effect, or a run would
             have no iterations.
     """
     cfg = parse_config(path)

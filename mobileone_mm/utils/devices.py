@@ -1,4 +1,4 @@
-"""The device that an option names."""
+"""Find the device that an option names."""
 
 import torch
 
@@ -8,10 +8,10 @@ __all__ = ['find_device']
 
 
 def find_device(name: str) -> torch.device:
-    """The device of a name such as ``cpu`` or ``cuda:0``, once it is clear that it can be used.
+    """The device of a name such as ``cpu`` or ``cuda:0``, after a check that it can be used.
 
     Raises:
-        PreflightError: There is no such device here.
+        PreflightError: The device does not exist here.
     """
     try:
         device = torch.device(name)

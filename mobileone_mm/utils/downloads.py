@@ -1,4 +1,4 @@
-"""Checkpoints from the net: downloaded once, kept by their whole URL, checked by their hash."""
+"""Download checkpoints once, keep them by their whole URL, and check their hash."""
 
 import hashlib
 import os
@@ -16,13 +16,13 @@ __all__ = ['check_sha256', 'download', 'sha256_in_name']
 
 
 def download(url: str, sha256: Optional[str] = None) -> Path:
-    """The file of a URL in torch's hub cache, downloaded if it is not there.
+    """The file of a URL in torch's hub cache, downloaded if needed.
 
-    Files of the same name from different addresses do not meet: the folder's name is the hash of
-    the whole URL. Processes on one machine download it once.
+    Files of the same name from different addresses do not collide: the folder's name is the hash of
+    the whole URL. Processes on one machine download a file once.
 
     Args:
-        url: Of ``http://`` or ``https://``.
+        url: Address with ``http://`` or ``https://``.
         sha256: As in :func:`check_sha256`. A file that differs is not kept.
 
     Raises:
@@ -46,9 +46,9 @@ def download(url: str, sha256: Optional[str] = None) -> Path:
 
 
 def sha256_in_name(name: str) -> Optional[str]:
-    """The first 8 digits of the SHA-256 sum that OpenMMLab and PyTorch put into file names.
+    """The first 8 digits of a SHA-256 sum in OpenMMLab's and PyTorch's file names.
 
-    As in ``mobileone-s0_8xb32_in1k_20221110-0bc94952.pth``; what reads as a date is none.
+    For example ``mobileone-s0_8xb32_in1k_20221110-0bc94952.pth``. Dates do not count.
     """
     found = re.search(r'-([0-9a-f]{8})\.[a-z]+$', PurePosixPath(urlsplit(name).path).name)
     if found is None or re.fullmatch(r'(19|20)\d\d[01]\d[0-3]\d', found[1]):
@@ -57,7 +57,7 @@ def sha256_in_name(name: str) -> Optional[str]:
 
 
 def check_sha256(path: Path, name: str, sha256: Optional[str] = None) -> None:
-    """Compare a file with the hash that was asked for, or else with the one in its name.
+    """Compare a file with the given hash, or else with the one in its name.
 
     Args:
         path: The file.
@@ -65,8 +65,8 @@ def check_sha256(path: Path, name: str, sha256: Optional[str] = None) -> None:
         sha256: The sum in hexadecimal digits, or at least the first 8 of them.
 
     Raises:
-        CheckpointError: It is another file.
-        ValueError: ``sha256`` is no such sum.
+        CheckpointError: The file does not match.
+        ValueError: ``sha256`` is not such a sum.
     """
     if sha256 is not None and not re.fullmatch('[0-9a-fA-F]{8,64}', str(sha256)):
         raise ValueError(f'sha256={sha256!r}: expected 8 to 64 hexadecimal digits')
@@ -80,6 +80,6 @@ def check_sha256(path: Path, name: str, sha256: Optional[str] = None) -> None:
     found = digest.hexdigest()
     if not found.startswith(expected):
         raise CheckpointError(
-            f'{name} is damaged or another file: its SHA-256 sum is {found}, expected is '
+            f'{name} is damaged or another file: its SHA-256 sum is {found}, expected '
             f'{expected}{"" if sha256 else ", by its name"}. Download it again, or rename it if it '
-            'has been changed on purpose')
+            'was changed on purpose')

@@ -2,12 +2,12 @@
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint cannot be read, or is not of the model that it is loaded into."""
+    """A checkpoint cannot be read, or does not fit the model."""
 
 
 class NonFiniteWeightsError(CheckpointError):
-    """Weights are NaN or infinite, so that whatever is computed with them means nothing."""
+    """Weights are NaN or infinite, so results would mean nothing."""
 
 
 class PreflightError(ValueError):
-    """What a run needs is missing or does not fit; the message names every file concerned."""
+    """Something that a run needs is missing or does not fit; the message names every file."""

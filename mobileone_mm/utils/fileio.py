@@ -1,4 +1,4 @@
-"""Write files atomically: no reader and no crash ever sees half of one."""
+"""Write files atomically: neither a reader nor a crash sees half of one."""
 
 import os
 from contextlib import contextmanager
@@ -8,16 +8,16 @@ from typing import Iterator, Union
 
 @contextmanager
 def atomic_path(target: Union[str, Path]) -> Iterator[Path]:
-    """A temporary path beside ``target`` that takes its place once the block has ended well.
+    """A temporary path beside ``target`` that replaces it when the block succeeds.
 
-    The content is flushed to disk before the rename, which POSIX makes atomic. After an exception
-    the temporary file is removed and ``target`` is as it was.
+    The content is flushed to disk before the rename, which is atomic on POSIX. After an exception,
+    the temporary file is removed and ``target`` stays as it was.
 
     Args:
         target: The file to write. Its directory must exist.
 
     Yields:
-        The path to write to; it does not end like ``target``, so no pattern for results finds it.
+        The path to write to. It does not end like ``target``, so patterns for results skip it.
     """
     target = Path(target)
     temporary = target.with_name(f'{target.name}.{os.getpid()}.tmp')

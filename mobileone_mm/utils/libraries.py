@@ -1,4 +1,4 @@
-"""The OpenMMLab library that a config needs."""
+"""Find the OpenMMLab library that a config needs."""
 
 import importlib
 import importlib.util
@@ -46,7 +46,7 @@ def check_library(scope: str) -> None:
     """Check that the library of a config's ``default_scope`` is installed.
 
     Raises:
-        PreflightError: It is not, or the scope is none of mmdet, mmseg and mmpretrain.
+        PreflightError: It is not, or the scope is not mmdet, mmseg or mmpretrain.
     """
     if scope not in LIBRARIES:
         raise PreflightError(f"the config's default_scope is {scope!r}: expected 'mmdet' "
@@ -60,10 +60,10 @@ def check_library(scope: str) -> None:
 
 
 def _check_mmpretrain() -> None:
-    """It imports torchvision, which must fit the installed torch, without declaring it."""
+    """Check torchvision: mmpretrain imports it without declaring it, and it must fit torch."""
     try:
         importlib.import_module('mmpretrain.models')
-    except (ImportError, RuntimeError) as error:  # torchvision's ops raise the latter
+    except (ImportError, RuntimeError) as error:  # torchvision's operators raise RuntimeError
         raise PreflightError(
             f'mmpretrain cannot be imported ({type(error).__name__}: {error}); it needs '
             'torchvision in the release that belongs to the installed torch') from error

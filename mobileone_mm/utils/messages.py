@@ -1,4 +1,4 @@
-"""Pieces of messages."""
+"""Parts of messages."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Import paths of earlier releases, which lead to the new ones for one release and warn."""
+"""Keep old import paths working for one release, with a warning."""
 
 import sys
 import warnings
@@ -10,7 +10,7 @@ from typing import Any, Dict, Optional, Sequence, Tuple
 
 __all__ = ['OLD_PATHS', 'keep_old_paths']
 
-# Where a module was split, its names come from several.
+# If a module was split, its names come from several.
 OLD_PATHS: Dict[str, Tuple[str, ...]] = {
     'mobileone_mm.archs': ('mobileone_mm.backbones.archs', ),
     'mobileone_mm.checkpoints': ('mobileone_mm.utils.checkpoint_files',
@@ -30,7 +30,7 @@ OLD_PATHS: Dict[str, Tuple[str, ...]] = {
 
 
 class _OldPathFinder(MetaPathFinder, Loader):
-    """Makes a module for each old name that forwards the names of the new one."""
+    """Makes a module for each old path that forwards the names of the new one."""
 
     def find_spec(self, name: str, path: Optional[Sequence[str]] = None,
                   target: Optional[ModuleType] = None) -> Optional[ModuleSpec]:
@@ -38,8 +38,8 @@ class _OldPathFinder(MetaPathFinder, Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         new = OLD_PATHS[module.__name__]
-        warnings.warn(f'{module.__name__} has moved to {", ".join(new)}; the old path goes with '
-                      'the next release', FutureWarning, stacklevel=2)
+        warnings.warn(f'{module.__name__} has moved to {", ".join(new)}; the next release drops '
+                      'the old path', FutureWarning, stacklevel=2)
         sources = [import_module(name) for name in new]
 
         def find(name: str) -> Any:
@@ -52,6 +52,6 @@ class _OldPathFinder(MetaPathFinder, Loader):
 
 
 def keep_old_paths() -> None:
-    """Let the import paths of :data:`OLD_PATHS` work. Call it as often as you like."""
+    """Make the import paths in :data:`OLD_PATHS` work. Repeated calls are fine."""
     if not any(isinstance(finder, _OldPathFinder) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _OldPathFinder())  # before a stale folder of that name
+        sys.meta_path.insert(0, _OldPathFinder())  # before any stale folder with that name

@@ -1,7 +1,7 @@
-"""What the names of a few classes in a checkpoint's pickle stand for, in place of the classes.
+"""Safe stand-ins for the few classes that a checkpoint's pickle may name.
 
-Allowing ``numpy.ndarray`` itself would be a mistake: called with the type ``object`` over raw bytes
-it makes wild pointers. The stand-ins check what they are given.
+Allowing ``numpy.ndarray`` itself would be a mistake: with the type ``object`` over raw bytes it
+makes wild pointers. The stand-ins check their arguments.
 """
 
 import argparse
@@ -21,11 +21,11 @@ STATISTICS = ('min', 'max', 'mean', 'current')
 
 
 class RefusedObjectError(pickle.UnpicklingError):
-    """A pickle names something besides weights and plain values."""
+    """A pickle names something other than weights and plain values."""
 
 
 class DType:
-    """Stands for ``numpy.dtype``: the name of a numeric type, and nothing else."""
+    """Stands for ``numpy.dtype``: only the name of a numeric type."""
 
     def __init__(self, code: str, align: bool = False, copy: bool = True) -> None:
         if not isinstance(code, str) or not NUMERIC.fullmatch(code):
@@ -37,7 +37,7 @@ class DType:
         self.order = {'>': '>'}.get(state[1], '<')
 
     def read(self, data: Any) -> np.ndarray:
-        """The numbers in bytes, a copy."""
+        """Copy the numbers from bytes."""
         return np.frombuffer(data, self.order + self.code).astype(self.code)
 
 
@@ -62,7 +62,7 @@ def _scalar(dtype: DType, data: bytes) -> Any:
 
 
 class History(HistoryBuffer):
-    """Stands for mmengine's HistoryBuffer, and becomes one."""
+    """Stands for mmengine's HistoryBuffer, and is turned into one."""
 
     def __setstate__(self, state: Dict[str, Any]) -> None:
         logged, counts = (_value(state[name]) for name in ('_log_history', '_count_history'))
@@ -71,7 +71,7 @@ class History(HistoryBuffer):
 
 
 def _history_method(owner: Any, name: str) -> str:
-    """All of ``getattr`` that a HistoryBuffer's pickle needs; its statistics are set again."""
+    """The only use of ``getattr`` in a HistoryBuffer's pickle; its statistics are set again."""
     if owner is not History or name not in STATISTICS:
         raise RefusedObjectError('Unsupported global builtins.getattr')
     return name
@@ -87,11 +87,11 @@ class ScriptModule:
 
 
 def script_list(*args: Any) -> None:
-    """Stands for TorchScript's typed lists, of which none is a weight."""
+    """Stands for TorchScript's typed lists, which hold no weights."""
 
 
 def stand_ins() -> Dict[str, Any]:
-    """A name in a pickle -> what it stands for."""
+    """Name in a pickle -> stand-in."""
     names = {
         'mmengine.logging.history_buffer.HistoryBuffer': History,
         'builtins.getattr': _history_method,
@@ -111,7 +111,7 @@ def _value(item: Any) -> Any:
 
 
 def without_stand_ins(content: Any) -> Any:
-    """Arrays in place of their stand-ins, in nested plain containers."""
+    """Replace stand-ins by arrays, in nested plain containers."""
     done: set = set()
     pending: List[Any] = [content]
     while pending:

@@ -12,6 +12,6 @@ __all__ = ['write_picture']
 
 
 def write_picture(target: Union[str, Path], picture: np.ndarray) -> None:
-    """Write a picture, BGR or gray, as PNG, whole or not at all."""
+    """Write a picture, BGR or gray, to a PNG that is complete or absent."""
     with atomic_path(target) as temporary:
         temporary.write_bytes(cv2.imencode('.png', picture)[1].tobytes())

@@ -1,4 +1,4 @@
-"""Pictures by matplotlib, drawn without a display."""
+"""Draw pictures with matplotlib, without a display."""
 
 from pathlib import Path
 from typing import Union
@@ -12,13 +12,13 @@ __all__ = ['new_figure', 'save_figure']
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of this size in inches, with a constrained layout."""
+    """An empty figure with this size in inches and a constrained layout."""
     figure = Figure(figsize=(width, height), layout='constrained')
     FigureCanvasAgg(figure)
     return figure
 
 
 def save_figure(figure: Figure, path: Union[str, Path], dpi: int = 80) -> None:
-    """Write a PNG of ``dpi`` pixels per inch, whole or not at all."""
+    """Write a PNG with ``dpi`` pixels per inch, which is complete or absent."""
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format='png', dpi=dpi)

@@ -1,9 +1,9 @@
-"""Unpickling that runs nothing: weights, plain values, and stand-ins for the few classes met.
+"""Unpickle without running anything: weights, plain values, and stand-ins for a few classes.
 
-torch's own ``weights_only`` refuses what training checkpoints hold beside weights: mmengine's
-logged scalars, which are NumPy arrays, and the ``argparse.Namespace`` of timm and cvnets. Their
-names are bound to the classes of :mod:`mobileone_mm.utils.pickle_stand_ins`, only while
-:func:`load` runs.
+torch's own ``weights_only`` refuses what training checkpoints hold besides weights: mmengine's
+logged scalars, which are NumPy arrays, and the ``argparse.Namespace`` of timm and cvnets. While
+:func:`load` runs, their names are bound to the classes of
+:mod:`mobileone_mm.utils.pickle_stand_ins`.
 """
 
 import argparse
@@ -32,16 +32,16 @@ from .pickle_stand_ins import (
 
 __all__ = ['RefusedObjectError', 'is_torchscript', 'load', 'load_torchscript']
 
-# From here on torch's own weights_only takes exceptions, under names of their own.
+# From this release on, torch's weights_only accepts other classes under given names.
 KNOWS_EXCEPTIONS = digit_version(TORCH_VERSION) >= digit_version('2.6.0')
 
 
 def load(path: Path, weights_only: bool = True) -> Any:
-    """What ``torch.load`` gives on the CPU, without running what is pickled.
+    """What ``torch.load`` returns on the CPU, without running pickled code.
 
     Args:
-        path: A file that ``torch.save`` wrote.
-        weights_only: ``False`` runs whatever the file says.
+        path: A file written by ``torch.save``.
+        weights_only: ``False`` runs whatever the file contains.
 
     Raises:
         RefusedObjectError: The file holds other objects; the message names the first.
@@ -52,7 +52,7 @@ def load(path: Path, weights_only: bool = True) -> Any:
         if KNOWS_EXCEPTIONS and _protocol(path) <= 2:
             with torch.serialization.safe_globals([(v, k) for k, v in stand_ins().items()]):
                 content = torch.load(path, map_location='cpu', weights_only=True)
-        else:  # torch's reads protocol 2 only
+        else:  # torch's only reads protocol 2
             content = torch.load(path, map_location='cpu', weights_only=False,
                                  pickle_module=_MODULE)
     except pickle.UnpicklingError as error:
@@ -81,7 +81,7 @@ def _collect(module: Any, prefix: str, tensors: Dict[str, torch.Tensor]) -> None
 
 
 def _refused_name(message: str) -> Optional[str]:
-    """What an unpickler, torch's of any release or ours, would not load; None for other errors."""
+    """What an unpickler (ours, or torch's of any release) refused; None for other errors."""
     found = re.search(r'(?i)unsupported (?:global|class):?(?: global)? ([\w.]+)', message)
     if found:
         return found[1]
@@ -98,14 +98,14 @@ def is_torchscript(path: Path) -> bool:
 
 
 def _archive(path: Path) -> Any:
-    """The zip archive, as torch sees it: Python's zipfile may see others; None for other files."""
+    """The zip archive as torch reads it, which may differ from zipfile; None for other files."""
     with open(path, 'rb') as file:
         is_zip = file.read(4) == b'PK\3\4'
     return torch._C.PyTorchFileReader(str(path)) if is_zip else None
 
 
 def _protocol(path: Path) -> int:
-    """The pickle protocol of a file of ``torch.save``; 0 if it does not say."""
+    """The pickle protocol of a file written by ``torch.save``; 0 if it does not say."""
     archive = _archive(path)
     if archive is not None:
         start = archive.get_record('data.pkl')[:2]
@@ -115,14 +115,14 @@ def _protocol(path: Path) -> int:
     return start[1] if len(start) == 2 and start[:1] == pickle.PROTO else 0
 
 
-_PythonUnpickler: Any = pickle._Unpickler  # the one in C does not let its steps be changed
+_PythonUnpickler: Any = pickle._Unpickler  # the one in C cannot be changed
 
 
 class _Unpickler(_PythonUnpickler):
-    """Finds what torch's weights_only finds, and the stand-ins; of any protocol.
+    """Finds what torch's weights_only finds, and the stand-ins, in any protocol.
 
-    Pickles can call and set attributes of whatever they have found. Here they call only what may
-    be called and fill only objects that are made for it, as torch's own does.
+    Pickles can call anything they find and set its attributes. Here they can only call what is
+    allowed and fill objects made for it, as with torch's own.
     """
 
     dispatch = dict(_PythonUnpickler.dispatch)
@@ -133,15 +133,15 @@ class _Unpickler(_PythonUnpickler):
         self._allowed: Dict[str, Any] = {**_get_allowed_globals(), **stand_ins()}
 
     def find_class(self, module: str, name: str) -> Any:
-        """What a name stands for."""
+        """Find what a name stands for."""
         if module.startswith('__torch__'):
             return ScriptModule
-        if module == 'torch.jit._pickle':  # how TorchScript writes typed lists
+        if module == 'torch.jit._pickle':  # TorchScript's typed lists
             return script_list
-        module = 'builtins' if module == '__builtin__' else module  # as pickle 2 has it
+        module = 'builtins' if module == '__builtin__' else module  # the name in protocol 2
         found = self._allowed.get(f'{module}.{name}')
         if found is None:
-            # Protocol 4 names methods by their path.
+            # Protocol 4 names methods by path.
             owner, _, method = name.rpartition('.')
             if self._allowed.get(f'{module}.{owner}') is History and method in STATISTICS:
                 return method
@@ -158,7 +158,7 @@ class _Unpickler(_PythonUnpickler):
         super().load_build()
 
     def load_reduce(self) -> None:
-        """Call what is allowed."""
+        """Call a function if it is allowed."""
         function = self.stack[-2]
         if function is not script_list and not any(
                 function is known for known in self._allowed.values()):
@@ -166,7 +166,7 @@ class _Unpickler(_PythonUnpickler):
         super().load_reduce()
 
     def load_instance(self) -> None:
-        """Python 2's ways to call, which no writer of today uses."""
+        """Python 2's ways to call, which nothing writes today."""
         raise RefusedObjectError('Unsupported class instance')
 
     dispatch[pickle.BUILD[0]] = load_build

@@ -1,4 +1,4 @@
-"""The windows that a segmentor cuts large images into."""
+"""Check the windows that a segmentor cuts large images into."""
 
 from typing import Any
 
@@ -8,11 +8,11 @@ from .libraries import PreflightError
 
 
 def check_windows(cfg: Config) -> None:
-    """Check that the windows of ``model.test_cfg``, if it has any, leave no gaps.
+    """Check that the windows of ``model.test_cfg``, if any, leave no gaps.
 
     Raises:
-        PreflightError: They have no size or step, or the step is larger than the window: mmseg
-            would end with a bare assertion at the first image.
+        PreflightError: They have no size or stride, or the stride is larger than the window: mmseg
+            would fail with a bare assertion at the first image.
     """
     test_cfg: Any = (cfg.get('model') or {}).get('test_cfg') or {}
     if test_cfg.get('mode') != 'slide':

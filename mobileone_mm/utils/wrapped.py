@@ -1,4 +1,4 @@
-"""Data sets that wrap others, as configs and as what is built of them."""
+"""Data sets that wrap others, as configs or built."""
 
 from typing import Any, Callable, Dict, Iterator, List, Optional
 
@@ -12,8 +12,8 @@ def inner_datasets(dataset: Any) -> List[Any]:
     """The data sets that a wrapper holds, or none.
 
     Args:
-        dataset: A config, or a data set. Of wrappers like mmengine's RepeatDataset and
-            ConcatDataset, mmdet's MultiImageMixDataset, and mmengine's ``num_batch_per_epoch``.
+        dataset: A config or a data set. Wrappers are mmengine's RepeatDataset and ConcatDataset,
+            mmdet's MultiImageMixDataset, and mmengine's ``num_batch_per_epoch``.
     """
     parts = dataset if isinstance(dataset, dict) else getattr(dataset, '__dict__', {})
     several = parts.get('datasets') or ()

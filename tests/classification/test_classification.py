@@ -1,4 +1,4 @@
-"""The ImageNet recipe in mmpretrain holds what the paper says, and starts the other tasks."""
+"""The ImageNet recipe in mmpretrain follows the paper, and starts the other tasks."""
 
 import pickle
 
@@ -73,7 +73,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def trained(data, tmp_path_factory):
-    """A checkpoint of two epochs, in two stages, by the command that a user types."""
+    """A checkpoint of two epochs, in two stages, by the command that a user runs."""
     work_dir = tmp_path_factory.mktemp('run')
     file = work_dir / 'config.py'
     file.write_text(f"""

@@ -1,4 +1,4 @@
-"""Distillation: the loss is the textbook's, the teacher stays outside the student."""
+"""Distillation: the loss is the textbook's, and the teacher stays outside the student."""
 
 import copy
 
@@ -73,7 +73,7 @@ def test_loss(teachers, temperature, label_weight):
         torch.testing.assert_close(losses['loss_label'], label_weight * own)
 
 
-def test_teachers_are_no_part_of_the_student(teachers):
+def test_teachers_are_not_part_of_the_student(teachers):
     configs, models = teachers
     model = student(configs)
     model.init_weights()
@@ -85,7 +85,7 @@ def test_teachers_are_no_part_of_the_student(teachers):
     assert all(p.grad is not None for p in model.parameters())
     for teacher, before in zip(model._teachers.models, models):
         assert not teacher.training
-        for name, value in before.state_dict().items():  # nor do its statistics move
+        for name, value in before.state_dict().items():  # and its statistics do not move
             assert torch.equal(teacher.state_dict()[name], value), name
     assert model.double()._teachers.models[0].head.fc.weight.dtype == torch.float64
     assert copy.deepcopy(model)._teachers is model._teachers

@@ -118,7 +118,7 @@ MISTAKES = [
      'syntax.py|onnx'),
     ('plot_schedule', [SHAPES, '--iters-per-epoch', '2', '--out', '/proc/none/x.png'],
      '/proc/none'),
-    ('plot_schedule', ['{f}/file'], 'is no config'),
+    ('plot_schedule', ['{f}/file'], 'is not a config'),
     ('ablation', [SHAPES, '--variants', 'k9', '--out', '{t}', '--cfg-options',
                   'data_root={f}'], 'k9|do not exist'),
     ('custom_coco', ['--train', '{f}/none.json', '--val', '{f}/none.json', '--images', '{f}',

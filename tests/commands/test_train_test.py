@@ -97,7 +97,7 @@ def test_data_root_moves_every_path():
     assert cfg.work_dir == str(Path('work_dirs', Path(S2).stem))
 
 
-def test_resume_names_the_last_whole_checkpoint(tmp_path, configured, capsys):
+def test_resume_names_the_last_complete_checkpoint(tmp_path, configured, capsys):
     config, work_dir = write_config(tmp_path, num_train=4), tmp_path / 'run'
     work_dir.mkdir()
     assert not configured(config, '--work-dir', work_dir, '--resume').resume
@@ -110,16 +110,16 @@ def test_resume_names_the_last_whole_checkpoint(tmp_path, configured, capsys):
     cfg = configured(config, '--work-dir', work_dir, '--cfg-options', 'resume=True')
     assert cfg.resume and cfg.load_from == str(work_dir / 'epoch_1.pth')
     message = _fails(capsys, config, '--work-dir', work_dir, '--resume', broken)
-    assert 'epoch_2.pth is truncated, damaged or no checkpoint' in message
+    assert 'epoch_2.pth is truncated, damaged or not a checkpoint' in message
     assert f'the newest complete one beside it is {work_dir / "epoch_1.pth"}' in message
 
 
-def test_resume_where_all_checkpoints_are_damaged(tmp_path, capsys):
+def test_resume_if_all_checkpoints_are_damaged(tmp_path, capsys):
     config, work_dir = write_config(tmp_path, num_train=4), tmp_path / 'run'
     work_dir.mkdir()
     (work_dir / 'epoch_1.pth').write_bytes(b'damaged')
     message = _fails(capsys, config, '--work-dir', work_dir, '--resume')
-    assert 'is whole: epoch_1.pth. Move them away to start from scratch' in message
+    assert 'is complete: epoch_1.pth. Move them away to start from scratch' in message
     assert [path.name for path in work_dir.glob('*.pth')] == ['epoch_1.pth']
 
 
@@ -131,7 +131,7 @@ def test_resume_of_another_model_is_one_line_and_writes_nothing(tmp_path, capsys
     message = _fails(capsys, config, '--work-dir', work_dir, '--resume', '--cfg-options',
                      'model.backbone.arch.width_factor=(.5,.25,.25,.25)', 'visualizer.name=other',
                      'experiment_name=other')
-    assert 'epoch_1.pth is not of the training that the config describes: it has' in message
+    assert 'epoch_1.pth does not belong to the training of this config: it has' in message
     assert 'of another shape (backbone.' in message and message.count('\n') == 1
     assert {path: path.stat().st_mtime_ns for path in work_dir.glob('*.p*')} == before
 

@@ -1,4 +1,4 @@
-"""Every COCO config builds, and holds what the paper states."""
+"""Every COCO config builds, and follows the paper."""
 
 import copy
 import itertools
@@ -68,7 +68,7 @@ def test_initial_weights_can_be_drawn(name):
 
 
 def cvnets_anchors():
-    """Center x, center y, width, height of all anchors by the formulas of SSD, for 320 pixels."""
+    """Center x, center y, width, height of all anchors by SSD's formulas, for 320 pixels."""
     scales = [0.1 + i * (1.05 - 0.1) / 6 for i in range(7)]
     for level, size in enumerate((20, 10, 5, 3, 2, 1)):
         small, large = scales[level], (scales[level] * scales[level + 1]) ** .5
@@ -95,7 +95,7 @@ def test_cvnets_anchors():
 
 
 def test_cvnets_head_reads_boxes_and_classes_of_each_anchor():
-    """4 box values, then the classes, anchor by anchor: losses reach all, and nothing mixes."""
+    """4 box values, then the classes, anchor by anchor: losses reach all and mix none."""
     cfg = Config.fromfile(CONFIGS / 'ssdlite_mobileone_s0_cvnets_coco.py')
     init_default_scope('mmdet')
     head = MODELS.build(dict(cfg.model.bbox_head, in_channels=(4, ) * 6, num_classes=3,

@@ -1,4 +1,4 @@
-"""mmdet's DetInferencer on a checkpoint of ours and on the two files of its folded form."""
+"""mmdet's DetInferencer on one of our checkpoints and on its folded files."""
 
 
 import numpy as np
@@ -35,6 +35,6 @@ def test_folded_files_predict_the_same(tmp_path, randomize):
         results.append(inferencer(image, out_dir=str(tmp_path / 'out'), pred_score_thr=0.1))
     assert inferencer.model.backbone.deploy
     before, after = (result['predictions'][0] for result in results)
-    assert len(before['scores']) == 200  # as many as the config lets through
+    assert len(before['scores']) == 200  # as many as the config allows
     np.testing.assert_allclose(after['scores'], before['scores'], rtol=0, atol=1e-4)
     assert list((tmp_path / 'out' / 'vis').glob('*.jpg'))

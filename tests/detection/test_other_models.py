@@ -1,4 +1,4 @@
-"""MobileOne in mmdet's stock detectors: the configs of docs/other_models.md."""
+"""MobileOne in mmdet's stock detectors: the configs in docs/other_models.md."""
 
 import sys
 from types import SimpleNamespace
@@ -27,7 +27,7 @@ def test_all_are_documented():
 def build(name, tmp_path):
     cfg = load(CONFIGS[name], tmp_path)
     init_default_scope('mmdet')
-    if 'rpn_proposal' in cfg.model.train_cfg:  # two stages: fewer RoIs, for time
+    if 'rpn_proposal' in cfg.model.train_cfg:  # two stages: fewer RoIs, to save time
         proposals = 12 if name == 'mask_rcnn' else 40
         cfg.model.train_cfg.rpn_proposal.max_per_img = proposals
         cfg.model.test_cfg.rpn.max_per_img = proposals
@@ -41,8 +41,8 @@ def test_trains_predicts_and_folds(name, tmp_path, randomize):
     model = build(name, tmp_path)
     with_mask = name == 'mask_rcnn'
     batch = demo_mm_inputs(2, [[3, 96, 96], [3, 96, 96]], num_items=[2, 1], with_mask=with_mask)
-    # Not as in training, where YOLOX changes the size. Of two stages the raw outputs contain
-    # proposals, hence NMS and RoIAlign.
+    # Not as in training, where YOLOX changes the size. Raw outputs of two stages contain
+    # proposals, and so NMS and RoIAlign.
     for a, b in train_and_fold(model, batch, False, randomize):
         assert len(a.pred_instances) == len(b.pred_instances)
         torch.testing.assert_close(a.pred_instances.scores, b.pred_instances.scores,
@@ -60,8 +60,8 @@ def two_stages(tmp_path, randomize):
 
 @pytest.fixture(params=['float64', 'float32'])
 def nms_precision(request, monkeypatch):
-    """mmcv's NMS as it is compiled, for float32 alone, or as one that takes float64 too."""
-    module = sys.modules['mmcv.ops.nms']  # mmcv.ops.nms is the function in it
+    """mmcv's NMS like the compiled one, only for float32, or one that also takes float64."""
+    module = sys.modules['mmcv.ops.nms']  # mmcv.ops.nms is the function
     op = module.ext_module.nms
 
     def compiled(boxes, scores, **options):
@@ -86,7 +86,7 @@ def test_two_stages_are_verified_to_the_end(two_stages, nms_precision):
 
 
 def test_the_order_of_proposals_is_no_difference(two_stages):
-    """Proposals of nearly the same score change places by rounding."""
+    """Rounding swaps proposals with nearly equal scores."""
     model, folded, batch = two_stages
     for side, factor in ((model, 1 + 1e-5), (folded, 1 - 1e-5)):
         weight, bias = side.rpn_head.rpn_cls.parameters()

@@ -1,4 +1,4 @@
-"""The SSDLite head against mmdet's own SSD head, and on degenerate input."""
+"""The SSDLite head compared with mmdet's own SSD head, and on degenerate input."""
 
 import pytest
 import torch

@@ -1,7 +1,7 @@
-"""A detector and a segmentor before and after folding, both evaluated by tools/test.py.
+"""tools/test.py on a detector and a segmentor before and after folding.
 
-The tolerances: rounding differs by 4e-6 in scores and 2e-4 of the pixels, a block without its bias
-by 3e-2 and a third.
+Tolerances: rounding changes scores by 4e-6 and 2e-4 of the pixels, a block without its bias by 3e-2
+and a third.
 """
 
 import json
@@ -22,9 +22,9 @@ from mobileone_mm.folding.models import build_model
 
 
 def as_if_trained(model):
-    """Give batch norms the statistics of some images, and the segmentor's head a fair bias.
+    """Give batch norms the statistics of some images, and the segmentor's head a balanced bias.
 
-    With statistics that fit nothing, a wrong early block would drown in the later ones.
+    With arbitrary statistics, later blocks would hide a wrong early block.
     """
     images = nn.functional.interpolate(torch.randn(8, 3, 16, 16), scale_factor=8, mode='bilinear')
     for bn in model.modules():
@@ -35,7 +35,7 @@ def as_if_trained(model):
         model.train()(images)
         for bn in model.modules():
             if isinstance(bn, _BatchNorm):
-                bn.running_var.clamp_(min=.02)  # dividing by next to nothing, maps would explode
+                bn.running_var.clamp_(min=.02)  # dividing by almost zero, maps would explode
         outputs = model.eval()(images)
         if hasattr(model, 'decode_head'):  # no class wins everywhere
             model.decode_head.conv_seg.bias -= outputs.mean((0, 2, 3))
@@ -46,7 +46,7 @@ def as_if_trained(model):
 def evaluate(tmp_path, randomize, run_tool, pytestconfig):
     """A function from a config and a layout to the metrics before and after folding.
 
-    The weights are random; the predictions are kept in ``<form>.pkl``, a folder for a segmentor.
+    Weights are random. Predictions are kept in ``<form>.pkl``, a folder for a segmentor.
     """
     def apply(config, layout):
         config = pytestconfig.rootpath / 'configs' / config
@@ -73,9 +73,9 @@ def evaluate(tmp_path, randomize, run_tool, pytestconfig):
 
 
 def share_found(one, other):
-    """How many detections the other has too, up to rounding.
+    """Number of detections that both have, up to rounding.
 
-    Not all: where an overlap is the threshold of suppression but for rounding, one is suppressed.
+    Not all: if an overlap equals the threshold up to rounding, only one of them may suppress.
     """
     same = one['labels'][:, None] == other['labels']
     same &= (one['scores'][:, None] - other['scores']).abs() < 1e-4
@@ -102,6 +102,6 @@ def test_segmentor(evaluate, tmp_path):
                      for folder in (tmp_path / 'unfolded.pkl', tmp_path / 'folded.pkl'))
     assert len(before) == 2 and before.keys() == after.keys()
     labels = np.concatenate([image.ravel() for image in before.values()])
-    assert len(np.unique(labels)) >= 3  # otherwise the comparison says little
+    assert len(np.unique(labels)) >= 3  # or else the comparison says little
     assert np.mean([(before[name] != after[name]).mean() for name in before]) < 2e-3
     assert metrics['folded']['mIoU'] == pytest.approx(metrics['unfolded']['mIoU'], abs=0.05)

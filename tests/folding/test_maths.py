@@ -1,4 +1,4 @@
-"""The folding mathematics against torch's own convolutions and batch norms, in float64."""
+"""Compare the folding mathematics with torch's convolutions and batch norms, in float64."""
 
 import copy
 import itertools
@@ -19,13 +19,13 @@ TOLERANCE = 1e-12  # relative, float64
 
 
 def relative(a: torch.Tensor, b: torch.Tensor) -> float:
-    """Largest difference over the largest value of the reference ``a``."""
+    """Largest difference, relative to the largest value of the reference ``a``."""
     return ((a - b).abs().max() / a.abs().max()).item()
 
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
-def test_folding_is_done_in_the_dtype_that_is_asked_for(dtype, randomize):
-    """Whatever the layers are in: in float32 the fold would round twice."""
+def test_folding_uses_the_requested_dtype(dtype, randomize):
+    """Independent of the layers' dtype: in float32 the fold would round twice."""
     conv, bn = nn.Conv2d(4, 6, 3).float(), randomize(nn.BatchNorm2d(6).float())
     exact = fold_conv_bn(copy.deepcopy(conv).double(), copy.deepcopy(bn).double())
     for found, expected in zip(fold_conv_bn(conv, bn, dtype), exact):

@@ -1,4 +1,4 @@
-"""reparameterize(): any model, any wrapper, nothing but the form changes."""
+"""reparameterize() takes any model and any wrapper, and changes only the form."""
 
 import copy
 
@@ -117,7 +117,7 @@ def test_half_precision_is_refused_before_anything_changes(model, dtype, fuse_co
     with pytest.raises(ValueError, match=r'backbone|stage0.*call .float\(\) first'):
         reparameterize(half, inplace=True, fuse_conv_bn=fuse_conv_bn)
     assert list(half.state_dict()) == list(model.state_dict())
-    # What the message advises works, and a model that is folded and cast passes unchanged.
+    # The advice in the message works, and a model that is folded and cast passes unchanged.
     cast = reparameterize(model, fuse_conv_bn=fuse_conv_bn).to(dtype)
     assert reparameterize(cast, inplace=True, fuse_conv_bn=fuse_conv_bn) is cast
 
@@ -148,7 +148,7 @@ def test_no_batch_norm_is_left_in_detector_and_segmentor(library, randomize, pyt
 
 
 class Net(nn.Module):
-    """A MobileOne, so that there is something to fold, with a head under test."""
+    """A MobileOne, so that there is something to fold, and a head to test."""
 
     def __init__(self, *head):
         super().__init__()

@@ -1,4 +1,4 @@
-"""verify_folding() finds what is wrong, and says where."""
+"""verify_folding() finds faults and says where they are."""
 
 from contextlib import nullcontext
 
@@ -33,7 +33,7 @@ def models(randomize):
     return model, reparameterize(model.eval(), fuse_conv_bn=True)
 
 
-def test_a_sound_fold_passes_with_room_and_changes_nothing(models):
+def test_a_correct_fold_passes_with_margin_and_changes_nothing(models):
     states = [{k: v.clone() for k, v in model.state_dict().items()} for model in models]
     assert 0 < verify_folding(*models, IMAGE) < 1e-6
     assert verify_folding(*models, inputs=IMAGE) == verify_folding(*models, IMAGE)
@@ -101,7 +101,7 @@ def block(randomize, **options):
 def test_a_fault_in_each_folding_function_is_refused(randomize, monkeypatch, fault, options):
     model = block(randomize, **options)
     assert model[0].branch_engine == 'auto'
-    image = torch.randn(1, 8, 4, 4)  # too small for the outer taps of some
+    image = torch.randn(1, 8, 4, 4)  # too small for the outer taps of some blocks
     assert verify_folding(model, reparameterize(model), image) < 1e-6
     fault(monkeypatch)
     with pytest.raises(FoldingError, match='^0 is the first module'):
@@ -109,7 +109,7 @@ def test_a_fault_in_each_folding_function_is_refused(randomize, monkeypatch, fau
 
 
 def barely_active(randomize):
-    """A block of whose map ReLU leaves a 1e-7th part, in the order of what rounding is."""
+    """A block whose ReLU leaves a 1e-7th of the map, about as much as rounding changes."""
     model = block(randomize)
     image = torch.randn(1, 8, 16, 16)
     rectifier, model[0].activation = model[0].activation, nn.Identity()
@@ -129,7 +129,7 @@ def test_a_block_that_hardly_responds_is_no_false_alarm(randomize):
 @pytest.mark.parametrize('fault', folding_faults.FAULTS, ids=lambda fault: fault.__name__)
 def test_nor_does_it_hide_a_fault(randomize, monkeypatch, fault):
     model, image = barely_active(randomize)
-    image.zero_()  # the kernel has no part in the answer
+    image.zero_()  # the output does not depend on the kernel
     fault(monkeypatch)
     with pytest.raises(FoldingError):
         verify_folding(model, reparameterize(model), image)
@@ -138,7 +138,7 @@ def test_nor_does_it_hide_a_fault(randomize, monkeypatch, fault):
 def test_a_fault_in_one_channel_is_refused(randomize):
     model = block(randomize)
     folded = reparameterize(model)
-    with torch.no_grad():  # the smallest of the channels
+    with torch.no_grad():  # the smallest channel
         channel = folded[0].reparam_conv.weight.abs().amax((1, 2, 3)).argmin()
         folded[0].reparam_conv.weight[channel] *= 1.01
     with pytest.raises(FoldingError, match='^0 is the first module'):
@@ -146,7 +146,7 @@ def test_a_fault_in_one_channel_is_refused(randomize):
 
 
 class Recorder(nn.Module):
-    """A model of mmengine's form that keeps what it and its copies are given."""
+    """A model with mmengine's interface that keeps the inputs of itself and its copies."""
 
     def __init__(self, net):
         super().__init__()
@@ -205,7 +205,7 @@ def refuse(dtypes, error=RuntimeError):
 
 
 @pytest.mark.parametrize('error', [RuntimeError, TypeError])  # the latter on Apple's GPUs
-def test_where_an_operator_has_no_float64_both_run_in_float32(models, error):
+def test_without_a_float64_operator_both_run_in_float32(models, error):
     for model in models:
         model.fc.register_forward_pre_hook(refuse([torch.float64], error))
     assert 0 < verify_folding(*models, IMAGE) < 1e-4
@@ -220,7 +220,7 @@ def test_other_errors_are_raised(models):
         verify_folding(*models, IMAGE)
 
 
-def test_of_a_batch_one_image_is_compared(models):
+def test_one_image_in_the_batch_is_compared(models):
     sizes = []
     for model in models:
         model.fc.register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))

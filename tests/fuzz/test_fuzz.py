@@ -1,4 +1,4 @@
-"""Files that are not trusted, damaged and made up: each ends in a result or in one of our errors.
+"""Damaged and made-up files end in a result or in one of our errors.
 
 `make test` tries a few dozen of each kind, always the same; `make fuzz` tries new ones for longer.
 """
@@ -41,7 +41,7 @@ fuzz = settings(max_examples=EXAMPLES or 40, derandomize=not EXAMPLES, deadline=
 
 @st.composite
 def damaged(draw, originals):
-    """One of some byte strings, with bytes changed, cut out, repeated or cut off."""
+    """A byte string with bytes changed, removed, repeated or truncated."""
     data = bytearray(draw(st.sampled_from(originals)))
     for _ in range(draw(st.integers(0, 4))):
         start = draw(st.integers(0, len(data)))
@@ -59,7 +59,7 @@ def damaged(draw, originals):
 
 
 class Places:
-    """A folder to work in, and whether anything appeared outside of it."""
+    """A work folder, with a check that nothing appears outside of it."""
 
     def __enter__(self):
         self._top = tempfile.TemporaryDirectory()
@@ -112,7 +112,7 @@ def test_damaged_checkpoints(data):
 @fuzz
 @given(damaged(PICKLES))
 def test_made_up_pickles_in_a_whole_zip(data):
-    """Zip's checksums would hide what is damaged behind them."""
+    """Otherwise the checksums of the zip would catch all damage."""
     stream = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(saved(CONTENT))) as source, \
             zipfile.ZipFile(stream, 'w') as target:
@@ -135,7 +135,7 @@ COCO = dict(
 
 @st.composite
 def annotations(draw):
-    """COCO's annotations with one value, or one whole list, replaced."""
+    """COCO annotations with one value, or a whole list, replaced."""
     content = json.loads(json.dumps(COCO))
     part = draw(st.sampled_from(list(COCO)))
     if draw(st.booleans()):
@@ -214,7 +214,7 @@ def test_archives(data, kind):
     members = data.draw(st.lists(names, min_size=1, max_size=5))
     try:
         whole = pack(members)
-    except (IndexError, OverflowError, ValueError):  # what the packers themselves refuse
+    except (IndexError, OverflowError, ValueError):  # refused by the packers themselves
         return
     with Places() as places:
         (places.root / name).write_bytes(data.draw(damaged([whole])))

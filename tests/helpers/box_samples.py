@@ -1,4 +1,4 @@
-"""Boxes that NMS must get right: random ones, and those with ties, no area or no meaning."""
+"""Boxes for tests of NMS: random ones, and those with ties, without area, or not finite."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""Small annotation files, and the images that they name."""
+"""Small annotation files and their images."""
 
 import json
 from pathlib import Path

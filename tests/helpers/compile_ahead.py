@@ -1,6 +1,6 @@
-"""Compile the kernels that a call launches for a GPU that is not there.
+"""Compile the kernels that a call launches, for a GPU that is not there.
 
-A process of its own is needed: Triton decides at import whether it interprets kernels.
+This needs a separate process: Triton decides at import whether it interprets kernels.
 
     python compile_ahead.py COMPUTE_CAPABILITY nchw|nhwc...  ->  one JSON object a kernel and line
 """
@@ -31,7 +31,7 @@ LAYOUTS = dict(nchw=torch.contiguous_format, nhwc=torch.channels_last)
 
 
 class AbsentDriver:
-    """What Triton asks of a driver before it launches."""
+    """What Triton needs from a driver before a launch."""
 
     def __init__(self, capability: int) -> None:
         self.target = GPUTarget('cuda', capability, 32)
@@ -75,7 +75,7 @@ def resources(kernel, capability: int) -> dict:
 
 
 def training_step(dtype: torch.dtype, layout: torch.memory_format) -> None:
-    """S0 forward and backward; its maps have the sizes and channels that kernels differ by."""
+    """Run S0 forward and backward, with all sizes and channels that kernels differ by."""
     net = MobileOne('s0', branch_engine='analytic').train()
     x = torch.zeros(2, 3, 224, 224).contiguous(memory_format=layout)
     with torch.autocast('cpu', dtype, enabled=dtype != torch.float32):
@@ -84,7 +84,7 @@ def training_step(dtype: torch.dtype, layout: torch.memory_format) -> None:
 
 
 def main(capability: int, layouts: Sequence[str]) -> None:
-    """Print what each distinct kernel needs."""
+    """Print the resources of each distinct kernel."""
     generation = capability // 10 if capability >= 80 else 0
     dtypes = (torch.float32, torch.float16) if generation else (torch.float32, )
     with mock.patch.object(choose, '_uses_triton', lambda *_: True), mock.patch.object(

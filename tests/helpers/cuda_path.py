@@ -1,4 +1,4 @@
-"""What CUDA would refuse, wait for or launch, told from operator calls on tensors without data."""
+"""Find what CUDA would refuse, wait for or launch, from calls on tensors without data."""
 
 from collections import Counter
 
@@ -13,12 +13,12 @@ HALF = (torch.float16, torch.bfloat16)
 # The host waits for their results.
 SYNCS = ('_local_scalar_dense', 'nonzero', 'masked_select', 'equal', 'is_nonzero', '_unique2',
          'unique_consecutive', 'unique_dim')
-# They want all operands of one dtype, on CUDA as on CPUs; kernels for fake tensors do not look.
+# They need operands of one dtype, on CUDA as on CPUs, which fake tensors do not check.
 ONE_DTYPE = ('convolution', 'convolution_backward', 'mm', 'bmm', 'addmm', 'baddbmm')
-# No kernel is launched for these, nor for views.
+# These launch no kernel, nor do views.
 FREE = ('empty', 'empty_like', 'new_empty', 'empty_strided', 'new_empty_strided', 'detach',
         'alias', '_unsafe_view', 'is_same_size', 'device')
-BATCH = 5  # images: by their first dimension maps are told from weights
+BATCH = 5  # images: the first dimension distinguishes maps from weights
 
 
 class CudaFault(AssertionError):
@@ -29,8 +29,8 @@ class CudaPath(TorchDispatchMode):
     """Raise :class:`CudaFault`; count kernels by MobileOne block in ``kernels``.
 
     Args:
-        model: Its blocks' forward passes count from call to return, their backward passes from the
-            gradient of their output to that of the block before.
+        model: The forward pass of a block counts from call to return, the backward pass from the
+            gradient of its output to that of the previous block.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -67,7 +67,7 @@ class CudaPath(TorchDispatchMode):
 
 
 def check_call(name, args, tensors):
-    """Refuse what can be told before the call."""
+    """Check what is known before the call."""
     if name in SYNCS or name == 'index' and any(
             t is not None and t.dtype == torch.bool for t in args[1]):
         raise CudaFault(f'the host waits for {name}')

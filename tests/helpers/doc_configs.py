@@ -1,4 +1,4 @@
-"""The configs printed in docs/other_models.md, so that what users copy is what is tested."""
+"""The configs in docs/other_models.md: the tests run what users copy."""
 
 import re
 from pathlib import Path
@@ -35,11 +35,11 @@ def load(text: str, folder: Path) -> Config:
 
 def train_and_fold(model: BaseModel, batch: dict, training: bool,
                    randomize: Callable) -> Iterator[Tuple]:
-    """Check a training step and the folded model; the predictions of each image by both models.
+    """Check a training step and the folded model; returns both models' predictions.
 
     Args:
         model: Its batch norms are randomized after the step.
-        batch: Of a data loader.
+        batch: A batch of a data loader.
         training: Whether the preprocessor augments the batch for the training step.
         randomize: The fixture.
     """

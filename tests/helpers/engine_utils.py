@@ -1,4 +1,4 @@
-"""Running a block or a network by both engines and comparing everything they give."""
+"""Run a block or a network with both engines and compare all results."""
 
 import copy
 from typing import Callable, Dict, List, Optional, Sequence
@@ -9,7 +9,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 def randomize(module: nn.Module, seed: int = 0) -> nn.Module:
-    """Draw gamma, beta and running statistics; train mode."""
+    """Randomize gamma, beta and running statistics, and set train mode."""
     generator = torch.Generator().manual_seed(seed)
 
     def draw(tensor: Optional[Tensor], low: float, high: float) -> None:
@@ -27,7 +27,7 @@ def randomize(module: nn.Module, seed: int = 0) -> nn.Module:
 
 
 def set_engine(module: nn.Module, engine: str) -> nn.Module:
-    """Switch all blocks."""
+    """Set the branch engine of all blocks."""
     for block in module.modules():
         if hasattr(block, 'branch_engine'):
             block.branch_engine = engine
@@ -57,16 +57,16 @@ def run(module: nn.Module, x: Tensor, forward: Optional[Callable] = None) -> Dic
 
 
 def both(module: nn.Module, x: Tensor, forward: Optional[Callable] = None) -> List[Dict]:
-    """:func:`run` on copies by the textbook and the analytic engine."""
+    """:func:`run` on copies with the textbook and the analytic engine."""
     return [run(set_engine(copy.deepcopy(module), engine), x, forward)
             for engine in ('textbook', 'analytic')]
 
 
 def scale_noise(name: str, results: Dict[str, Tensor], module: nn.Module) -> float:
-    """How large the terms are that cancel in the gradient of a depthwise 1x1 branch's weight.
+    """Size of the terms that cancel in the gradient of a depthwise 1x1 branch's weight.
 
-    The norm behind makes the branch invariant to that weight's magnitude up to eps, so its gradient
-    is a difference of two equal terms ``gamma dgamma / w``.
+    The norm after it makes the branch invariant to the weight's magnitude up to eps, so the
+    gradient is a difference of two equal terms ``gamma dgamma / w``.
     """
     if not name.endswith('rbr_scale.conv.weight'):
         return 0.

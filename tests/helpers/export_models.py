@@ -1,4 +1,4 @@
-"""Small models whose weights and statistics are random, but whose answers are far from ties."""
+"""Small models with random weights and statistics, but predictions far from ties."""
 
 
 import mmcv
@@ -18,7 +18,7 @@ SEGMENTATION = CONFIGS / 'segmentation/deeplabv3_mobileone_s0_nuclei.py'
 
 
 def config(path, size=None):
-    """One of our configs with one branch a block and no weights to start from."""
+    """One of our configs, with one branch per block and without initial weights."""
     cfg = Config.fromfile(path)
     cfg.model.backbone.update(num_conv_branches=1, init_cfg=None)
     if size:
@@ -37,9 +37,9 @@ def images(batch, height, width, seed=1):
 
 
 def model(cfg):
-    """The unfolded model, in eval mode; its statistics are those of :func:`images`.
+    """The unfolded model in eval mode, with the statistics of :func:`images`.
 
-    Statistics drawn at random would let the signal die out on the way through so many layers.
+    With random statistics the signal would die out over so many layers.
     """
     torch.manual_seed(0)
     built = build_model(cfg)
@@ -48,7 +48,7 @@ def model(cfg):
     with torch.no_grad():
         for norm in norms:
             norm.weight.uniform_(0.5, 1.5)
-            # Most activations are kept: rectifiers that cut often would blow up rounding errors.
+            # Keep most activations: frequent cuts by ReLU would blow up rounding errors.
             norm.bias.normal_(mean=1., std=0.3)
             norm.momentum = 1.
         for branch in getattr(getattr(built, 'bbox_head', None), 'cls_convs', ()):
@@ -68,7 +68,7 @@ def write_pictures(folder, count=3):
 
 
 def write_trained(folder):
-    """For both tasks a config, as mmdeploy reads it too, and a checkpoint; beside them pictures."""
+    """A config, which mmdeploy can read too, and a checkpoint for both tasks, and pictures."""
     for name, path in dict(detection=DETECTION, segmentation=SEGMENTATION).items():
         cfg = config(path, size=(96, 64))
         cfg.test_pipeline = cfg.test_dataloader.dataset.pipeline

@@ -1,4 +1,4 @@
-"""A mistake planted into each function that folds a block; every other part stays as it is."""
+"""Plant a fault in each function that folds a block."""
 
 import torch
 
@@ -27,12 +27,12 @@ def drop_a_branch(monkeypatch):
 
 
 def shift_the_scale_branch(monkeypatch):
-    """At a neighbor of the center tap."""
+    """The kernel beside the center tap."""
     _replace(monkeypatch, block, 'pad_kernel', lambda kernel: kernel.roll(1, -1))
 
 
 def misplace_the_skip(monkeypatch):
-    """On the next input of the group or, where a group has one input, on the next tap."""
+    """The identity on the next input of the group or, for one input, on the next tap."""
     _replace(monkeypatch, block, 'identity_kernel',
              lambda kernel: kernel.roll(1, 1 if kernel.shape[1] > 1 else -1))
 

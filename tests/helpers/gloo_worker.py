@@ -1,4 +1,4 @@
-"""What the processes of tests/backbones/test_distributed.py run; importable when spawned."""
+"""Code of the processes in tests/backbones/test_distributed.py, importable when spawned."""
 
 import torch
 import torch.distributed as dist

@@ -1,11 +1,11 @@
-"""What an attacker would put into a pickle."""
+"""An attacker's content of a pickle."""
 
 import os
 from pathlib import Path
 
 
 class Payload:
-    """Makes a folder when it is unpickled by something that runs what it finds."""
+    """Creates a folder when an unpickler runs it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

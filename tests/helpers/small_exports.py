@@ -1,4 +1,4 @@
-"""Networks of the smallest size that has all kinds of layers, for the slow converters."""
+"""The smallest networks with all kinds of layers, for slow converters."""
 
 from importlib import import_module
 
@@ -14,7 +14,7 @@ from mobileone_mm.folding.reparameterize import reparameterize
 
 ARCH = dict(width_factor=(.25, .25, .125, .125), num_blocks=(1, 1, 2, 1),
             num_se_blocks=(0, 0, 1, 1))
-SIZE = (72, 100)  # no multiple of the strides
+SIZE = (72, 100)  # not a multiple of the strides
 
 
 def detector():
@@ -37,7 +37,7 @@ def segmentor():
 
 
 def job(backend, model, cfg, folder, half=False):
-    """The export of a folded copy of a model, into a directory that is made."""
+    """Export a folded copy of a model to a new directory."""
     folder.mkdir(exist_ok=True)
     task = 'detection' if hasattr(model, 'bbox_head') else 'segmentation'
     classes = cfg.metainfo.classes if task == 'detection' else cfg.dataset.metainfo.classes
@@ -48,7 +48,7 @@ def job(backend, model, cfg, folder, half=False):
 
 
 def export(exporting):
-    """Do an export."""
+    """Export."""
     module = FORMATS[exporting.backend].module
     return import_module(f'mobileone_mm.export.backends.{module}').export(exporting)
 
@@ -66,7 +66,7 @@ def parity(model, path, limits=FLOAT32):
 
 
 def without_a_bias(model):
-    """The mutant: one of many biases is lost."""
+    """A mutant: one of many biases is lost."""
     for name, module in model.named_modules():
         if name.endswith('stage3.1.reparam_conv'):
             with torch.no_grad():
@@ -76,7 +76,7 @@ def without_a_bias(model):
 
 
 def check_a_lost_bias_is_found(backend, model, cfg, folder):
-    """Export the mutant and compare it with the sound model."""
+    """Export the mutant and compare it with the correct model."""
     exporting = job(backend, model, cfg, folder)
     without_a_bias(exporting.model)
     with pytest.raises(ParityError, match='Worst tensor'):
@@ -84,7 +84,7 @@ def check_a_lost_bias_is_found(backend, model, cfg, folder):
 
 
 def check_batches_are_refused(backend, model, cfg, folder):
-    """Nothing may be left."""
+    """Check that nothing is left."""
     exporting = job(backend, model, cfg, folder)
     exporting.image = exporting.image.repeat(2, 1, 1, 1)
     with pytest.raises(ExportError, match='batch size 1, not 2'):

@@ -1,4 +1,4 @@
-"""The COCO recipe on a handful of drawn shapes, trained as tools/train.py does."""
+"""Train the COCO recipe on a handful of drawn shapes, like tools/train.py."""
 
 import json
 import multiprocessing
@@ -18,7 +18,7 @@ CONFIG = ROOT / 'configs/detection/ssdlite_mobileone_s0_coco.py'
 
 
 def write_config(folder: Path, num_train: int = 8) -> Path:
-    """A small net, 2 epochs, batches of 2, 64 pixels and 2 workers; all else is the recipe's."""
+    """A small net, 2 epochs, batches of 2, 64 pixels and 2 workers; the rest is the recipe's."""
     data = make_shapes(folder, 'coco', num_train=num_train, num_val=2)
     path = folder / 'tiny.py'
     path.write_text(f"""
@@ -58,7 +58,7 @@ def run(config: Path, work_dir: Path, *arguments: str, **options) -> int:
     options = {
         'train_dataloader.dataset.pipeline.4.scale': scale,
         'val_dataloader.dataset.pipeline.1.scale': scale,
-        # mmengine has one message hub and visualizer of a name in a process
+        # mmengine has one message hub and visualizer per name and process
         'experiment_name': name,
         'visualizer.name': name,
         **options}
@@ -75,7 +75,7 @@ def fork(*arguments, **options) -> multiprocessing.Process:
     def work() -> None:
         threading.Thread(target=_end_with, args=(os.getppid(), ), daemon=True).start()
         os.setsid()
-        torch.set_num_threads(1)  # the pool of threads does not survive a fork
+        torch.set_num_threads(1)  # thread pools do not survive a fork
         raise SystemExit(run(*arguments, **options))
     process = multiprocessing.get_context('fork').Process(target=work)
     process.start()

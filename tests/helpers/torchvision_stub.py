@@ -1,7 +1,7 @@
-"""Import mmpretrain where no torchvision fits the installed torch, as with CPU builds.
+"""Import mmpretrain although no torchvision fits the installed torch, as for CPU builds.
 
-mmpretrain imports torchvision at import time for transforms and models that no config here uses.
-Everything taken from this stand-in is a class that cannot be made, so that a use would be seen.
+At import, mmpretrain needs torchvision for transforms and models that no config here uses. This
+stand-in only has classes that cannot be instantiated, so any use would fail.
 """
 
 import importlib.machinery
@@ -47,7 +47,7 @@ def _stand_in():
 
 
 def import_mmpretrain():
-    """The library, with torchvision or without; skips the calling test module where it is not."""
+    """mmpretrain, with or without torchvision; skips the test module if it is not installed."""
     import mobileone_mm  # noqa: F401  (first: it supplies mmcv's ops)
     if 'mmpretrain.models' in sys.modules:
         return sys.modules['mmpretrain']

@@ -1,7 +1,7 @@
-"""A classifier and data small enough to train within a test, for what needs a whole Runner.
+"""A classifier and data small enough to train in a test that needs a complete Runner.
 
-Both draw random numbers while training (dropout, noise), so that anything that disturbs torch's
-generator changes the result.
+Both draw random numbers in training (dropout, noise), so any change to torch's generator changes
+the result.
 """
 
 import torch
@@ -63,7 +63,7 @@ class ToyDataset(BaseDataset):
 
 @METRICS.register_module()
 class ToyMetric(BaseMetric):
-    """The mean probability of the right class: a smooth score."""
+    """The mean probability of the correct class: a smooth score."""
 
     def process(self, data_batch, data_samples):
         self.results += [s['logits'].softmax(0)[s['label']].item() for s in data_samples]
@@ -73,7 +73,7 @@ class ToyMetric(BaseMetric):
 
 
 def toy_config(work_dir, hook=True, ema=False, max_epochs=2):
-    """A complete config of a run of a second."""
+    """A complete config for a run of one second."""
     loader = dict(batch_size=4, num_workers=0, collate_fn=dict(type='default_collate'))
     hooks = [dict(type='EMAHook', momentum=0.3, update_buffers=True)] if ema else []
     hooks += [dict(type='ReparameterizeHook')] if hook else []

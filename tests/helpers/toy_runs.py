@@ -1,4 +1,4 @@
-"""Trainings of the toy classifier, as tools/train.py sets them up."""
+"""Train the toy classifier with the setup of tools/train.py."""
 
 import hashlib
 import itertools
@@ -21,7 +21,7 @@ def build(work_dir: Path, resume: Optional[Path] = None, hooks: Sequence[Hook] =
           options: Optional[Dict[str, Any]] = None, **kwargs: Any) -> Runner:
     """A runner; ``kwargs`` are those of :func:`toy_config`, ``options`` change its result."""
     cfg = Config(toy_config(work_dir, **kwargs))
-    # mmengine keeps one message hub of a name in a process
+    # mmengine keeps one message hub per name and process
     cfg.experiment_name = f'{work_dir.name}-{next(_count)}'
     cfg.log_level = 'WARNING'
     cfg.merge_from_dict(options or {})

@@ -1,4 +1,4 @@
-"""Every access of interpreted Triton kernels checked against the tensors that they were given."""
+"""Check that interpreted Triton kernels access only the tensors that they are given."""
 
 from contextlib import ExitStack, contextmanager
 from typing import Iterator, List, Tuple
@@ -10,10 +10,10 @@ from triton.runtime import interpreter
 
 @contextmanager
 def bounds_checked() -> Iterator[None]:
-    """Within, a kernel that reads or writes outside its tensors' storages raises IndexError.
+    """A block in which kernels that access memory outside their tensors raise IndexError.
 
-    On a GPU that may be an illegal access or, worse, none: what a mask throws away again shows in
-    no result.
+    On a GPU that may be an illegal access or, worse, nothing: no result shows what a mask throws
+    away.
     """
     ranges: List[Tuple[int, int]] = []
     run = interpreter.InterpretedFunction.run

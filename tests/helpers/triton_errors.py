@@ -1,4 +1,4 @@
-"""Errors of the Triton kernels and of the textbook branches, of the same block, against float64.
+"""Compare errors of Triton kernels and textbook branches against float64.
 
     python tests/helpers/triton_errors.py [WORD...]  ->  a line a kind of block with all words,
                                                          such as nhwc float16; fails beyond limits
@@ -34,7 +34,7 @@ from mobileone_mm.branches.triton import launch  # noqa: E402
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
 HALVES = (torch.float16, torch.bfloat16)
 if DEVICE == 'cpu':
-    launch.PROGRAMS = 4  # an interpreter has no use for more
+    launch.PROGRAMS = 4  # the interpreter cannot use more
 LAYOUTS = dict(nchw=torch.contiguous_format, nhwc=torch.channels_last)
 
 
@@ -93,7 +93,7 @@ _EMPTY = torch.empty
 
 
 def errors(case: Case) -> Dict[str, Dict[str, float]]:
-    """By engine and kind of tensor, the largest root mean square error."""
+    """The largest root mean square error, by engine and kind of tensor."""
     exact = run(set_engine(case.block().double(), 'textbook'), case.input().double())
     result = {}
     for name in ('textbook', 'analytic'):
@@ -126,15 +126,15 @@ def errors(case: Case) -> Dict[str, Dict[str, float]]:
 
 
 def forward(block: torch.nn.Module, x: torch.Tensor, case: Case) -> torch.Tensor:
-    """Under autocast in half precision."""
+    """Use autocast for half precision."""
     with torch.autocast(DEVICE, case.dtype, enabled=case.dtype != torch.float32):
         return block(x)
 
 
 def excess(found: Dict[str, Dict[str, float]], case: Case) -> Dict[str, str]:
-    """What is less accurate than allowed: twice the textbook's error, in half precision once.
+    """Errors beyond the limit: twice the textbook's error, or once in half precision.
 
-    But for luck: 5 % and a tenth of a rounding step in half precision, rounding noise otherwise.
+    Plus a margin: 5 % and a tenth of a rounding step in half precision, or else rounding noise.
     """
     half = case.dtype != torch.float32
     factor, noise = (1.05, torch.finfo(case.dtype).eps / 10) if half else (2, 2e-6)
@@ -144,7 +144,7 @@ def excess(found: Dict[str, Dict[str, float]], case: Case) -> Dict[str, str]:
 
 
 def small_cases() -> Iterator[Case]:
-    """For the interpreter, and a GPU as well."""
+    """Cases for the interpreter and for GPUs."""
     for layout in LAYOUTS:
         yield Case('depthwise', 4, layout=layout)
         yield Case('depthwise', 1, 2, layout=layout)
@@ -165,7 +165,7 @@ def small_cases() -> Iterator[Case]:
 
 
 def large_cases() -> Iterator[Case]:
-    """As in S0 and S1: for GPUs only."""
+    """Sizes of S0 and S1, only for GPUs."""
     for layout in LAYOUTS:
         for dtype in (torch.float32, *HALVES):
             common = dict(layout=layout, dtype=dtype, batch=8)
@@ -183,7 +183,7 @@ def large_cases() -> Iterator[Case]:
 
 
 def check(words: Sequence[str] = (), large: bool = False) -> Dict[str, Dict[str, str]]:
-    """Print a line a case; what is not accurate enough, by case."""
+    """Print a line per case; returns the errors beyond the limit, by case."""
     bad = {}
     for case in [*small_cases(), *(large_cases() if large else ())]:
         if not case.runs_here() or not set(words) <= set(str(case).split()):
@@ -192,7 +192,7 @@ def check(words: Sequence[str] = (), large: bool = False) -> Dict[str, Dict[str,
         try:
             found = errors(copy.copy(case))
             wrong = excess(found, case)
-        except Exception as error:  # the other cases are of interest all the same
+        except Exception as error:  # continue with the other cases
             found, wrong = {}, {'raised': f'{type(error).__name__}: {str(error)[:300]}'}
         if wrong:
             bad[str(case)] = wrong
@@ -204,7 +204,7 @@ def check(words: Sequence[str] = (), large: bool = False) -> Dict[str, Dict[str,
 
 
 def main() -> int:
-    """Without TF32, as the reference's own error asks for."""
+    """Disable TF32, as the reference requires."""
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     bad = check(sys.argv[1:], large=DEVICE == 'cuda')
     print('all accurate' if not bad else f'{len(bad)} cases are not accurate enough')

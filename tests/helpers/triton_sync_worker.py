@@ -1,4 +1,4 @@
-"""What the processes of tests/branches/triton/test_synced.py run; importable when spawned."""
+"""Code of the processes in tests/branches/triton/test_synced.py, importable when spawned."""
 
 import copy
 from typing import List

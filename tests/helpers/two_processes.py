@@ -1,4 +1,4 @@
-"""What each of the two processes of tests/engine/resuming/test_processes.py runs."""
+"""Code of the two processes in tests/engine/resuming/test_processes.py."""
 
 import os
 import signal
@@ -19,7 +19,7 @@ from mobileone_mm.engine import DatasetError, join_cpu_processes, make_resumable
 
 @HOOKS.register_module()
 class StopOne(Hook):
-    """Signals the second process alone, in an iteration, and keeps what it knows before."""
+    """Signals only the second process, in an iteration, and keeps its state before that."""
 
     def __init__(self, folder, stop_at):
         self.folder, self.stop_at = Path(folder), stop_at
@@ -34,7 +34,7 @@ class StopOne(Hook):
 
 @DATASETS.register_module()
 class BrokenForOne(ToyDataset):
-    """The toy's, of which the second process cannot read a picture."""
+    """The toy data set with a picture that the second process cannot read."""
 
     read = 0
 

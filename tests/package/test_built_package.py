@@ -1,6 +1,6 @@
-"""The wheel and the sdist in dist/, and the installed wheel in the hands of openmim.
+"""The wheel and the sdist in dist/, and openmim on the installed wheel.
 
-`make test-package` runs this outside of the checkout, in an environment with the wheel alone.
+`make test-package` runs this outside the checkout, in an environment with only the wheel.
 """
 
 import functools
@@ -34,7 +34,7 @@ def tracked(*folders: str) -> Set[str]:
 
 
 def mim(*arguments: str, cwd: Path, **environ: str) -> str:
-    """Run openmim as a user does; returns what it printed."""
+    """Run openmim like a user; returns its output."""
     command = [sys.executable, '-m', 'mim', *arguments]
     environ = {k: v for k, v in {**os.environ, **environ}.items() if k != 'PYTHONPATH'}
     done = subprocess.run(command, cwd=cwd, env=environ, text=True, stdout=subprocess.PIPE,
@@ -45,7 +45,7 @@ def mim(*arguments: str, cwd: Path, **environ: str) -> str:
 
 @pytest.fixture(scope='module')
 def installed() -> Path:
-    """Where the package is installed, told by an interpreter that cannot see the checkout."""
+    """Where the package is installed, according to an interpreter that cannot see the checkout."""
     where = subprocess.run(
         [sys.executable, '-I', '-c', 'import mobileone_mm; print(mobileone_mm.__path__[0])'],
         check=True, text=True, stdout=subprocess.PIPE, cwd='/')
@@ -104,11 +104,11 @@ def test_config_for_own_data(work, installed):
 
 
 def test_a_benchmark_runs_from_the_installed_wheel(installed, tmp_path):
-    """It imports from the package, not from tests/, which the wheel does not have."""
+    """It imports from the package, not from tests/, which is not in the wheel."""
     done = subprocess.run(
         [sys.executable, '-I', str(installed / '.mim/tools/benchmark/nms.py'), '--boxes', '10'],
         cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    # Without mmcv's compiled ops it says so, after its imports.
+    # Without mmcv's compiled ops, it says so after its imports.
     assert 'mmcv has no compiled ops here' in done.stdout or 'median ratio' in done.stdout
 
 
@@ -125,7 +125,7 @@ def test_search(tmp_path):
 
 @contextmanager
 def edited(path: Path, *replacements: Tuple[str, str]) -> Iterator[None]:
-    """An installed file with other text, for a while."""
+    """Change the text of an installed file for a while."""
     original = text = path.read_text()
     for old, new in replacements:
         assert old in text
@@ -139,7 +139,7 @@ def edited(path: Path, *replacements: Tuple[str, str]) -> Iterator[None]:
 
 @pytest.fixture
 def published(installed, tmp_path) -> Iterator[bytes]:
-    """Weights of CONFIG, published by a server on this machine and named in its metafile."""
+    """Weights of CONFIG, served on this machine and named in its metafile."""
     folder = tmp_path / 'served'
     folder.mkdir()
     (folder / 'shapes.pth').write_bytes(b'weights')
@@ -174,7 +174,7 @@ for name, folder in [('Images/train2017', 'train2017'), ('Images/val2017', 'val2
 
 @pytest.fixture
 def stand_in(work, tmp_path) -> str:
-    """A PATH on which OpenDataLab's program puts drawn pictures where it is told to."""
+    """A PATH with a stand-in for OpenDataLab's program that supplies drawn pictures."""
     program = tmp_path / 'bin/odl'
     program.parent.mkdir()
     program.write_text(ODL.format(python=sys.executable, coco=str(work / 'data/shapes/coco')))
@@ -188,7 +188,7 @@ def test_download_of_a_dataset(stand_in, installed, tmp_path):
         output = mim('download', 'mobileone_mm', '--dataset', 'coco2017', cwd=tmp_path,
                      PATH=stand_in)
     assert (tmp_path / 'called').read_text() == 'get COCO_2017 -d data/downloads', output
-    # COCO's config looks there; that of the drawn classes, told to, finds all that it names.
+    # COCO's config looks there; the config of drawn classes, pointed to it, finds all its files.
     configs = installed / '.mim/configs/detection'
     code = ('from mobileone_mm.commands.train_test import read_config\n'
             'from mobileone_mm.datasets.preflight import check_data\n'

@@ -1,4 +1,4 @@
-"""Every segmentation config: builds, fits together, trains, predicts."""
+"""Every segmentation config builds, fits together, trains and predicts."""
 
 import copy
 import functools
@@ -25,7 +25,7 @@ SLIDE = dict(mode='slide', crop_size=(64, 64), stride=(42, 42))
 
 @pytest.fixture(scope='module')
 def config():
-    """A function from a config's name to a fresh copy of it, without pre-trained weights."""
+    """A function that loads a config by name, without pre-trained weights."""
     files = {name: Config.fromfile(CONFIGS / f'{name}.py') for name in NAMES}
 
     def fresh(name):
@@ -37,7 +37,7 @@ def config():
 
 @pytest.fixture(scope='module')
 def meta_model(config):
-    """A function from a config's name to its model on torch's meta device: shapes, no numbers."""
+    """A function that builds a config's model on torch's meta device, which only has shapes."""
     @functools.cache
     def built(name):
         cfg = config(name)
@@ -54,13 +54,13 @@ def build(cfg):
 
 
 def tiny(cfg):
-    """The same model with few channels in its heads."""
+    """The model with few channels in its heads."""
     cfg.model.decode_head.channels = cfg.model.auxiliary_head.channels = 8
     return cfg
 
 
 def batch(*sizes, num_classes, labels=True):
-    """A batch as a data loader gives it: uint8 images of the (H, W) ``sizes`` and their labels."""
+    """A batch like a data loader's: uint8 images of the (H, W) ``sizes`` and their labels."""
     from mmseg.structures import SegDataSample
     data = dict(inputs=[], data_samples=[])
     for height, width in sizes:
@@ -91,7 +91,7 @@ def test_heads_fit_the_backbone(config, meta_model, name):
     assert backbone.out_strides == tuple(min(s, stride) for s in (4, 8, 16, 32))
     logits = model.train()(torch.empty(2, 3, 65, 96, device='meta'))
     assert logits.shape == (2, head.num_classes, -(-65 // stride), 96 // stride)
-    # mmengine converts under distributed training; a literal SyncBN would fail elsewhere
+    # mmengine converts in distributed training; a literal SyncBN would fail elsewhere
     assert 'SyncBN' not in cfg.pretty_text and cfg.sync_bn == 'torch'
     assert not any(isinstance(m, nn.SyncBatchNorm) for m in model.modules())
 
@@ -162,7 +162,7 @@ def test_images_of_different_sizes_in_one_batch(config, test_cfg):
     assert [tuple(r.pred_sem_seg.shape) for r in results] == sizes
     assert [tuple(r.gt_sem_seg.shape) for r in results] == sizes
 
-    # Independent of the preprocessor: normalize and pad by hand, crop by hand.
+    # Without the preprocessor: normalize, pad and crop by hand.
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in
                  ([123.675, 116.28, 103.53], [58.395, 57.12, 57.375]))
     images = torch.zeros(3, 3, 70, 97)
@@ -198,13 +198,13 @@ def test_slide_equals_whole_where_one_window_covers_the_image(config):
     data = batch((60, 64), num_classes=21)
     whole = model.test_step(data)[0].seg_logits.data
     cfg.merge_from_dict({'model.test_cfg.mode': 'slide', 'model.test_cfg.crop_size': [64, 64],
-                         'model.test_cfg.stride': [42, 42]})  # as --cfg-options gives them
+                         'model.test_cfg.stride': [42, 42]})  # as from --cfg-options
     model.test_cfg = cfg.model.test_cfg
     assert torch.equal(model.test_step(data)[0].seg_logits.data, whole)
 
 
 def test_head_is_the_papers(config):
-    """Five branches, a 1x1 projection, channel dropout and a classifier, written down in torch."""
+    """Five branches, a 1x1 projection, channel dropout and a classifier, written in plain torch."""
     import torch.nn.functional as F
     cfg = tiny(config('deeplabv3_mobileone_s0_voc12aug'))
     head = build(cfg).double().train().decode_head
@@ -266,7 +266,7 @@ def test_blur_is_drawn_and_bounded():
 
 
 def test_accumulated_gradients_update_once_in_two_batches(config):
-    """The optimizer steps and the average moves with every second batch, never with the first."""
+    """The optimizer steps and the average moves every second batch, never with the first."""
     from types import SimpleNamespace
 
     from mmengine.hooks import EMAHook

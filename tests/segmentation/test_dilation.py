@@ -1,4 +1,4 @@
-"""Dilation in place of stride: the same network, sampled densely."""
+"""Dilation instead of stride gives the same network, sampled densely."""
 
 import itertools
 
@@ -8,8 +8,8 @@ import torch
 from mobileone_mm import MobileOne, MobileOneBlock
 from mobileone_mm.backbones.archs import ARCHS
 
-# Two blocks in each of the last stages (S0 to S4 have one in the last), so that all kinds are met:
-# blocks whose stride goes, and blocks behind one.
+# Two blocks in each of the last stages (S0 to S4 have one in the last), so that both kinds occur:
+# blocks that lose their stride, and blocks after one.
 SMALL = dict(
     width_factor=(0.25, 0.125, 0.125, 0.0625),
     num_blocks=(1, 1, 2, 2),
@@ -27,7 +27,7 @@ def strided_and_dilated(randomize):
 
 
 def receptive_radius(backbone: MobileOne) -> int:
-    """How many input pixels an output looks to each side."""
+    """How many input pixels an output sees to each side."""
     radius, stride = 0, 1
     for block in backbone.modules():
         if isinstance(block, MobileOneBlock):
@@ -40,7 +40,7 @@ def receptive_radius(backbone: MobileOne) -> int:
 def assert_interleaves(strided, dilated, output_stride, shifts):
     """``dense[i * r + a] == strided(image from pixel a * output_stride on)[i]``, off the borders.
 
-    Near the borders the two pad different things with zeros, so there they do differ.
+    Near the borders, both pad different maps with zeros, so they differ.
     """
     ratio = 32 // output_stride
     radius = receptive_radius(strided)
@@ -70,7 +70,7 @@ def test_dilated_network_interleaves_the_strided_one(strided_and_dilated, output
 
 @torch.no_grad()
 def test_interleaving_notices_a_dilated_strided_kernel(strided_and_dilated):
-    """The mistake of smp#183: also dilating the kernel of the block that loses its stride."""
+    """The mistake in smp#183: dilating the kernel of the block that loses its stride, too."""
     strided, dilated = strided_and_dilated(SMALL, 16)
     strided.switch_to_deploy()
     dilated.switch_to_deploy()
@@ -83,7 +83,7 @@ def test_interleaving_notices_a_dilated_strided_kernel(strided_and_dilated):
 
 @torch.no_grad()
 def test_dilated_s0_interleaves_the_strided_one(strided_and_dilated):
-    """The real S0, folded to be affordable, at the hardest stride and two of 16 shifts."""
+    """The real S0, folded to save time, at the hardest stride and two of 16 shifts."""
     strided, dilated = strided_and_dilated('s0', 8)
     strided.switch_to_deploy()
     dilated.switch_to_deploy()
@@ -95,7 +95,7 @@ def test_dilated_s0_interleaves_the_strided_one(strided_and_dilated):
 def test_only_kernels_behind_a_lost_stride_are_dilated(arch, output_stride):
     backbone = MobileOne(arch, out_indices=(0, 1, 2, 3), output_stride=output_stride, deploy=True)
     assert backbone.out_strides == tuple(min(s, output_stride) for s in (4, 8, 16, 32))
-    sampled = 2  # the spacing, in image pixels, at which the strided net samples its features
+    sampled = 2  # the spacing of the strided net's features, in image pixels
     for stage in (backbone.stage1, backbone.stage2, backbone.stage3, backbone.stage4):
         for i, block in enumerate(stage[::2]):
             conv = block.reparam_conv
@@ -121,7 +121,7 @@ def test_folding_is_exact_with_dilation(output_stride, randomize):
 
 @pytest.mark.parametrize('arch, use_se', [('s0', None), ('s4', False)])
 def test_imagenet_weights_load_unchanged(arch, use_se, tmp_path, randomize):
-    """A file in the layout of the released ones, classifier included, S4's with its gates."""
+    """A file like the released ones, with the classifier and, for S4, the gates."""
     classifier = randomize(MobileOne(arch))
     released = dict(classifier.state_dict())
     released['linear.weight'] = torch.zeros(1000, classifier.out_channels[-1])

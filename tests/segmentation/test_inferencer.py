@@ -1,4 +1,4 @@
-"""mmseg's MMSegInferencer on a checkpoint of ours and on the two files of its folded form."""
+"""mmseg's MMSegInferencer on one of our checkpoints and on its folded files."""
 
 
 import numpy as np

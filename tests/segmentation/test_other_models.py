@@ -1,4 +1,4 @@
-"""MobileOne in mmseg's stock segmentors: the configs of docs/other_models.md."""
+"""MobileOne in mmseg's stock segmentors: the configs in docs/other_models.md."""
 
 import pytest
 
@@ -35,7 +35,7 @@ def test_all_are_documented():
 def test_trains_predicts_and_folds(name, tmp_path, randomize):
     cfg = load(CONFIGS[name], tmp_path)
     init_default_scope('mmseg')
-    # mmseg's LR-ASPP pools 49x49 cells of stride 8, whatever the image
+    # mmseg's LR-ASPP pools 49x49 cells of stride 8 for any image
     num_images, size = (1, 392) if name == 'mobilenet_v3' else (2, 32)
     cfg.model.data_preprocessor.size = (size, size)
     model = revert_sync_batchnorm(MODELS.build(cfg.model))

@@ -1,4 +1,4 @@
-"""The weighted loss is torch's, also where mmsegmentation's own fails."""
+"""The weighted loss equals torch's, even if mmsegmentation's own fails."""
 
 import pytest
 import torch
@@ -36,7 +36,7 @@ def test_it_is_that_of_mmseg_where_nothing_is_ignored():
     theirs = CrossEntropyLoss(class_weight=WEIGHTS)
     torch.testing.assert_close(WeightedCrossEntropyLoss(WEIGHTS)(scores, labels),
                                theirs(scores, labels, ignore_index=255))
-    with pytest.raises(IndexError):  # if this passes one day, ours can go
+    with pytest.raises(IndexError):  # once this passes, ours can go
         theirs(*_batch(True), ignore_index=255)
 
 

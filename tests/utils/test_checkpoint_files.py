@@ -1,4 +1,4 @@
-"""The one reader of checkpoints: what it loads, what it refuses, and what it leaves alone."""
+"""The reader of checkpoints: what it loads, what it refuses, and what it leaves alone."""
 
 import argparse
 import hashlib
@@ -25,7 +25,7 @@ from mobileone_mm.utils.downloads import sha256_in_name
 
 @pytest.fixture(params=['torch', 'ours', 'old torch'])
 def protocol(request, monkeypatch):
-    """Protocol 2 for torch's unpickler, 4 for ours, which torch before 2.6 needs for both."""
+    """Protocol 2 uses torch's unpickler and 4 ours, which torch before 2.6 needs for both."""
     monkeypatch.setattr(safe_pickle, 'KNOWS_EXCEPTIONS', request.param != 'old torch'
                         and safe_pickle.KNOWS_EXCEPTIONS)
     return 4 if request.param == 'ours' else 2
@@ -33,7 +33,7 @@ def protocol(request, monkeypatch):
 
 @pytest.fixture
 def server(tmp_path):
-    """A folder that is served over HTTP, and its address."""
+    """A folder served over HTTP, and its address."""
     folder = tmp_path / 'served'
     folder.mkdir()
 
@@ -66,11 +66,11 @@ def test_what_mmengine_logs_comes_back(protocol, tmp_path):
     for array, expected in zip(read.data, buffer.data):
         assert type(array) is np.ndarray and array.tolist() == expected.tolist()
     assert read.mean() == buffer.mean() and read.statistics('min') == 1.5
-    read.update(1)  # and goes on
+    read.update(1)  # and it can continue
     assert type(hub['runtime_info']['best']) is np.float64 and hub['runtime_info']['best'] == 3.5
     assert hub['runtime_info']['order'][0].tolist() == order.tolist()
     assert content['args'].lr == .1
-    torch.save(content, tmp_path / 'again.pth')  # nothing of ours is left in it
+    torch.save(content, tmp_path / 'again.pth')  # without any of our classes
     assert b'mobileone_mm' not in (tmp_path / 'again.pth').read_bytes()
 
 
@@ -81,7 +81,7 @@ def test_what_mmengine_logs_comes_back(protocol, tmp_path):
     ('numpy.dtype', lambda path: Call(np.ndarray, (1, ), np.dtype('O'), 0, b'8 bytes.')),
     ('numpy.dtype', lambda path: np.array([{}])),
 ])
-def test_what_is_no_weight_is_named_and_refused(protocol, name, call, tmp_path):
+def test_other_objects_are_named_and_refused(protocol, name, call, tmp_path):
     torch.save(dict(state_dict=dict(a=torch.ones(1)), x=call(tmp_path / 'ran')),
                tmp_path / 'x.pth', pickle_protocol=protocol)
     with pytest.raises(CheckpointError, match=rf'pickled objects.*\(.*{name}\), which could run'):
@@ -90,7 +90,7 @@ def test_what_is_no_weight_is_named_and_refused(protocol, name, call, tmp_path):
 
 
 def test_an_array_over_raw_bytes_would_be_a_wild_pointer(tmp_path):
-    """What allowing numpy.ndarray meant: the check of the test above by the fault itself."""
+    """The fault that the test above prevents: what allowing numpy.ndarray would mean."""
     code = ('import numpy as np, sys; '
             "array = np.ndarray((1, ), np.dtype('O'), b'8 bytes.'); print(array[0])")
     done = subprocess.run([sys.executable, '-c', code], capture_output=True)
@@ -103,10 +103,10 @@ def test_functions_are_not_changed(protocol, tmp_path):
                + b'ctorch._utils\n_rebuild_tensor_v2\nN}X\x07\x00\x00\x00plantedNs\x86b.')
     function = torch._utils._rebuild_tensor_v2
     pickle.loads(opcodes)
-    assert hasattr(function, 'planted')  # so it works
+    assert hasattr(function, 'planted')  # so the payload works
     del function.planted
     stream = io.BytesIO()
-    for value in (0x1950a86a20f9469cfc6c, 1001, {}):  # the head of torch's format without zip
+    for value in (0x1950a86a20f9469cfc6c, 1001, {}):  # the start of torch's format without zip
         pickle.dump(value, stream, protocol=2)
     (tmp_path / 'x.pth').write_bytes(stream.getvalue() + opcodes)
     with pytest.raises(CheckpointError, match='which could run code'):
@@ -119,7 +119,7 @@ def test_other_loads_of_the_process_stay_strict(tmp_path):
     with pytest.raises(pickle.UnpicklingError):
         torch.load(tmp_path / 'x.pth', weights_only=True)
     assert read_checkpoint(tmp_path / 'x.pth')['x'].tolist() == [0, 0, 0]
-    with pytest.raises(pickle.UnpicklingError):  # afterwards too
+    with pytest.raises(pickle.UnpicklingError):  # also afterwards
         torch.load(tmp_path / 'x.pth', weights_only=True)
 
 
@@ -147,7 +147,7 @@ def test_schemes_that_are_names_of_urls(tmp_path, server, monkeypatch):
     assert not (tmp_path / 'ran').exists()
 
 
-def test_urls_of_the_same_name_do_not_meet(server):
+def test_urls_of_the_same_name_do_not_collide(server):
     folder, address = server
     for i in (1, 2):
         (folder / str(i)).mkdir()
@@ -158,7 +158,7 @@ def test_urls_of_the_same_name_do_not_meet(server):
     assert read_checkpoint(f'{address}/1/x.pth?v=2')['a'] == 0  # another URL
 
 
-def test_a_hash_is_checked_where_one_is_given(tmp_path, server):
+def test_a_given_hash_is_checked(tmp_path, server):
     folder, address = server
     torch.save(dict(a=torch.ones(1)), folder / 'x.pth')
     data = (folder / 'x.pth').read_bytes()

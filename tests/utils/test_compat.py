@@ -14,7 +14,7 @@ CONFIG = ROOT / 'configs/segmentation/deeplabv3_mobileone_s0_shapes.py'
 
 @pytest.fixture
 def without_distribution(monkeypatch):
-    """No distribution of that name, for mmengine and for us."""
+    """Hide the distribution from mmengine and from us."""
     def version(name):
         raise PackageNotFoundError(name)
     monkeypatch.setattr(compat, 'version', version)
@@ -29,7 +29,7 @@ def test_the_base_of_a_config_is_found_by_module(without_distribution):
     assert Config.fromfile(CONFIG).default_scope == 'mmseg'
 
 
-def test_without_mmseg_its_distribution_is_asked_for(without_distribution, monkeypatch):
+def test_without_mmseg_the_distribution_is_required(without_distribution, monkeypatch):
     monkeypatch.setattr(compat, 'find_spec', lambda name: None)
     compat.find_forks()
     assert MODULE2PACKAGE['mmseg'] == 'mmsegmentation-is-not-here'

@@ -1,4 +1,4 @@
-"""--cfg-options: what they reach, and what is refused because it reaches nothing."""
+"""--cfg-options take effect or are refused."""
 
 import pytest
 from paths import ROOT
@@ -12,7 +12,7 @@ COCO = ROOT / 'configs/detection/ssdlite_mobileone_s0_coco.py'
 SHAPES = ROOT / 'configs/detection/ssdlite_mobileone_s0_shapes.py'
 
 
-def test_a_pipeline_is_changed_where_it_went_to():
+def test_a_pipeline_is_changed_where_it_is_used():
     cfg = read_config(COCO, ['train_pipeline.4.scale=(192,192)',
                              'train_pipeline.0.to_float32=True'])
     used = cfg.train_dataloader.dataset.pipeline
@@ -38,7 +38,7 @@ def test_a_pipeline_is_changed_where_it_went_to():
     ('val_dataloader.batch_size=0', 'val_dataloader.batch_size=0: expected'),
     ('train_dataloader.num_workers=-1', 'num_workers=-1: expected a whole number of at least 0'),
 ])
-def test_what_reaches_nothing_is_refused(option, message):
+def test_an_option_without_effect_is_refused(option, message):
     with pytest.raises(PreflightError, match=message):
         read_config(COCO, [option])
 
@@ -58,7 +58,7 @@ def test_options_that_are_read(option):
 
 @pytest.mark.parametrize('before', [None, [dict(type='Kaiming', layer='Conv2d')],
                                     dict(type='Kaiming', layer='Conv2d')])
-def test_a_checkpoint_takes_the_place_of_any_init_cfg(before):
+def test_a_checkpoint_replaces_any_init_cfg(before):
     assert isinstance(read_config(SHAPES).model.backbone.init_cfg, list)
     cfg = read_config(SHAPES, {'model.backbone.init_cfg': before} if before is None else None)
     cfg.model.backbone.init_cfg = before
@@ -72,7 +72,7 @@ def test_any_default_hook_can_be_left_out():
     assert 'reparameterize' in read_config(COCO).default_hooks
     hooks = read_config(COCO, ['default_hooks.reparameterize=None', 'default_hooks.timer=None'])
     assert 'reparameterize' not in hooks.default_hooks
-    assert hooks.default_hooks.timer is None  # mmengine's own, which it takes out by itself
+    assert hooks.default_hooks.timer is None  # mmengine removes its own hooks itself
 
 
 def test_no_workers_do_not_persist():

@@ -1,4 +1,4 @@
-"""Configs that are written give equal ones when they are read."""
+"""Written configs read back as equal configs."""
 
 from mmengine.config import Config
 

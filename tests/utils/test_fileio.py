@@ -1,4 +1,4 @@
-"""atomic_path(): the whole file or the old one."""
+"""atomic_path() leaves the complete new file or the old one."""
 
 import signal
 import subprocess

@@ -1,4 +1,4 @@
-"""Import paths of the last release lead to the new modules, and say so."""
+"""Import paths of the last release lead to the new modules, with a warning."""
 
 import importlib
 import sys

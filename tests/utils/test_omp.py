@@ -12,7 +12,7 @@ SHOW = '; import os; print(os.environ.get("OMP_WAIT_POLICY"))'
 @pytest.mark.parametrize('first, policy, expected', [
     ('mobileone_mm', None, 'passive'),  # before torch reads it
     ('torch, mobileone_mm', None, 'None'),  # too late: it would be no more than a claim
-    ('mobileone_mm', 'active', 'active'),  # the user's own
+    ('mobileone_mm', 'active', 'active'),  # set by the user
 ])
 def test_threads_sleep_unless_the_user_says_otherwise(first, policy, expected):
     environment = {k: v for k, v in os.environ.items() if k != 'OMP_WAIT_POLICY'}

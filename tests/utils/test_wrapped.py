@@ -1,4 +1,4 @@
-"""Inner data sets are found in configs and in what mmengine builds of them."""
+"""Inner data sets are found in configs and in what mmengine builds from them."""
 
 from mmengine.dataset import BaseDataset, ConcatDataset, RepeatDataset
 

@@ -1,11 +1,10 @@
-"""What the strict check of annotations costs, on a synthetic file as large as COCO's train2017.
+"""Measure the strict check of annotations on a synthetic file as large as COCO's train2017.
 
     python tools/benchmark/coco_check.py
 
-Draws up 118,000 images with 860,000 boxes (links to one picture), then reads the file in two
-processes: by pycocotools alone, and by the check that custom_coco, train and test make. Ends with 1
-where the check takes more than 15 s of CPU time, which other programs do not lengthen as they do
-the time on the clock, or 2 GB more memory than pycocotools at its peak.
+Makes up 118,000 images (links to one picture) with 860,000 boxes, and reads the file in two
+processes: with pycocotools alone, and with the check of custom_coco, train and test. Exits with 1
+if the check takes more than 15 s of CPU time, or 2 GB more memory than pycocotools at its peak.
 """
 
 import argparse
@@ -47,7 +46,7 @@ def write_data(folder: Path, num_images: int, num_boxes: int) -> None:
 
 
 def read(how: str, folder: Path) -> None:
-    """Print CPU seconds, seconds on the clock and peak gigabytes."""
+    """Print CPU seconds, wall seconds and peak gigabytes."""
     path = folder / 'instances.json'
     if how == 'pycocotools':
         from pycocotools.coco import COCO
@@ -69,7 +68,7 @@ def run(how: str, folder: Path) -> list:
     output = subprocess.run([sys.executable, __file__, '--read', how, '--folder', str(folder)],
                             check=True, stdout=subprocess.PIPE, text=True).stdout
     seconds, clock, gigabytes = map(float, output.split()[-3:])
-    print(f'{how:12} {seconds:6.1f} s of CPU, {clock:6.1f} s on the clock, '
+    print(f'{how:12} {seconds:6.1f} s of CPU, {clock:6.1f} s of wall time, '
           f'{gigabytes:5.2f} GB at the peak')
     return [seconds, gigabytes]
 

@@ -1,11 +1,11 @@
-"""Does training add more than 10 % to the bare step of the model, in data time and bookkeeping?
+"""Check that data loading and bookkeeping add at most 10 % to the bare training step.
 
     python tools/benchmark/data_time.py
     python tools/benchmark/data_time.py configs/detection/ssdlite_mobileone_s0_coco.py \
         --data-root data/coco --batch-size 4
 
-The loop, data pipeline, workers, optimizer and hooks are those of tools/train.py. It takes turns
-with bare steps in one process, so that a busy machine slows both.
+The loop, data pipeline, workers, optimizer and hooks are those of tools/train.py. The loop takes
+turns with bare steps in one process, so a busy machine slows both.
 """
 
 import sys  # noqa: I001  (mobileone_mm before torch, as tools/train.py does)
@@ -22,7 +22,7 @@ from mobileone_mm.commands.main import main as run
 def main() -> None:
     parser = training_parser(__doc__)
     parser.add_argument('--rounds', type=int, default=12)
-    parser.add_argument('--iterations', type=int, default=4, help='of each kind in a round')
+    parser.add_argument('--iterations', type=int, default=4, help='number of each kind in a round')
     args = parser.parse_args()
     with training_config(args) as cfg:
         times = measure_loop(cfg, args.rounds, args.iterations, args.batch_size)

@@ -1,10 +1,10 @@
-"""Check training on one GPU, in five minutes: does it work, is it right, is it fast.
+"""Check in five minutes whether training on a GPU works, is correct and is fast.
 
-A detector and a segmentor are trained by tools/train.py on drawn data, with and without --amp,
-validated folded and resumed; each kind of block is compared with float64 on the CPU; then nets
-take turns at training steps. What is missing (mmdet, Triton) is skipped with a reason. OUT gets
-gpu_check.json and gpu_check.md, after every finding. ``--device cpu`` runs the same code at tiny
-sizes. Examples::
+tools/train.py trains a detector and a segmentor on drawn data, with and without --amp, validates
+them folded and resumes them; each kind of block is compared with float64 on the CPU; then nets take
+turns at training steps. Parts without their package (mmdet, Triton) are skipped with a reason.
+Every finding goes to gpu_check.json and gpu_check.md in OUT at once. ``--device cpu`` runs the same
+code at tiny sizes. Examples::
 
     python tools/benchmark/gpu_check.py --out gpu_check
     python tools/benchmark/gpu_check.py --out gpu_check --parts steps --archs s0 --budget-s 60
@@ -24,15 +24,15 @@ def parse_args() -> Options:
     parser.add_argument('--device', choices=['cuda', 'cpu'], default='cuda')
     parser.add_argument('--budget-s', type=float, default=300., dest='budget', metavar='SECONDS')
     parser.add_argument('--parts', nargs='+', choices=PARTS, default=list(PARTS))
-    parser.add_argument('--archs', nargs='+', default=list(Options.archs), help='to time')
+    parser.add_argument('--archs', nargs='+', default=list(Options.archs), help='variants to time')
     parser.add_argument('--batches', nargs='+', type=int, default=list(Options.batches))
     parser.add_argument('--nets', nargs='+', default=list(Options.nets),
-                        help='to time: plain, textbook, compiled (the textbook in torch.compile) '
-                             'and names of branch engines')
-    parser.add_argument('--jobs', type=int, help='trainings side by side; by default as fit')
+                        help='nets to time: plain, textbook, compiled (the textbook in '
+                             'torch.compile), and names of branch engines')
+    parser.add_argument('--jobs', type=int, help='trainings side by side (default: as many as fit)')
     parser.add_argument('--shard', nargs=2, type=int, metavar=('FIRST', 'STEP'),
-                        help='of the blocks to compare, FIRST and every STEP-th after it')
-    parser.add_argument('--resume', action='store_true', help='keep what OUT has already')
+                        help='compare only block FIRST and every STEP-th after it')
+    parser.add_argument('--resume', action='store_true', help='keep the results in OUT')
     return Options(**vars(parser.parse_args()))
 
 

@@ -1,4 +1,4 @@
-"""Where a training step's time goes on a GPU, by kernel: plain, textbook and Triton branches.
+"""Profile a training step on a GPU by kernel: plain net, textbook and Triton branches.
 
     python tools/benchmark/gpu_profile.py --arch s0 --batch-size 128 --amp --channels-last
 """
@@ -21,7 +21,7 @@ def main() -> None:
     parser.add_argument('--nets', nargs='+', default=['plain', 'textbook', 'analytic'])
     parser.add_argument('--amp', type=int, nargs='+', default=[0, 1])
     parser.add_argument('--channels-last', type=int, nargs='+', default=[0])
-    parser.add_argument('--kernels', type=int, default=0, help='print so many of the slowest')
+    parser.add_argument('--kernels', type=int, default=0, help='print this many of the slowest')
     args = parser.parse_args()
     print(torch.cuda.get_device_name(), torch.__version__, flush=True)
     for arch in args.arch:
@@ -32,7 +32,7 @@ def main() -> None:
 
 
 def case(args: argparse.Namespace, arch: str, batch: int, amp: bool, last: bool) -> None:
-    """Print a line a net."""
+    """Print a line per net."""
     layout = torch.channels_last if last else torch.contiguous_format
     x = torch.randn(batch, 3, args.image_size, args.image_size, device='cuda')
     x = x.contiguous(memory_format=layout)
@@ -49,7 +49,7 @@ def case(args: argparse.Namespace, arch: str, batch: int, amp: bool, last: bool)
         title = f'{arch} b{batch} {"amp" if amp else "float32"} {"nhwc" if last else "nchw"} {name}'
         try:
             result = measure(step, net, x, amp)
-        except Exception as error:  # the other nets are of interest all the same
+        except Exception as error:  # continue with the other nets
             print(f'{title}: {type(error).__name__}: {str(error)[:500]}', flush=True)
             continue
         base = base or result
@@ -61,7 +61,7 @@ def case(args: argparse.Namespace, arch: str, batch: int, amp: bool, last: bool)
 
 def measure(step: Callable[[], None], net: torch.nn.Module, x: torch.Tensor,
             amp: bool) -> Dict[str, float]:
-    """Milliseconds eager and in a CUDA graph, MB at the peak of the activations."""
+    """Milliseconds in eager mode and in a CUDA graph, and peak MB of the activations."""
     for _ in range(3):
         step()
     torch.cuda.synchronize()
@@ -89,7 +89,7 @@ def measure(step: Callable[[], None], net: torch.nn.Module, x: torch.Tensor,
 
 
 def timed(step: Callable[[], None], rounds: int = 10) -> float:
-    """Median by CUDA events."""
+    """Median time by CUDA events."""
     times: List[float] = []
     for _ in range(rounds):
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
@@ -102,7 +102,7 @@ def timed(step: Callable[[], None], rounds: int = 10) -> float:
 
 
 def slowest(step: Callable[[], None], count: int) -> None:
-    """Kernels by the time they take in a step."""
+    """Print kernels by the time they take in a step."""
     with profile(activities=[ProfilerActivity.CUDA]) as record:
         step()
         torch.cuda.synchronize()

@@ -1,8 +1,8 @@
-"""Enlarging logits and finding the best class, two ways: interpolation and argmax, matrix products.
+"""Compare two ways to get a label map: interpolation and argmax, or matrix products.
 
     python tools/benchmark/label_map.py --classes 150 --cells 32 --size 512
 
-One thread; the ways take turns in ONNX Runtime and OpenVINO.
+Both ways take turns in ONNX Runtime and OpenVINO, on one thread.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from mobileone_mm.export.running.runtimes import load_runtime
 
 
 class LabelMap(nn.Module):
-    """One way."""
+    """One way to get the label map."""
 
     def __init__(self, size: int, pick: str) -> None:
         super().__init__()
@@ -38,8 +38,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--classes', type=int, default=150)
-    parser.add_argument('--cells', type=int, default=32, help='of the logits, per side')
-    parser.add_argument('--size', type=int, default=512, help='of the label map, in pixels')
+    parser.add_argument('--cells', type=int, default=32, help='cells of the logits, per side')
+    parser.add_argument('--size', type=int, default=512, help='side of the label map, in pixels')
     parser.add_argument('--rounds', type=int, default=7)
     args = parser.parse_args()
     logits = torch.randn(1, args.classes, args.cells, args.cells)

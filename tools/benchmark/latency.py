@@ -1,11 +1,11 @@
-"""Latency of backbones, detectors and segmentors in PyTorch, ONNX Runtime, OpenVINO and ncnn.
+"""Measure the latency of networks in PyTorch, ONNX Runtime, OpenVINO and ncnn.
 
     python tools/benchmark/latency.py --out docs/latency                  # everything, one thread
     python tools/benchmark/latency.py --nets 'mobileone_s?' resnet18 timm:repvgg_a0 --threads 2
     python tools/benchmark/latency.py --nets detectors --backends onnxruntime --batch 4 --size 512
 
-Each network gets a short turn in each round; what else the machine does hits all alike. Ctrl-C
-loses nothing: the same command continues. tools/benchmark/report.py makes tables and pictures.
+Each network gets a short turn in every round, so other load on the machine affects all of them.
+After Ctrl-C, the same command continues. tools/benchmark/report.py makes tables and pictures.
 """
 
 import argparse
@@ -24,8 +24,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--out', type=Path, default=Path('work_dirs/latency'),
                         help='folder for latency.json and latency.csv (default: %(default)s)')
     parser.add_argument('--nets', nargs='+', metavar='NET',
-                        help='families, names, patterns of names or timm:NAME; by default every '
-                             'family whose library is installed. --list shows them')
+                        help='families, names, patterns of names or timm:NAME, see --list '
+                             '(default: every family whose library is installed)')
     parser.add_argument('--backends', nargs='+',
                         default=['torch', 'onnxruntime', 'openvino', 'ncnn'])
     parser.add_argument('--threads', type=int, default=1)
@@ -36,16 +36,16 @@ def parse_args() -> argparse.Namespace:
                         help='segmentors take a third of them (default: %(default)s)')
     parser.add_argument('--turn-ms', type=float, default=50, help='length of a turn in a round')
     parser.add_argument('--roofline', nargs='*', metavar='NET',
-                        help='networks to profile layer by layer; without a name, none')
+                        help='networks to profile layer by layer; no name for none')
     parser.add_argument('--list', action='store_true', help='list the networks')
     return parser.parse_args()
 
 
 def main() -> int:
     args = parse_args()
-    for number in (signal.SIGINT, signal.SIGTERM):  # a shell's background jobs ignore the first
+    for number in (signal.SIGINT, signal.SIGTERM):  # background jobs of a shell ignore SIGINT
         signal.signal(number, signal.default_int_handler)
-    # The libraries read these at import.
+    # Libraries read these at import.
     os.environ['OMP_NUM_THREADS'] = os.environ['MKL_NUM_THREADS'] = str(args.threads)
     warnings.simplefilter('ignore')
     from mobileone_mm.commands.main import main as run

@@ -1,8 +1,8 @@
-"""The mIoU of predicting everywhere the class that most training pixels have.
+"""Compute the mIoU of always predicting the most common class in training.
 
     python tools/benchmark/majority_baseline.py CONFIG
 
-A trained model's mIoU means something only above this.
+The mIoU of a trained model means something only above this.
 """
 
 import argparse

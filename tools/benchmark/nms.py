@@ -1,4 +1,4 @@
-"""Time this package's NMS beside mmcv's compiled op, in turns, in one process.
+"""Time this package's NMS and mmcv's compiled op, in turns, in one process.
 
 Needs compiled ops: .venv-compiled/bin/python tools/benchmark/nms.py
 """

@@ -1,8 +1,8 @@
-"""What output stride 8, 16 and 32 cost in DeepLabV3: multiply-adds of a forward pass, counted.
+"""Count the multiply-adds of DeepLabV3 at output stride 8, 16 and 32.
 
     python tools/benchmark/output_stride.py configs/segmentation/deeplabv3_mobileone_s1_voc12aug.py
 
-Runs on torch's meta device, so it needs no time, and counts the folded network.
+This counts the folded network, in no time on torch's meta device.
 """
 
 import argparse
@@ -30,7 +30,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config')
-    parser.add_argument('--size', type=int, default=512, help='of the square image')
+    parser.add_argument('--size', type=int, default=512, help='side of the square image')
     args = parser.parse_args()
     cfg = Config.fromfile(args.config)
     cfg.model.backbone.update(init_cfg=None, deploy=True)

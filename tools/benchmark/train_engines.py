@@ -1,12 +1,11 @@
-"""A detector's or segmenter's training iteration by the textbook branches and by 'auto'.
+"""Time a training iteration of a detector or segmentor with textbook branches and with 'auto'.
 
     python tools/benchmark/train_engines.py
     python tools/benchmark/train_engines.py configs/detection/ssdlite_mobileone_s0_coco.py \
         --data-root data/coco --batch-size 8
 
-The loop, data pipeline, head, loss, optimizer and hooks are those of tools/train.py. One training
-run in one process changes the engine in every iteration, so a busy machine slows both alike. Times
-are CPU times.
+The loop, data pipeline, head, loss, optimizer and hooks are those of tools/train.py. The engine
+changes in every iteration of one training, so a busy machine slows both alike. Times are CPU times.
 """
 
 import statistics  # noqa: I001  (mobileone_mm before torch, as tools/train.py does)

@@ -1,8 +1,8 @@
-"""Time and memory of a training step: the branch engines and a plain net.
+"""Measure time and memory of a training step: the branch engines and a plain net.
 
-All nets live in one process and take turns, so that a busy machine slows all of them. Times are CPU
-times of the process, or wall times; ratios are to the first net given, by default the plain conv +
-BN + ReLU net of the same widths, which is what training can hardly undercut. Examples::
+All nets take turns in one process, so a busy machine slows all of them. Times are CPU times of the
+process, or wall times. Ratios are to the first net, by default a plain conv + BN + ReLU net of the
+same widths, which training can hardly beat. Examples::
 
     python tools/benchmark/train_step.py --markdown --threads 1 2 --wall --peak-memory
     python tools/benchmark/train_step.py --arch s0 s1 --rounds 9 --json train_step.json
@@ -31,22 +31,22 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--arch', nargs='+', default=['s0', 's1', 's2', 's3', 's4'])
     parser.add_argument('--nets', nargs='+', default=['plain', 'auto', 'textbook'],
-                        help='plain, textbook, analytic, auto; timm, mmpretrain if installed')
+                        help='plain, textbook, analytic, auto; timm and mmpretrain if installed')
     parser.add_argument('--batch-size', type=int, default=8)
     parser.add_argument('--image-size', type=int, default=224)
     parser.add_argument('--threads', type=int, nargs='+', default=[1])
     parser.add_argument('--rounds', type=int, default=7)
     parser.add_argument('--channels-last', action='store_true')
     parser.add_argument('--eval', action='store_true',
-                        help='instead: the forward pass in eval mode, branches unfolded')
+                        help='instead time the forward pass in eval mode, with unfolded branches')
     parser.add_argument('--wall', action='store_true',
-                        help='wall times, for several threads on a machine that does nothing else')
+                        help='wall times, for several threads on an idle machine')
     parser.add_argument('--peak-memory', action='store_true',
-                        help='also the peak resident memory, in a process for each net')
+                        help='also measure peak resident memory, in a process per net')
     parser.add_argument('--markdown', action='store_true',
                         help='print one table at the end, as in docs/fast-training.md')
     parser.add_argument('--profile', action='store_true',
-                        help='instead: CPU time of each net by operator and size of the map')
+                        help='instead print CPU time by operator and size of the map')
     parser.add_argument('--json', help='write the measurements to this file')
     return parser.parse_args()
 

@@ -1,4 +1,4 @@
-"""What the benchmarks of a whole training have in common: a config, by default on drawn shapes."""
+"""The config for benchmarks of a complete training, by default on drawn shapes."""
 
 import argparse
 import tempfile
@@ -18,8 +18,8 @@ def training_parser(description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', nargs='?', default=str(CONFIG))
-    parser.add_argument('--data-root', help='by default, for the default config, drawn shapes that '
-                                            'are made for the occasion; else what the config says')
+    parser.add_argument('--data-root', help='folder of the data (default: new drawn shapes for the '
+                                            "default config, otherwise the config's)")
     parser.add_argument('--batch-size', type=int, help="by default the config's")
     return parser
 

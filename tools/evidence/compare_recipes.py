@@ -28,7 +28,7 @@ Change = Callable[[Config], None]
 
 
 class Study(NamedTuple):
-    """A config, and what is changed in it."""
+    """A config and changes to it."""
 
     config: str
     metric: str
@@ -40,18 +40,18 @@ def nothing(cfg: Config) -> None:
 
 
 def mmseg_head(cfg: Config) -> None:
-    """A 3x3 bottleneck in place of the paper's 1x1 projection."""
+    """A 3x3 bottleneck instead of the paper's 1x1 projection."""
     cfg.model.decode_head.type = 'ASPPHead'
 
 
 def accumulated(cfg: Config) -> None:
-    """Two batches an update, as in the recipe for VOC; warm-up lengthened likewise."""
+    """Two batches per update, as in the recipe for VOC, with a longer warm-up to match."""
     cfg.optim_wrapper.accumulative_counts = 2
     cfg.param_scheduler[0].end *= 2
 
 
 def segment_by_mobilenet_v2(cfg: Config) -> None:
-    """The stock MobileNetV2 at the same output stride of 8."""
+    """The stock MobileNetV2 at the same output stride, 8."""
     cfg.model.backbone = dict(
         type='MobileNetV2', out_indices=(1, 2, 4, 6), strides=(1, 2, 2, 1, 1, 1, 1),
         dilations=(1, 1, 1, 2, 2, 4, 4), norm_cfg=dict(type='BN'),
@@ -61,7 +61,7 @@ def segment_by_mobilenet_v2(cfg: Config) -> None:
 
 
 def cvnets_ssd(cfg: Config) -> None:
-    """The detector of MobileViT's recipe: projected taps, joint head, the average as a map."""
+    """MobileViT's detector: projected backbone maps, joint head, the global average as a map."""
     channels = (256, 512, 256, 128, 64)
     norm_cfg = dict(type='BN', momentum=0.1)
     cfg.model.neck = dict(type='CVNetsSSDNeck', in_channels=(128, 256, 1024), out_channels=channels,
@@ -75,7 +75,7 @@ def cvnets_ssd(cfg: Config) -> None:
 
 
 def detect_by_mobilenet_v2(cfg: Config) -> None:
-    """The stock MobileNetV2 at the same strides of 8, 16 and 32."""
+    """The stock MobileNetV2 at the same strides, 8, 16 and 32."""
     cfg.model.backbone = dict(type='MobileNetV2', out_indices=(2, 4, 7),
                               init_cfg=cfg.model.backbone.init_cfg[:2])
     channels = (32, 96, 1280, 256)
@@ -96,7 +96,7 @@ STUDIES = {
 
 
 class Comparison:
-    """Runs of a study, and the record of those that ended."""
+    """The runs of a study, and the record of finished ones."""
 
     def __init__(self, study: Study, names: List[str], data_root: Path, out: Path,
                  epochs: int) -> None:

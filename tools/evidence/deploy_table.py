@@ -1,10 +1,10 @@
-"""The table backend x (parity, size, metric, latency) of a trained model, in Markdown.
+"""Make a Markdown table of parity, size, metric and latency of a trained model by backend.
 
     python tools/evidence/deploy_table.py CONFIG CHECKPOINT --image IMG --verify DIR --out DIR \
         --metrics coco/bbox_mAP --cfg-options data_root=data/bccd/
 
-Latencies are the processor time of one run on one thread, without pre-processing, in turns, so that
-what else the machine does hardly counts. Metrics are those of tools/test.py.
+Latencies are CPU times of one run on one thread, without preprocessing, measured in turns, so other
+load on the machine hardly counts. Metrics are those of tools/test.py.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Run every published recipe for some iterations: does each line of each config work, at what cost?
+"""Run every published recipe for some iterations, and measure its cost.
 
     python tools/evidence/dry_run.py --out OUT                                    # on a GPU
     python tools/evidence/dry_run.py --out OUT --batch-size 2 --iterations 2      # on a CPU
@@ -34,8 +34,8 @@ from mobileone_mm.utils.fileio import atomic_path
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 LAYOUTS = dict(coco='coco', voc12aug='voc', voc12coco='voc', ade20k='ade')
-# Training images of the published sets, those without objects left out of COCO's as mmdet does.
-# The images of COCO in voc12coco are not counted here: cvnets did not publish its list.
+# Training images of the published sets; as in mmdet, COCO's without images that have no objects.
+# COCO's images in voc12coco are not included: cvnets did not publish its list.
 IMAGES = dict(coco=117266, voc12aug=10582, ade20k=20210)
 # Seconds an image of a forward and backward pass of S0 in mixed precision, docs/gpu.md
 H200 = (.0195 / 128, .0860 / 128)
@@ -66,7 +66,7 @@ def draw(root: Path, data: str, num_images: int) -> Path:
 
 
 def link_coco(voc: Path, coco: Path) -> None:
-    """Let VOC's images and label maps stand in for COCO's, in the layout of prepare_data.py."""
+    """Use VOC's images and label maps as COCO's, in the layout of prepare_data.py."""
     coco.mkdir(parents=True, exist_ok=True)
     masks = coco / 'voc_masks'
     masks.mkdir(exist_ok=True)
@@ -78,7 +78,7 @@ def link_coco(voc: Path, coco: Path) -> None:
 
 
 def run(path: Path, args: argparse.Namespace) -> Dict[str, Any]:
-    """Train one config; what came of it."""
+    """Train one config; returns the result."""
     cfg = Config.fromfile(path)
     data = path.stem.rsplit('_', 1)[1]
     batch = args.batch_size or cfg.train_dataloader.batch_size
@@ -161,7 +161,7 @@ def main() -> int:
         print(f'== {path.stem} ({number} of {len(paths)})', flush=True)
         try:
             results[path.stem] = run(path, args)
-        except Exception as error:  # the others are of interest all the same
+        except Exception as error:  # continue with the others
             traceback.print_exc()
             results[path.stem] = dict(error=f'{type(error).__name__}: {error}'[:300])
         with atomic_path(record) as temporary:

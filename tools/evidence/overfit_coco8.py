@@ -1,11 +1,11 @@
-"""Can the COCO detector learn at all? Overfit SSDLite-MobileOne-S0 to eight images of COCO.
+"""Check that the COCO detector learns: overfit SSDLite-MobileOne-S0 to eight images of COCO.
 
     python tools/evidence/overfit_coco8.py --data-root data/coco
 
 The network, its anchors, losses and test settings are those of ssdlite_mobileone_s0_coco.py.
-Changed, for a short run without pre-trained weights: initialization, batch norm momentum, optimizer
-and schedule; no augmentation, no EMA. The evaluation is mmdet's CocoMetric on the same images,
-after folding. Exits with an error where bbox_mAP_50 is below 0.9.
+For a short run without pre-trained weights, initialization, batch norm momentum, optimizer and
+schedule differ, and there is no augmentation and no EMA. mmdet's CocoMetric evaluates the same
+images after folding. Exits with an error if bbox_mAP_50 is below 0.9.
 """
 
 import argparse
@@ -27,7 +27,7 @@ def overfit_config(data_root: str, work_dir: str, iterations: int, lr: float) ->
     cfg = Config.fromfile(CONFIG)
     ann_file = Path(work_dir, 'eight.json').resolve()
     write_easy_subset(Path(data_root, 'annotations/instances_train2017.json'), ann_file)
-    norm = dict(momentum=0.1)  # the running statistics must arrive within the run
+    norm = dict(momentum=0.1)  # running statistics must converge within the run
     kaiming = dict(type='Kaiming', layer='Conv2d')
     cfg.merge_from_dict(dict(
         work_dir=work_dir,
@@ -56,7 +56,7 @@ def overfit_config(data_root: str, work_dir: str, iterations: int, lr: float) ->
     warmup = iterations // 10
     cfg.param_scheduler = [
         dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=warmup),
-        # down to 0: the running statistics must be those of the final weights
+        # down to 0, so that the running statistics fit the final weights
         dict(type='CosineAnnealingLR', eta_min=0, by_epoch=False, begin=warmup, end=iterations,
              T_max=iterations - warmup)]
     cfg.custom_hooks = [hook for hook in cfg.custom_hooks if hook['type'] != 'EMAHook']
@@ -68,7 +68,7 @@ def overfit_config(data_root: str, work_dir: str, iterations: int, lr: float) ->
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--data-root', default='data/coco', help='with annotations and train2017')
+    parser.add_argument('--data-root', default='data/coco', help='has annotations and train2017')
     parser.add_argument('--work-dir', default='work_dirs/overfit_coco8')
     parser.add_argument('--iterations', type=int, default=100)
     parser.add_argument('--lr', type=float, default=3e-3)

@@ -1,4 +1,4 @@
-"""What each part of `custom_coco --from-scratch` is worth: the recipe, and the recipe without it.
+"""Measure what each part of `custom_coco --from-scratch` contributes, by leaving it out.
 
     python tools/evidence/scratch_recipe.py --train train.json --val val.json --images DIR \\
         --epochs 14 --seeds 0 1 2 --out DIR

@@ -1,7 +1,7 @@
-"""Why mu0, mu1 and mu2 (paper, Table 13) are not among the variants: their size does not tell them.
+"""Show why mu0, mu1 and mu2 (paper, Table 13) are missing: their sizes do not determine them.
 
-Counts nets of MobileOne's form whose parameters and multiply-adds round to the table's. Widths are
-multiples of 1/8 that never shrink, as in S0 to S4; depths of the stages are free up to S0's.
+Counts networks of MobileOne's form whose parameters and multiply-adds round to the table's. Widths
+are multiples of 1/8 that never shrink, as in S0 to S4; stages have at most S0's depths.
 
     python tools/evidence/search_micro_variants.py
 """

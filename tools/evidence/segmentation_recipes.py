@@ -1,12 +1,12 @@
-"""Do the published segmentation recipes run? One epoch of each on a few images, on a CPU.
+"""Run one epoch of the published segmentation recipes on a few images, on a CPU.
 
     python tools/evidence/segmentation_recipes.py voc12aug --data-root VOCdevkit/VOC2012
     python tools/evidence/segmentation_recipes.py ade20k     # draws its data
 
-Changed in deeplabv3_mobileone_<arch>_<recipe>.py are the data root, the schedule, the batch, and
-the file of ImageNet weights, for which random ones of the same layout stand in. Afterwards the two
-files that ReparameterizeHook wrote are tested, which must give the validation's mIoU to 4
-decimals. After so few iterations the mIoU itself says nothing.
+In deeplabv3_mobileone_<arch>_<recipe>.py, only the data root, the schedule, the batch size and the
+ImageNet weights change; random weights of the same layout replace the latter. Afterwards the two
+files from ReparameterizeHook are tested, which must give the mIoU of the validation to 4 decimals.
+After so few iterations, the mIoU itself means nothing.
 """
 
 import argparse
@@ -24,7 +24,7 @@ CONFIGS = Path(__file__).resolve().parents[2] / 'configs/segmentation'
 
 
 def voc_root(source: Path, root: Path, num_images: int) -> Path:
-    """A few images of a Pascal VOC without SBD, as links; half of them stand in for SBD's."""
+    """Links to a few images of Pascal VOC without SBD; half of them act as SBD's."""
     lists = root / 'ImageSets/Segmentation'
     lists.mkdir(parents=True, exist_ok=True)
     for name, folder in (('JPEGImages', 'JPEGImages'), ('SegmentationClass', 'SegmentationClass'),
@@ -40,7 +40,7 @@ def voc_root(source: Path, root: Path, num_images: int) -> Path:
 
 
 def last_miou(work_dir: Path) -> float:
-    """The mIoU, in percent to 2 decimals, that the last run in a work directory logged."""
+    """The mIoU in the log of the last run in a work directory, in percent, with 2 decimals."""
     lines = [line for path in max(work_dir.glob('2*')).rglob('*.json')
              for line in path.read_text().splitlines() if '"mIoU"' in line]
     return json.loads(lines[-1])['mIoU']
@@ -76,7 +76,7 @@ def main() -> None:
     validated, tested = last_miou(work_dir), last_miou(work_dir / 'test')
     print(f'{args.arch} {args.recipe}: mIoU {validated} in validation, {tested} deployed')
     if abs(validated - tested) > 0.01:  # in percent
-        sys.exit('error: the deployed pair gives another mIoU')
+        sys.exit('error: the deployed files give another mIoU')
 
 
 if __name__ == '__main__':

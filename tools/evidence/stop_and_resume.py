@@ -1,11 +1,11 @@
-"""Stop a training run by a signal, resume it, and compare its losses with an uninterrupted run's.
+"""Stop a training with a signal, resume it, and compare its losses with an uninterrupted run's.
 
     python tools/evidence/stop_and_resume.py configs/detection/ssdlite_mobileone_s2_coco.py \
         --data-root data/coco
 
-Runs tools/train.py three times, with the config as it is but for the data root, the number of
-epochs, the batch size, random weights (nothing is downloaded) and a log line for each iteration.
-Exits with an error where one loss differs.
+Runs tools/train.py three times. The config changes only in the data root, the number of epochs, the
+batch size, random weights (nothing is downloaded) and a log line for each iteration. Exits with an
+error if any loss differs.
 """
 
 import argparse
@@ -21,7 +21,7 @@ TRAIN = Path(__file__).resolve().parents[1] / 'train.py'
 
 
 def command(args: argparse.Namespace, work_dir: Path) -> List[str]:
-    """The call of tools/train.py."""
+    """The command that runs tools/train.py."""
     return [sys.executable, str(TRAIN), args.config, '--work-dir', str(work_dir), '--cfg-options',
             f'data_root={args.data_root}', f'train_dataloader.batch_size={args.batch_size}',
             f'train_cfg.max_epochs={args.epochs}', f'train_cfg.val_interval={args.epochs}',
@@ -30,14 +30,14 @@ def command(args: argparse.Namespace, work_dir: Path) -> List[str]:
 
 
 def losses(work_dir: Path) -> Dict[int, float]:
-    """The loss of each iteration, of all runs in a work directory."""
+    """The loss of each iteration, over all runs in a work directory."""
     lines = [json.loads(line) for path in sorted(work_dir.glob('*/vis_data/scalars.json'))
              for line in path.read_text().splitlines() if line.endswith('}')]
     return {line['step']: line['loss'] for line in lines if 'loss' in line}
 
 
 def stop(args: argparse.Namespace, work_dir: Path) -> int:
-    """Train, send SIGTERM once some iterations are logged; returns the exit status."""
+    """Train, and send SIGTERM once some iterations are logged; returns the exit status."""
     process = subprocess.Popen(command(args, work_dir))
     while process.poll() is None and len(losses(work_dir)) < args.stop_after:
         time.sleep(.1)

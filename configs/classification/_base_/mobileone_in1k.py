@@ -1,4 +1,4 @@
-"""MobileOne on ImageNet-1k: all that the variants share. Needs mmpretrain (extra: classification).
+"""MobileOne on ImageNet-1k: what the variants share. Needs mmpretrain (extra: classification).
 
 Values come from:
 
@@ -12,7 +12,7 @@ custom_imports = dict(imports=['mobileone_mm'], allow_failed_imports=False)
 
 model = dict(
     type='ImageClassifier',
-    # Ours: mmpretrain has a MobileOne of its own in its registry.
+    # Ours: mmpretrain's registry has its own MobileOne.
     backbone=dict(type='mmengine.MobileOne', arch='s0', out_indices=(3, )),
     neck=dict(type='GlobalAveragePooling'),
     head=dict(
@@ -29,7 +29,7 @@ train_pipeline = [  # [paper]: random resized crop and flip for S0 and S1
     dict(type='RandomFlip', prob=0.5, direction='horizontal'),
     dict(type='PackInputs')
 ]
-train_dataloader = dict(  # 32 on each of 8 GPUs, 256 together: [paper]
+train_dataloader = dict(  # 32 on each of 8 GPUs, 256 in total: [paper]
     batch_size=32, persistent_workers=True, dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(batch_size=256, persistent_workers=True)  # [mmpretrain]; 224 px: [paper]
 test_dataloader = val_dataloader
@@ -39,12 +39,12 @@ val_cfg = dict()
 test_cfg = dict()
 optim_wrapper = dict(
     type='OptimWrapper',
-    # [paper]; the momentum's value is [mmpretrain]'s
+    # [paper]; momentum: [mmpretrain]
     optimizer=dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=1e-4))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.001, by_epoch=True, begin=0, end=5,
          convert_to_iter_based=True),  # [mmpretrain]
-    # [paper]: cosine; the last value is [mmpretrain]'s
+    # [paper]: cosine; last value: [mmpretrain]
     dict(type='CosineAnnealingLR', eta_min=1e-6, by_epoch=True, begin=5,
          convert_to_iter_based=True)
 ]
@@ -58,9 +58,9 @@ custom_hooks = [
         priority=49)  # before the validation reads the weights
 ]
 default_hooks = dict(
-    # [paper]: 1e-4 to 1e-5 by the learning rate's cosine; no decay of norms: [mmpretrain], nor of
+    # [paper]: 1e-4 to 1e-5 with the learning rate's cosine. No decay of norms: [mmpretrain]; or of
     # biases: [ours]
     weight_decay=dict(type='WeightDecayAnnealingHook', min_ratio=0.1),
     checkpoint=dict(max_keep_ckpts=3, save_best='accuracy/top1'),  # [ours]
-    # Validate and deploy the folded model; here, where a variant's custom_hooks do not replace it
+    # Validate and deploy the folded model; here a variant's custom_hooks do not replace it
     reparameterize=dict(type='ReparameterizeHook'))

@@ -1,13 +1,13 @@
 """S2 to S4: AutoAugment, and progressive learning of resolution and augmentation strength.
 
-[paper]: for S2, S3 and S4 AutoAugment's strength and the resolution grow during training. Their
-values are not published. Resolutions, factors and epochs are [mmpretrain]'s, chosen there after the
-steps in the paper's Figure 4. What 'strength' means for AutoAugment, whose policies have fixed
-magnitudes, is [ours]: the share of images that get it. [mmpretrain] has RandAugment in its place,
-whose magnitude it scales: mobileone_s2_randaugment_in1k.py.
+[paper]: for S2, S3 and S4, AutoAugment's strength and the resolution grow during training. Their
+values are not published. Resolutions, factors and epochs are [mmpretrain]'s, which follow the steps
+in the paper's Figure 4. AutoAugment's policies have fixed magnitudes, so 'strength' is the share of
+images that get it: [ours]. [mmpretrain] scales the magnitude of RandAugment instead:
+mobileone_s2_randaugment_in1k.py.
 
-In mmpretrain 1.2.0 itself nothing is switched: its files give SwitchRecipeHook the key `pipeline`,
-and the hook reads `train_pipeline`.
+mmpretrain 1.2.0 itself switches nothing: its files give SwitchRecipeHook the key `pipeline`, but
+the hook reads `train_pipeline`.
 """
 _base_ = './mobileone_in1k.py'
 

@@ -1,6 +1,6 @@
-"""A small net of S0's blocks on small drawn shapes: a dozen trainings in minutes on a CPU.
+"""A small network of S0's blocks on small drawn shapes: a dozen trainings in minutes on a CPU.
 
-For trying tools/ablation.py, not for conclusions about MobileOne. Every value is our choice.
+Use it to try tools/ablation.py, not to draw conclusions on MobileOne. Every value is our choice.
 """
 _base_ = '../mobileone_s0_shapes.py'
 

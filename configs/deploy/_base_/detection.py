@@ -1,7 +1,7 @@
-"""mmdeploy: what exporting a detector to any backend has in common.
+"""mmdeploy: settings shared by exports of detectors.
 
-Input: normalized RGB (N, 3, H, W), as the model's data preprocessor makes it. Outputs: `dets`
-(N, K, 5) as x1, y1, x2, y2 in pixels of the input and score, best first; `labels` (N, K).
+Input: normalized RGB (N, 3, H, W) from the model's data preprocessor. Outputs: `dets` (N, K, 5),
+that is x1, y1, x2, y2 in pixels of the input and score, best first, and `labels` (N, K).
 """
 _base_ = './onnx.py'
 onnx_config = dict(output_names=['dets', 'labels'])
@@ -9,7 +9,7 @@ codebase_config = dict(
     type='mmdet',
     task='ObjectDetection',
     model_type='end2end',
-    post_processing=dict(  # thresholds and numbers of boxes of the model's test_cfg go before
+    post_processing=dict(  # thresholds and numbers of boxes in the model's test_cfg take precedence
         score_threshold=0.02,
         confidence_threshold=0.005,
         iou_threshold=0.45,

@@ -1,5 +1,5 @@
-"""mmdeploy: what exporting any model to any backend has in common."""
-# Rewrites what mmdeploy 1.3.1 gets wrong or current torch has changed.
+"""mmdeploy: settings shared by all exports."""
+# Fixes what mmdeploy 1.3.1 gets wrong or current torch has changed.
 custom_imports = dict(
     imports=['mobileone_mm.export.mmdeploy_rewrites'], allow_failed_imports=False)
 
@@ -10,5 +10,5 @@ onnx_config = dict(
     opset_version=11,
     save_file='end2end.onnx',
     input_names=['input'],
-    input_shape=None,  # the size that the model config's test pipeline gives
-    optimize=False)  # its passes need a compiled extension that the wheel has not
+    input_shape=None,  # the size of the model config's test pipeline
+    optimize=False)  # its passes need a compiled extension that the wheel lacks

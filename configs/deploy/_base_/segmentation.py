@@ -1,6 +1,6 @@
-"""mmdeploy: what exporting a segmentor to any backend has in common.
+"""mmdeploy: settings shared by exports of segmentors.
 
-Input: normalized RGB (N, 3, H, W), as the model's data preprocessor makes it. Output: `output`
+Input: normalized RGB (N, 3, H, W) from the model's data preprocessor. Output: `output`
 (N, 1, H, W), the label of each pixel.
 """
 _base_ = './onnx.py'

@@ -1,13 +1,13 @@
-"""SSDLite on MobileOne, COCO, 320x320: all that the variants share.
+"""SSDLite on MobileOne, COCO, 320x320: what the variants share.
 
 The paper (arXiv 2206.04040, section 4.3, Table 11a) trains SSDLite in mmdetection: the SSD head's
-convolutions become separable, the input is 320x320, and training takes 200 epochs as MobileViT's
-does. Its main text gives no more, and no configuration was published. Values therefore come from:
+convolutions become separable, the input is 320x320, and training takes 200 epochs like MobileViT's.
+Its main text says no more, and no config was published. So values come from:
 
 - [paper]        the paper's main text;
 - [mmdet]        mmdetection 3.3, ssd/ssdlite_mobilenetv2-scratch_8xb24-600e_coco.py;
 - [cvnets]       ml-cvnets config/detection/ssd_coco/mobilevit.yaml, MobileViT's recipe;
-- [unconfirmed]  remembered of the paper's supplement, which could not be checked: not a quotation;
+- [unconfirmed]  recalled from the paper's supplement, which could not be checked: not a quotation;
 - [ours]         not published: our choice.
 """
 _base_ = [
@@ -18,7 +18,7 @@ custom_imports = dict(imports=['mobileone_mm.detection'], allow_failed_imports=F
 
 data_preprocessor = dict(
     type='DetDataPreprocessor',
-    # ImageNet's, with which the MobileOne weights were trained; also [mmdet]
+    # ImageNet's, as used to train the MobileOne weights; also [mmdet]
     mean=[123.675, 116.28, 103.53],
     std=[58.395, 57.12, 57.375],
     bgr_to_rgb=True,
@@ -31,9 +31,9 @@ model = dict(
         type='MobileOne',
         arch='s0',
         out_indices=(2, 3),  # strides 16 and 32: [mmdet], [cvnets]; the paper does not say
-        # No norm_cfg: the released weights belong to the default eps of 1e-5, and [mmdet]'s 1e-3
-        # would change what they compute.
-        # [paper]: ImageNet pre-training. To start from scratch: --cfg-options
+        # No norm_cfg: the released weights need the default eps, 1e-5; [mmdet]'s 1e-3 would change
+        # what they compute.
+        # [paper]: ImageNet pre-training. To train from scratch: --cfg-options
         # model.backbone.init_cfg=None
         init_cfg=dict(type='Pretrained', checkpoint={{_base_.apple_checkpoints.s0}})),
     neck=dict(
@@ -85,11 +85,11 @@ model = dict(
         min_bbox_size=0,
         score_thr=0.02,  # [mmdet]; [cvnets]: 0.01
         max_per_img=200))  # [mmdet], [cvnets]
-sync_bn = None  # [mmdet]: 24 images on a GPU are enough; [cvnets] synchronizes (sync_bn='torch')
+sync_bn = None  # [mmdet]: 24 images per GPU are enough; [cvnets] synchronizes (sync_bn='torch')
 env_cfg = dict(cudnn_benchmark=True)  # [mmdet]: the input size is fixed
 
 input_size = (320, 320)  # [paper]
-train_pipeline = [  # [mmdet]; of the paper's augmentations the main text says nothing
+train_pipeline = [  # [mmdet]; the paper's main text does not mention augmentations
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', with_bbox=True),
     dict(
@@ -117,7 +117,7 @@ test_pipeline = [  # [mmdet]
         meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'))
 ]
 train_dataloader = dict(
-    batch_size=24,  # on each of 8 GPUs, 192 together: [mmdet], [unconfirmed]
+    batch_size=24,  # on each of 8 GPUs, 192 in total: [mmdet], [unconfirmed]
     num_workers=4,  # [mmdet]
     batch_sampler=None,  # [mmdet]: the input is square, no grouping by shape
     dataset=dict(pipeline=train_pipeline))
@@ -134,13 +134,13 @@ optim_wrapper = dict(
     type='OptimWrapper',  # --amp for mixed precision: [cvnets]
     # lr, momentum and weight decay: [unconfirmed]. [mmdet] has 0.015, 0.9 and 4e-5, from scratch.
     optimizer=dict(type='SGD', lr=0.05, momentum=0.9, weight_decay=1e-4),
-    # mmpretrain's ImageNet recipe of MobileOne decays no norms; for COCO: [ours]
+    # as in mmpretrain's ImageNet recipe for MobileOne; for COCO: [ours]
     paramwise_cfg=dict(norm_decay_mult=0.))
 param_scheduler = [
     # 4,500 iterations from lr / 1000: [unconfirmed]; [mmdet]: 500
     dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=4500),
-    # Cosine to 0: [mmdet]. The paper anneals the weight decay likewise on ImageNet; whether it
-    # does so here is not published, and it is constant.
+    # Cosine to 0: [mmdet]. On ImageNet the paper also anneals the weight decay. Whether it does so
+    # here is not published; this recipe does not.
     dict(type='CosineAnnealingLR', eta_min=0, by_epoch=True, begin=0, convert_to_iter_based=True)
 ]
 auto_scale_lr = dict(enable=False, base_batch_size=192)  # 8 GPUs x 24 images
@@ -151,11 +151,11 @@ custom_hooks = [
         ema_type='ExponentialMovingAverage',
         momentum=5e-4,  # [cvnets]; also [paper], for ImageNet
         update_buffers=True,  # [cvnets]: the running statistics are averaged too
-        priority=49),  # before the validation reads the weights: as in mmdet's configs
+        priority=49),  # before the validation reads the weights, as in mmdet's configs
     dict(type='NumClassCheckHook'),  # [mmdet]
     dict(type='CheckInvalidLossHook', interval=50, priority='VERY_LOW')  # [mmdet]
 ]
 default_hooks = dict(
     checkpoint=dict(max_keep_ckpts=3, save_best='coco/bbox_mAP'),  # [ours]
-    # Validate and deploy the folded model; here, where a variant's custom_hooks do not replace it
+    # Validate and deploy the folded model; here a variant's custom_hooks do not replace it
     reparameterize=dict(type='ReparameterizeHook'))

@@ -1,4 +1,4 @@
-"""SSDLite on MobileOne by MobileViT's recipe in cvnets, whole; the paper refers to its 200 epochs.
+"""SSDLite on MobileOne with the complete MobileViT recipe of cvnets.
 
 Every value is of ml-cvnets config/detection/ssd_coco/mobilevit.yaml or of the code that it runs,
 unless it says so. Images are normalized as the ImageNet weights expect; cvnets only scales them to
@@ -32,7 +32,7 @@ model = dict(
             min_sizes=[320 * (0.1 + i * 0.95 / 6) for i in range(6)],
             max_sizes=[320 * (0.1 + i * 0.95 / 6) for i in range(1, 7)])),
     test_cfg=dict(
-        nms_pre=1000,  # mmdet's, a map; cvnets keeps the 400 best of each class
+        nms_pre=1000,  # mmdet's, per map; cvnets keeps the 400 best of each class
         nms=dict(type='nms', iou_threshold=0.5),
         score_thr=0.01))
 sync_bn = 'torch'
@@ -73,11 +73,11 @@ test_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 optim_wrapper = dict(
     _delete_=True,
     type='OptimWrapper',  # --amp: cvnets trains in mixed precision
-    # Norms and biases decay too
+    # norms and biases decay too
     optimizer=dict(type='AdamW', lr=9e-4, betas=(0.9, 0.999), weight_decay=0.01))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=500),
-    # cvnets steps down once an epoch, this with every batch along the same curve
+    # cvnets steps down once per epoch, this follows the same curve with every batch
     dict(type='CosineAnnealingLR', eta_min=1e-6, by_epoch=True, begin=0, convert_to_iter_based=True)
 ]
 auto_scale_lr = dict(enable=False, base_batch_size=128)

@@ -1,8 +1,8 @@
-"""DeepLabV3 on MobileOne: model, optimization, schedule, all that VOC and ADE20K share.
+"""DeepLabV3 on MobileOne: model, optimization, schedule, and everything VOC and ADE20K share.
 
 The paper (arXiv 2206.04040, section 4.3) trains DeepLabV3 in Apple's cvnets for 50 epochs by
-MobileViT's procedure and says that ADE20K has 'the same hyper-parameters and augmentations'; no
-MobileOne recipe was published. Values therefore come from, in this order:
+MobileViT's procedure, and says that ADE20K has 'the same hyper-parameters and augmentations'. No
+recipe for MobileOne was published. So values come from, in this order:
 
 - [paper]   the paper;
 - [cvnets]  ml-cvnets config/segmentation/pascal_voc/deeplabv3_mobilevit.yaml, MobileViT's recipe;
@@ -11,9 +11,9 @@ MobileOne recipe was published. Values therefore come from, in this order:
 - [ours]    not published: our choice.
 
 [cvnets] accumulates the gradients of two batches of 64 before each update (`accum_freq: 2`): 128
-images an update, and half as many updates. It counts warm-up and EMA in updates; mmengine counts
-batches, so both are doubled here. cvnets sums the two gradients, mmengine averages them, which
-AdamW does not notice.
+images per update, and half as many updates. It counts warm-up and EMA in updates; mmengine counts
+batches, so both are doubled here. cvnets sums the two gradients and mmengine averages them, which
+makes no difference to AdamW.
 """
 _base_ = ['../../_base_/apple_checkpoints.py', 'mmseg::_base_/default_runtime.py']
 custom_imports = dict(imports=['mobileone_mm.segmentation'], allow_failed_imports=False)
@@ -22,11 +22,11 @@ model = dict(
     type='EncoderDecoder',
     data_preprocessor=dict(
         type='MixedSizeSegDataPreProcessor',
-        # ImageNet's, with which the MobileOne weights were trained; [cvnets] only scales to [0, 1]
+        # ImageNet's, as used to train the MobileOne weights; [cvnets] only scales to [0, 1]
         mean=[123.675, 116.28, 103.53],
         std=[58.395, 57.12, 57.375],
         bgr_to_rgb=True,
-        size=(512, 512),  # [cvnets]; the pipeline has padded smaller images already
+        size=(512, 512),  # [cvnets]; the pipeline has already padded smaller images
         pad_val=0,
         seg_pad_val=255),
     backbone=dict(
@@ -36,12 +36,12 @@ model = dict(
         # Unknown for the paper's Table 11b. [cvnets] has 8, [v2] 16, and cvnets' public MobileOne
         # ignores the setting, which amounts to 32. [ours]: 16. Change decode_head.dilations too.
         output_stride=16,
-        # [paper]: ImageNet pre-training. For a start from scratch: --cfg-options
+        # [paper]: ImageNet pre-training. To train from scratch: --cfg-options
         # model.backbone.init_cfg=None
         init_cfg=dict(type='Pretrained', checkpoint={{_base_.apple_checkpoints.s0}})),
     decode_head=dict(
-        # [cvnets]: the branches meet in a 1x1 convolution. mmseg's head has a 3x3 one there, nine
-        # times as large: --cfg-options model.decode_head.type=ASPPHead
+        # [cvnets]: a 1x1 convolution merges the branches. mmseg's head has a 3x3 one, nine times as
+        # large: --cfg-options model.decode_head.type=ASPPHead
         type='DeepLabV3Head',
         in_channels=1024,
         in_index=3,
@@ -50,10 +50,10 @@ model = dict(
         dropout_ratio=0.1,  # [cvnets]
         num_classes=21,
         norm_cfg=dict(type='BN'),
-        # [mmseg]; [cvnets]: True, with which the corners of the maps, not their pixels' grid, meet
+        # [mmseg]; [cvnets]: True, which aligns the corners of the maps instead of their pixels
         align_corners=False,
-        # [cvnets]: averaged over the pixels that have a label, as torch's own. mmseg's default
-        # divides by all pixels, ignored ones and padding too
+        # [cvnets]: averaged over labeled pixels, like torch's own. mmseg's default divides by all
+        # pixels, including ignored ones and padding
         loss_decode=dict(type='CrossEntropyLoss', loss_weight=1.0, avg_non_ignore=True)),
         # Initial weights are [mmseg]'s; [cvnets] has kaiming_normal, fan out, for classifiers too
     auxiliary_head=dict(
@@ -71,7 +71,7 @@ model = dict(
             type='CrossEntropyLoss', loss_weight=0.4, avg_non_ignore=True)),
     train_cfg=dict(),
     test_cfg=dict(mode='whole'))  # [cvnets]
-sync_bn = 'torch'  # [cvnets]; mmengine converts when training is distributed, and only then
+sync_bn = 'torch'  # [cvnets]; mmengine only converts if training is distributed
 
 # [cvnets]: mixed precision. AmpOptimWrapper refuses to run on a CPU: on a GPU pass
 # --amp, or --cfg-options optim_wrapper.type=AmpOptimWrapper
@@ -79,15 +79,15 @@ optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=9e-4, betas=(0.9, 0.999), weight_decay=0.01),  # [cvnets]
     accumulative_counts=2,  # [cvnets]
-    # [cvnets]: heads learn 10 times faster; norms and biases decay too. The paper anneals the
-    # weight decay on ImageNet; whether it does so here is not published, and [cvnets] does not.
+    # [cvnets]: heads learn 10 times faster; norms and biases decay too. On ImageNet the paper
+    # anneals the weight decay. Whether it does so here is not published; [cvnets] does not.
     paramwise_cfg=dict(
         custom_keys={'decode_head': dict(lr_mult=10.), 'auxiliary_head': dict(lr_mult=10.)}))
 param_scheduler = [
     # [cvnets]: 500 updates, 1,000 batches, from 9e-5
     dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=1000),
-    # [cvnets]: to 1e-6; a ratio, so that the heads end 10 times higher as they do there. cvnets
-    # steps down once an epoch, this with every batch along the same curve
+    # [cvnets]: to 1e-6; a ratio, so that heads end 10 times higher, as in cvnets. cvnets steps
+    # down once per epoch, this follows the same curve with every batch
     dict(
         type='CosineAnnealingLR',
         eta_min_ratio=1e-6 / 9e-4,
@@ -105,9 +105,9 @@ custom_hooks = [
         type='EMAHook',
         ema_type='ExponentialMovingAverage',
         momentum=5e-4,  # [cvnets]
-        interval=2,  # [cvnets]: once an update, see accumulative_counts
+        interval=2,  # [cvnets]: once per update, see accumulative_counts
         update_buffers=True,  # [cvnets]: the running statistics are averaged too
-        priority=49)  # before the validation reads the weights: as in mmdet's configs
+        priority=49)  # before the validation reads the weights, as in mmdet's configs
 ]
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
@@ -117,6 +117,6 @@ default_hooks = dict(
     checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=3, save_best='mIoU'),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='SegVisualizationHook'),
-    # Validate and deploy the folded model; here, where a variant's custom_hooks do not replace it
+    # Validate and deploy the folded model; here a variant's custom_hooks do not replace it
     reparameterize=dict(type='ReparameterizeHook'))
 log_processor = dict(by_epoch=True)

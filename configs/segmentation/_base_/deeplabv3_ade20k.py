@@ -1,7 +1,7 @@
 """The recipe on ADE20K's 150 classes (20,210 training images).
 
-The paper: 'the same hyper-parameters and augmentations' as on VOC, which is what this is. cvnets'
-own ADE20K recipes for other networks differ (SGD 0.02, weight decay 1e-4, batch 16, stride 8).
+It follows the paper: 'the same hyper-parameters and augmentations' as on VOC. cvnets' own ADE20K
+recipes for other networks differ (SGD 0.02, weight decay 1e-4, batch 16, stride 8).
 """
 _base_ = ['./deeplabv3.py', 'mmseg::_base_/datasets/ade20k.py']
 

@@ -1,19 +1,19 @@
 """The recipe on Pascal VOC 2012 with SBD's extra annotations (10,582 training images).
 
 `tools/prepare_data.py voc12aug` puts the data in place. The paper's 'augmented Pascal VOC' is
-cvnets', which also trains on the images of COCO that show VOC's classes (use_coco_data: true): the
-configs *_voc12coco.py do. This one is the default because it needs 3 GB of downloads instead of 22;
-expect a lower mIoU than the paper's Table 11b.
+cvnets', which also trains on COCO's images of VOC's classes (use_coco_data: true), as do the
+configs *_voc12coco.py. This one is the default because it needs 3 GB of downloads instead of 22.
+Expect a lower mIoU than in the paper's Table 11b.
 """
 _base_ = ['./deeplabv3.py', 'mmseg::_base_/datasets/pascal_voc12_aug.py']
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations'),
-    # All in [cvnets]' order. The short side 256 to 768, the long side at most 1024; bilinear
+    # In [cvnets]' order. Short side 256 to 768, long side at most 1024; bilinear
     dict(type='RandomResize', scale=[(1024, 256), (1024, 768)], keep_ratio=True),
     dict(type='RandomFlip', prob=0.5),
-    # Black below and at the right of smaller images, ignored by the loss
+    # Black below and to the right of smaller images, ignored by the loss
     dict(type='Pad', size=(512, 512), pad_val=dict(img=0, seg=255)),
     dict(type='RandomCrop', crop_size=(512, 512), cat_max_ratio=0.75),
     dict(type='RandomGaussianBlur'),  # [cvnets]: 'random_gaussian_noise'
@@ -45,7 +45,7 @@ dataset_coco = dict(  # made by `tools/prepare_data.py voc12coco`; see *_voc12co
     pipeline=train_pipeline)
 train_dataloader = dict(
     batch_size=16,  # [cvnets], on each of 4 GPUs
-    drop_last=True,  # a last batch of one image would stop the batch norm of the image pooling
+    drop_last=True,  # the batch norm of the image pooling cannot train on a last batch of one image
     sampler=dict(type='DefaultSampler', shuffle=True),  # epochs, not iterations
     dataset=dict(type='ConcatDataset', datasets=[dataset_train, dataset_aug]))
 # Whole images, one at a time, short side 512, the mIoU at the original size: mmseg's protocol, and

@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or absent."""
+"""Write checkpoints that are complete or absent."""
 
 from pathlib import Path
 
@@ -13,18 +13,18 @@ from ..resuming.atomic_backend import BACKEND, LateRemovals
 
 @HOOKS.register_module()
 class AtomicCheckpointHook(CheckpointHook):
-    """mmengine's CheckpointHook, safe against being killed at any moment.
+    """mmengine's CheckpointHook, safe against a kill at any moment.
 
-    A checkpoint is written to a temporary file and moved into place once it is wholly on the disk.
-    Only then is the one that it replaces (``max_keep_ckpts``, ``save_best``) removed; mmengine
-    removes first and writes in place. Nothing outside the run's own directory is removed. Remote
-    directories are left to mmengine.
+    A checkpoint is written to a temporary file and renamed once it is completely on disk. Only then
+    is the one that it replaces removed (``max_keep_ckpts``, ``save_best``); mmengine removes first
+    and writes in place. Nothing outside the run's own directory is removed. Remote directories are
+    left to mmengine.
 
     Arguments are those of :class:`mmengine.hooks.CheckpointHook`.
     """
 
     def before_train(self, runner: Runner) -> None:
-        """Choose the backend, and remove what a killed run has left half-written."""
+        """Choose the backend, and remove files that a killed run left half-written."""
         super().before_train(runner)
         if type(self.file_backend) is not LocalBackend or self.file_client_args is not None:
             return

@@ -7,7 +7,7 @@ from mmengine.registry import HOOKS
 
 
 def hooks_of(cfg: Config, kind: type) -> Iterator[Any]:
-    """Build the hooks of a class, and of no other, that a config registers."""
+    """Build only the hooks of one class that a config registers."""
     for config in [*(cfg.get('default_hooks') or {}).values(), *(cfg.get('custom_hooks') or [])]:
         if config and str(config.get('type')).rsplit('.', 1)[-1] == kind.__name__:
             yield HOOKS.build({k: v for k, v in config.items() if k != 'priority'})

@@ -12,14 +12,14 @@ from ...folding.reparameterize import unwrap_model
 
 @HOOKS.register_module()
 class FreezeNormHook(Hook):
-    """Keep batch norms in eval mode while training: those of neck and heads too.
+    """Keep batch norms in eval mode during training, including those of neck and heads.
 
-    For batches too small for statistics of their own, down to one image. ``norm_eval`` of a
-    backbone does the same for the backbone alone. The norms need statistics to start from, so
-    only parts that come from a checkpoint should be frozen.
+    This is for batches too small for their own statistics, down to one image. ``norm_eval`` does
+    the same for a backbone only. The norms need initial statistics, so freeze only parts that come
+    from a checkpoint.
 
     Args:
-        parts: Names of the model's parts, ``('backbone', 'decode_head')`` for instance. Defaults to
+        parts: Names of the model's parts, for example ``('backbone', 'decode_head')``. Defaults to
             the whole model.
         affine: Freeze the gammas and betas too. Defaults to False.
 
@@ -52,6 +52,6 @@ class FreezeNormHook(Hook):
                 norm.requires_grad_(False)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        """Undo what ``model.train()`` has done to them since."""
+        """Undo ``model.train()`` for the frozen norms."""
         for norm in self._norms:
             norm.eval()

@@ -1,4 +1,4 @@
-"""Make every random number of an iteration depend on (seed, iteration) alone."""
+"""Make all random numbers of an iteration depend only on (seed, iteration)."""
 
 from typing import Any
 
@@ -14,15 +14,15 @@ from ..resuming.seeded_dataset import seed_everything, seeded_datasets
 class IterationSeedHook(Hook):
     """Reseed before each iteration, so that a resumed run draws what the uninterrupted one would.
 
-    The model's own randomness (dropout, for instance) then follows from the runner's seed, the
-    iteration and the rank; the samples' from :class:`~mobileone_mm.engine.SeededDataset`. The seed
-    is the one that mmengine keeps in the checkpoint; it need not be set in the config.
+    The model's randomness (for example dropout) then follows from the runner's seed, the iteration
+    and the rank; that of samples follows from :class:`~mobileone_mm.engine.SeededDataset`. The seed
+    is the one that mmengine keeps in the checkpoint, and need not be set in the config.
     """
 
-    priority = 'VERY_HIGH'  # before DistSamplerSeedHook and whatever draws random numbers
+    priority = 'VERY_HIGH'  # before DistSamplerSeedHook and anything that draws random numbers
 
     def before_train(self, runner: Runner) -> None:
-        """Give the sampler the checkpoint's seed; it was built before the checkpoint was read."""
+        """Set the checkpoint's seed in the sampler, which was built before the file was read."""
         loader = runner.train_loop.dataloader
         for sampler in (loader.sampler, getattr(loader.batch_sampler, 'sampler', None)):
             if sampler is not None and hasattr(sampler, 'seed'):

@@ -1,4 +1,4 @@
-"""Raise resolution and augmentation strength in steps while training (paper, section 3.4)."""
+"""Raise resolution and augmentation strength in steps during training (paper, section 3.4)."""
 
 import copy
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
@@ -10,9 +10,9 @@ from mmengine.runner import Runner
 
 from ...utils.wrapped import inner_datasets
 
-# Transform -> its argument. Crops of mmpretrain and mmseg, mmdet's resizing.
+# Transform -> its argument: crops of mmpretrain and mmseg, resizing of mmdet.
 RESOLUTION = dict(RandomResizedCrop='scale', RandomCrop='crop_size', Resize='scale')
-# What grows with the strength: mmpretrain's magnitude, or the share of images that are augmented.
+# Transform -> what the strength multiplies: mmpretrain's magnitude, or the share of images.
 STRENGTH = dict(RandAugment='magnitude_level', RandomApply='prob')
 
 
@@ -20,11 +20,11 @@ STRENGTH = dict(RandAugment='magnitude_level', RandomApply='prob')
 class ProgressiveLearningHook(Hook):
     """Train in stages of growing input resolution and augmentation strength.
 
-    At the first epoch of a stage the training pipeline is rebuilt from the config, with its
-    resolution and strength replaced, and persistent workers are restarted. What an epoch uses
-    depends on its number alone, so a resumed run continues like the uninterrupted one.
+    At the first epoch of a stage, the training pipeline is rebuilt from the config with another
+    resolution and strength, and persistent workers are restarted. The stage depends only on the
+    epoch, so a resumed run continues like the uninterrupted one.
 
-    Example, the steps of mmpretrain's recipe for MobileOne::
+    For example, the steps of mmpretrain's recipe for MobileOne::
 
         dict(type='ProgressiveLearningHook', stages=[
             dict(epoch=1, resolution=160, strength=0.3),
@@ -32,10 +32,10 @@ class ProgressiveLearningHook(Hook):
             dict(epoch=112, resolution=224, strength=1.0)])
 
     Args:
-        stages: Dicts with ``epoch``, the stage's first epoch as logs count them (from 1);
-            ``resolution`` in pixels, a number for squares or (as the transform takes it) a pair;
-            ``strength``, a factor for what the config has. Resolution or strength may be left out
-            in all stages.
+        stages: Dicts with ``epoch``, the first epoch of the stage, counted from 1 as in logs;
+            ``resolution`` in pixels, a number for squares or a pair in the transform's order; and
+            ``strength``, a factor for the config's value. Either resolution or strength may be
+            missing from all stages.
         resolution_keys: Which argument of which transform is the resolution. Defaults to
             ``RESOLUTION`` of this module.
         strength_keys: Which argument of which transform the strength multiplies. Defaults to
@@ -93,7 +93,7 @@ class ProgressiveLearningHook(Hook):
                     f'known are {keys}: name yours in {name}_keys')
 
     def before_train_epoch(self, runner: Runner) -> None:
-        """Switch the training pipeline if another stage begins."""
+        """Switch the training pipeline if a new stage begins."""
         stage = self.stage_of(runner.epoch + 1)
         if stage is self._current:
             return
@@ -110,10 +110,10 @@ class ProgressiveLearningHook(Hook):
 
 
 def check_stages(stages: Sequence[Dict[str, Any]]) -> List[Dict[str, Any]]:
-    """Check the stages' form and order.
+    """Check the form and the order of the stages.
 
     Raises:
-        ValueError: It is wrong; the message says what was expected.
+        ValueError: They are wrong; the message says what was expected.
     """
     stages = [dict(stage) for stage in stages]
     if not stages:
@@ -140,14 +140,14 @@ def _describe(stage: Dict[str, Any]) -> str:
 
 
 def _like(old: Any, value: Any) -> Any:
-    """A resolution in the form of the config's: a number, or a pair."""
+    """A resolution in the config's form: a number, or a pair."""
     if isinstance(old, (list, tuple)) and not isinstance(value, (list, tuple)):
         return (value, value)
     return value
 
 
 def _transforms(node: Any) -> Iterator[dict]:
-    """Every transform in a pipeline's config, those inside others too."""
+    """Every transform in a pipeline's config, including nested ones."""
     if isinstance(node, dict):
         if 'type' in node:
             yield node
@@ -159,11 +159,11 @@ def _transforms(node: Any) -> Iterator[dict]:
 
 def resolutions(pipelines: Iterable[Sequence[dict]],
                 keys: Optional[Mapping[str, str]] = None) -> List[Tuple[int, int]]:
-    """The resolutions that pipelines' configs name, as pairs in the order of the transforms.
+    """The resolutions in the configs of pipelines, as pairs in the order of the transforms.
 
     Args:
-        pipelines: Configs.
-        keys: As the hook's ``resolution_keys``.
+        pipelines: Configs of pipelines.
+        keys: As ``resolution_keys`` of the hook.
     """
     keys, found = RESOLUTION if keys is None else keys, []
     for transform in _transforms(list(pipelines)):
@@ -183,7 +183,7 @@ def pipelines_of(config: dict) -> Iterator[list]:
 
 def _pairs(dataset: Any, config: dict) -> Iterator[Tuple[Any, list]]:
     """Every data set with a pipeline, with the pipeline's config, however wrapped."""
-    dataset = getattr(dataset, '_dataset', dataset)  # what num_batch_per_epoch makes
+    dataset = getattr(dataset, '_dataset', dataset)  # made by num_batch_per_epoch
     if config.get('pipeline') and isinstance(getattr(dataset, 'pipeline', None), Compose):
         yield dataset, config['pipeline']
     for part, its_config in zip(inner_datasets(dataset), inner_datasets(config)):

@@ -1,4 +1,4 @@
-"""Validate and deploy the folded form of the model that is being trained."""
+"""Validate and deploy the folded form of the model in training."""
 
 import copy
 import os
@@ -24,39 +24,40 @@ from ..resuming.finding import run_directories
 
 @HOOKS.register_module()
 class ReparameterizeHook(Hook):
-    """Fold MobileOne for validation and test, and write the files to deploy.
+    """Fold MobileOne for validation and test, and write the files for deployment.
 
     Validation and test run on a folded copy of the model (with EMAHook, of the averaged weights);
     training continues with the original. For each new best checkpoint, and for the last one, the
     folded weights are written to ``<checkpoint>_deploy.pth`` and their config to
-    ``<checkpoint>_deploy.py``. When CheckpointHook removes a best checkpoint for a better one,
-    these two go as well. What is written is checked against the model's branches on an image of at
-    most :data:`mobileone_mm.folding.verify.MAX_SIZE` pixels. If no best checkpoint is kept, or
-    nothing is trained, the first copy is checked too.
+    ``<checkpoint>_deploy.py``. When CheckpointHook replaces a best checkpoint with a better one,
+    these two are removed as well. Before they are written, weights are compared with the model's
+    branches on an image of at most :data:`mobileone_mm.folding.verify.MAX_SIZE` pixels. If no best
+    checkpoint is kept, or nothing is trained, the first copy is checked too.
 
     A model without an unfolded MobileOne is left alone, with a message.
 
     Args:
-        tolerance: Largest relative difference between folded and unfolded outputs, 1e-3; see
-            :func:`mobileone_mm.folding.verify.verify_folding`. Past it training ends with an error.
-        fuse_conv_bn: Also fold the batch norms of neck and head.
+        tolerance: Largest accepted relative difference of folded and unfolded outputs; beyond it,
+        training ends with an error. Defaults to 1e-3; see
+        :func:`mobileone_mm.folding.verify.verify_folding`.
+        fuse_conv_bn: Whether to also fold the batch norms of neck and head. Defaults to False.
     """
 
-    # First, so that every other hook finds the trained model again after validation. Folding waits
-    # for before_val_iter: all hooks' before_val_epoch, where EMAHook swaps weights, are over then.
+    # First, so that all other hooks find the trained model again after validation. Folding waits
+    # for before_val_iter: by then EMAHook has swapped the weights in before_val_epoch.
     priority = 'HIGHEST'
 
     def __init__(self, tolerance: float = DEFAULT_TOLERANCE, fuse_conv_bn: bool = False) -> None:
         self.tolerance = tolerance
         self.fuse_conv_bn = fuse_conv_bn
         self._active = False
-        self._trained: Optional[nn.Module] = None  # runner.model, while the folded copy stands in
-        self._batch: Any = None  # of one image, to check folding with
-        self._verified = False  # whether this run's folding has been checked, or soon will be
+        self._trained: Optional[nn.Module] = None  # runner.model, while the folded copy replaces it
+        self._batch: Any = None  # of one image, to check folding
+        self._verified = False  # whether this run's folding has been or soon will be checked
         self._best: Dict[str, str] = {}  # message hub key -> best checkpoint, already folded
 
     def before_run(self, runner: Runner) -> None:
-        """Find out whether there is anything to fold."""
+        """Check whether there is anything to fold."""
         self._restore(runner)
         self._verified = False
         self._active = holds_unfolded(runner.model)
@@ -64,16 +65,16 @@ class ReparameterizeHook(Hook):
             runner.logger.info('ReparameterizeHook is idle: the model holds no unfolded MobileOne')
 
     def before_train(self, runner: Runner) -> None:
-        """Refuse a config whose folded form cannot be written before training starts."""
+        """Before training, refuse a config whose folded form cannot be written."""
         if self._active:
             deployed_config(runner.cfg, self.fuse_conv_bn)
             self._best = _best_checkpoints(runner)
-            # The first validation gives a best checkpoint, whose fold is checked right after it.
+            # The first validation gives a best checkpoint, whose fold is checked right away.
             self._verified = any(isinstance(hook, CheckpointHook) and bool(hook.save_best)
                                  for hook in runner.hooks)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        """Keep an image for the check, in case nothing is validated."""
+        """Keep an image for the check, in case there is no validation."""
         if self._active and self._batch is None:
             self._batch = first_of_batch(data_batch)
 
@@ -120,7 +121,7 @@ class ReparameterizeHook(Hook):
             self._verified = False
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Keep the folded copy out of a checkpoint that is saved in the middle of validation."""
+        """Keep the folded copy out of a checkpoint that is saved during validation."""
         if self._trained is not None:
             checkpoint['state_dict'] = weights_to_cpu(unwrap_model(self._trained).state_dict())
 
@@ -162,7 +163,7 @@ class ReparameterizeHook(Hook):
 
     def _write(self, runner: Runner, checkpoint: str) -> None:
         if not os.path.isfile(checkpoint):
-            runner.logger.warning(f'{checkpoint} is no local file: fold it with '
+            runner.logger.warning(f'{checkpoint} is not a local file: fold it with '
                                   'tools/reparameterize.py')
             return
         files = write_deployed(
@@ -174,7 +175,7 @@ class ReparameterizeHook(Hook):
 
 @contextmanager
 def _off_the_clock(runner: Runner) -> Iterator[None]:
-    """Keep what folding takes out of the time that is logged for the next iteration."""
+    """Exclude the time for folding from the logged time of the next iteration."""
     start = time.time()
     yield
     for hook in runner.hooks:
@@ -183,13 +184,13 @@ def _off_the_clock(runner: Runner) -> Iterator[None]:
 
 
 def _best_checkpoints(runner: Runner) -> Dict[str, str]:
-    """The run's best checkpoint of each metric, as CheckpointHook tracks them."""
+    """The run's best checkpoint of each metric, according to CheckpointHook."""
     return {key: path for key, path in runner.message_hub.runtime_info.items()
             if key.startswith('best_ckpt') and path and not _is_elsewhere(runner, path)}
 
 
 def _is_elsewhere(runner: Runner, checkpoint: str) -> bool:
-    """Whether it lies in another directory, which a resumed message hub may name."""
+    """Whether a file is in another directory, as a resumed message hub may say."""
     own = {os.path.realpath(path) for path in run_directories(runner.work_dir, runner.cfg)}
     return '://' not in checkpoint and os.path.realpath(os.path.dirname(checkpoint)) not in own
 
@@ -203,7 +204,7 @@ def _is_outdated(path: Path, source: str) -> bool:
 
 
 def _on_main_process(function: Callable, *args: Any) -> None:
-    """Rank 0 works and the others wait; if it fails, all of them fail rather than hang."""
+    """Run on rank 0 while other ranks wait; if it fails, all of them fail instead of hanging."""
     message: List[Optional[str]] = [None]
     error: Optional[Exception] = None
     if is_main_process():

@@ -1,4 +1,4 @@
-"""Pictures of a run: its first training images as they were augmented, and its learning curve."""
+"""Draw pictures of a run: its first training images after augmentation, and its learning curve."""
 
 import time
 from pathlib import Path
@@ -11,22 +11,22 @@ from mmengine.runner import Runner
 
 from ..run_pictures import draw_batch, draw_learning_curve
 
-SECONDS = 30.  # between two drawings of the curve, however short epochs are
+SECONDS = 30.  # minimum time between two drawings of the curve
 
 
 @HOOKS.register_module()
 class RunPicturesHook(Hook):
     """Write two pictures to the work directory.
 
-    ``train_images.png`` shows the first batch of the run, with its boxes or labels: what the
-    network sees after augmentation. It is taken from the training itself, so no random numbers are
-    drawn for it. ``learning_curve.png`` shows losses, learning rate and metrics of all runs in the
-    directory; it is drawn after a validation, at most twice a minute, and at the end.
+    ``train_images.png`` shows the first batch of the run, with its boxes or labels, as the network
+    sees it after augmentation. The batch comes from the training itself, so this changes no random
+    numbers. ``learning_curve.png`` shows losses, learning rate and metrics of all runs in the
+    directory. It is drawn after a validation, at most twice a minute, and at the end.
 
-    A picture that cannot be drawn is logged, and the run continues.
+    If a picture cannot be drawn, the log says so, and the run continues.
 
     Args:
-        max_images: Images shown at most. Defaults to 16.
+        max_images: Maximum number of images. Defaults to 16.
     """
 
     priority = 'VERY_LOW'

@@ -17,16 +17,16 @@ SIGNALS = [getattr(signal, name) for name in ('SIGINT', 'SIGTERM', 'SIGHUP')
 
 @HOOKS.register_module()
 class StopSignalHook(Hook):
-    """On SIGINT, SIGTERM or SIGHUP finish the iteration, save ``interrupted.pth`` and exit.
+    """On SIGINT, SIGTERM or SIGHUP, finish the iteration, save ``interrupted.pth`` and exit.
 
     ``--resume`` continues with the next iteration. A second signal, more than a second later, ends
-    the process at once. A validation is left at once and repeated on ``--resume``: what was trained
-    before it is already saved, as ``interrupted.pth`` if the epoch has no checkpoint of its own.
-    Several processes agree after each iteration. SIGHUP stays ignored under ``nohup``. Data
-    loaders' workers ignore all three.
+    the process at once. A validation stops at once and is repeated on ``--resume``: the training
+    before it is already saved, in ``interrupted.pth`` if the epoch has no checkpoint. Several
+    processes agree after each iteration. SIGHUP stays ignored under ``nohup``. Workers of data
+    loaders ignore all three signals.
     """
 
-    priority = 'LOWEST'  # behind the hooks whose state is saved
+    priority = 'LOWEST'  # after the hooks whose state is saved
 
     def __init__(self) -> None:
         self._signal: Optional[int] = None
@@ -36,7 +36,7 @@ class StopSignalHook(Hook):
         self._saved = 0  # the iteration of the last checkpoint
 
     def before_train(self, runner: Runner) -> None:
-        """Listen, in the main process alone."""
+        """Listen for signals, only in the main process."""
         self._training, self._saved = True, runner.iter
         for loop in (runner.train_loop, runner.val_loop):
             if loop is not None:
@@ -44,13 +44,13 @@ class StopSignalHook(Hook):
         try:
             for number in SIGNALS:
                 ignored = signal.getsignal(number) == signal.SIG_IGN
-                if number in (signal.SIGINT, signal.SIGTERM) or not ignored:  # as nohup does
+                if number in (signal.SIGINT, signal.SIGTERM) or not ignored:  # under nohup
                     self._previous[number] = signal.signal(number, self._remember)
-        except ValueError:  # not the main thread: somebody else must listen
+        except ValueError:  # not in the main thread
             runner.logger.debug('StopSignalHook is idle: training is not in the main thread')
 
     def after_train(self, runner: Runner) -> None:
-        """Stop listening."""
+        """Stop listening for signals."""
         self._restore()
         self._training = False
 
@@ -63,12 +63,12 @@ class StopSignalHook(Hook):
             self._leave(runner, f'iteration {runner.iter + 1} is done and saved')
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Note which iteration is saved, if in a checkpoint that can be resumed."""
+        """Remember which iteration is saved in a checkpoint that can be resumed."""
         if 'optimizer' in checkpoint:
             self._saved = checkpoint['meta']['iter']
 
     def before_val(self, runner: Runner) -> None:
-        """Save what no checkpoint holds, while the model is the trained one: hooks exchange it."""
+        """Save iterations that no checkpoint holds, before other hooks replace the model."""
         # mmengine saves, and calls before_save_checkpoint, in the first process only
         if self._training and largest(self._saved) != runner.iter:
             save_interrupted(runner, runner.iter)
@@ -83,7 +83,7 @@ class StopSignalHook(Hook):
         now = time.monotonic()
         if self._signal is None:
             self._signal, self._since = number, now
-        elif now - self._since > 1:  # not one stop sent twice, to the process and to its group
+        elif now - self._since > 1:  # not the same stop sent to both the process and its group
             self._restore()
             signal.raise_signal(number)
 

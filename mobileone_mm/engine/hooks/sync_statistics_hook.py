@@ -1,4 +1,4 @@
-"""The same running statistics in all processes."""
+"""Give all processes the same running statistics."""
 
 from mmengine.hooks import SyncBuffersHook
 from mmengine.registry import HOOKS
@@ -9,10 +9,10 @@ from ..resuming.interrupted import average_statistics
 
 @HOOKS.register_module()
 class SyncStatisticsHook(SyncBuffersHook):
-    """mmengine's SyncBuffersHook, also for EMAHook's model.
+    """mmengine's SyncBuffersHook, for EMAHook's model too.
 
-    EMAHook saves its own copies of the running statistics. mmengine averages only the trained
-    model's, so checkpoints would hold those of the first process.
+    EMAHook saves its own copies of the running statistics. mmengine only averages those of the
+    trained model, so checkpoints would hold the first process's.
     """
 
     def after_train_epoch(self, runner: Runner) -> None:

@@ -1,4 +1,4 @@
-"""Anneal the weight decay beside the learning rate (paper, section 3.4)."""
+"""Anneal the weight decay along with the learning rate (paper, section 3.4)."""
 
 from typing import Any, Dict, List
 
@@ -13,23 +13,24 @@ _NAME = 'weight_decay'
 
 @HOOKS.register_module()
 class WeightDecayAnnealingHook(Hook):
-    """Lower the weight decay by a cosine over the whole run; never decay norms and biases.
+    """Lower the weight decay by a cosine over the whole run, and never decay norms and biases.
 
     One line adds it to any config, whatever its ``param_scheduler`` and ``paramwise_cfg``::
 
         default_hooks = dict(weight_decay=dict(type='WeightDecayAnnealingHook'))
 
-    Each group of parameters goes from its own weight decay to ``min_ratio`` of it, iteration by
-    iteration, by mmengine's CosineAnnealingParamScheduler. Parameters of at most one dimension
-    (gammas, betas, biases) get no weight decay from the start to the end. (With a common
-    ``eta_min``, as in mmpretrain's schedule, the groups that start at 0 would *rise* to it.)
+    mmengine's CosineAnnealingParamScheduler takes each group of parameters from its own weight
+    decay to ``min_ratio`` of it, iteration by iteration. Parameters with at most one dimension
+    (gammas, betas, biases) never have weight decay. (With a common ``eta_min``, as in mmpretrain's
+    schedule, groups that start at 0 would *rise* to it.)
 
     Args:
-        min_ratio: Final over initial weight decay. Defaults to 0.1: 1e-4 to 1e-5 in the paper.
+        min_ratio: Ratio of final to initial weight decay. Defaults to 0.1, like the paper's 1e-4 to
+        1e-5.
 
     Raises:
         ValueError: ``min_ratio`` is outside [0, 1]; or, when training starts, the run has several
-            optimizers, no weight decay, or a schedule of it already.
+            optimizers, no weight decay, or already a schedule for it.
     """
 
     def __init__(self, min_ratio: float = 0.1) -> None:
@@ -44,25 +45,25 @@ class WeightDecayAnnealingHook(Hook):
             raise ValueError('WeightDecayAnnealingHook works with one optimizer, got '
                              f'{sorted(wrapper.keys())}')
         if not isinstance(wrapper, OptimWrapper) or hasattr(wrapper, '_weight_decay_annealed'):
-            return  # a test, or the validation after a training
+            return  # a test, or a validation after training
         runner.param_schedulers = self.add_schedule(
             wrapper, list(runner.param_schedulers or []), runner.max_iters)
         wrapper._weight_decay_annealed = True
 
     def add_schedule(self, wrapper: OptimWrapper, schedulers: List[Any],
                      max_iters: int) -> List[Any]:
-        """Exempt norms and biases, and add the schedule to those of the optimizer.
+        """Exempt norms and biases, and add the schedule.
 
         Args:
-            wrapper: Its groups are changed in place.
-            schedulers: mmengine's schedulers of it; their base values are extended in place.
+            wrapper: The optimizer, whose groups are changed in place.
+            schedulers: mmengine's schedulers of it, whose base values are extended in place.
             max_iters: Length of the run.
 
         Returns:
             All schedulers.
         """
         if any(s.param_name == _NAME for s in schedulers):
-            raise ValueError('param_scheduler has a schedule of weight_decay already: remove it, '
+            raise ValueError('param_scheduler already has a schedule for weight_decay: remove it, '
                              'or WeightDecayAnnealingHook')
         exempt_one_dimensional(wrapper.optimizer, schedulers)
         if not any(group[_NAME] for group in wrapper.optimizer.param_groups):
@@ -73,12 +74,12 @@ class WeightDecayAnnealingHook(Hook):
 
 
 def exempt_one_dimensional(optimizer: Optimizer, schedulers: List[Any]) -> None:
-    """Move the parameters of at most one dimension to groups without weight decay.
+    """Move parameters with at most one dimension to groups without weight decay.
 
     Args:
-        optimizer: Its groups are changed in place, the new ones appended.
-        schedulers: mmengine's schedulers of this optimizer; the new groups get the base values of
-            those they come from.
+        optimizer: Its groups are changed in place, and new ones are appended.
+        schedulers: mmengine's schedulers of this optimizer; new groups get the base values of the
+            groups they come from.
     """
     for index, group in enumerate(list(optimizer.param_groups)):
         exempt = [p for p in group['params'] if p.ndim <= 1]
@@ -91,6 +92,6 @@ def exempt_one_dimensional(optimizer: Optimizer, schedulers: List[Any]) -> None:
         options: Dict[str, Any] = {k: v for k, v in group.items() if k != 'params'}
         optimizer.add_param_group({**options, 'params': exempt, _NAME: 0.})
         for scheduler in schedulers:
-            # The wrapper's own settings come after the optimizer's groups, and stay the last.
+            # The wrapper's own settings come after the optimizer's groups and stay last.
             values = scheduler.base_values
             values.insert(len(optimizer.param_groups) - 1, values[index])

@@ -1,1 +1,1 @@
-"""Training that resumes at the iteration at which it stopped."""
+"""Resume a training at the iteration at which it stopped."""

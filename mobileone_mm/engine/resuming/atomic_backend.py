@@ -1,4 +1,4 @@
-"""mmengine's local file backend, which writes whole files and removes only its own."""
+"""mmengine's local file backend that writes complete files and removes only its own."""
 
 import logging
 import os
@@ -17,7 +17,7 @@ BACKEND = 'atomic_local'
 
 @register_backend(BACKEND)
 class AtomicLocalBackend(LocalBackend):
-    """The local disk, where a file appears only once it is wholly on the disk."""
+    """The local disk, where a file appears only when it is complete."""
 
     def put(self, obj: bytes, filepath: Union[str, Path]) -> None:
         """Write bytes to a file, replacing it in one step."""
@@ -28,10 +28,10 @@ class AtomicLocalBackend(LocalBackend):
 
 
 class LateRemovals(AtomicLocalBackend):
-    """Removes files of one directory, and only once it knows that their replacements exist.
+    """Removes files in one directory, and only once their replacements exist.
 
     Args:
-        directory: The files must lie directly in it. Others are left alone, with a warning.
+        directory: The directory of the files. Others are left alone, with a warning.
     """
 
     def __init__(self, directory: Union[str, Path]) -> None:
@@ -39,7 +39,7 @@ class LateRemovals(AtomicLocalBackend):
         self._doomed: List[Tuple[Path, int]] = []
 
     def remove(self, filepath: Union[str, Path]) -> None:
-        """Remember a file that is to go."""
+        """Remember a file to remove."""
         path = Path(filepath)
         if self._owns(path):
             self._doomed.append((path, path.lstat().st_ino))
@@ -50,7 +50,7 @@ class LateRemovals(AtomicLocalBackend):
             super().rmtree(dir_path)
 
     def flush(self) -> None:
-        """Remove what was remembered, but no file that has taken its place since."""
+        """Remove the remembered files, unless new ones have replaced them."""
         while self._doomed:
             path, inode = self._doomed.pop()
             if os.path.lexists(path) and path.lstat().st_ino == inode:

@@ -1,4 +1,4 @@
-"""Find the checkpoint to resume: the newest that is whole."""
+"""Find the checkpoint to resume: the newest complete one."""
 
 import logging
 import os
@@ -20,21 +20,21 @@ _PARTS = dict(meta=dict, message_hub=dict, state_dict=dict, optimizer=dict)
 
 
 def read_whole(path: Union[str, Path]) -> Any:
-    """Read a checkpoint of mmengine that holds all that a resumed run needs.
+    """Read a checkpoint of mmengine that holds everything a resumed run needs.
 
     Every record's checksum is verified, and nothing in the file is executed.
 
     Raises:
-        CheckpointError: The file is damaged, no checkpoint, or lacks a part.
-        FileNotFoundError: There is no such file.
+        CheckpointError: The file is damaged, not a checkpoint, or incomplete.
+        FileNotFoundError: The file does not exist.
     """
     _check_records(path)
     content = read_checkpoint(path)
     content = content if isinstance(content, dict) else {}
     lacking = [key for key, kind in _PARTS.items() if not isinstance(content.get(key), kind)]
     if lacking:
-        raise CheckpointError(f'{path} holds no {" and no ".join(lacking)}, as a training that is '
-                              'to be resumed needs (best_*.pth and *_deploy.pth never do)')
+        raise CheckpointError(f'{path} holds no {" and no ".join(lacking)}, which resuming '
+                              'needs (best_*.pth and *_deploy.pth never have it)')
     if any(type(content['meta'].get(key)) is not int or content['meta'][key] < 0
            for key in ('epoch', 'iter')):
         raise CheckpointError(f'{path} does not say at which epoch and iteration it was saved')
@@ -42,7 +42,7 @@ def read_whole(path: Union[str, Path]) -> Any:
 
 
 def is_whole(path: Union[str, Path]) -> bool:
-    """Whether a file is a complete and undamaged checkpoint that a training can be resumed from."""
+    """Whether a file is a complete and undamaged checkpoint that a training can resume from."""
     try:
         read_whole(path)
     except (CheckpointError, FileNotFoundError):
@@ -51,7 +51,7 @@ def is_whole(path: Union[str, Path]) -> bool:
 
 
 def find_checkpoint(*directories: Union[str, Path]) -> Optional[Path]:
-    """The newest whole checkpoint of a run, by epoch and iteration, skipping damaged ones.
+    """The newest complete checkpoint of a run, by epoch and iteration; damaged ones are skipped.
 
     Unlike mmengine's ``last_checkpoint`` file, this never names a file that is absent or damaged.
 
@@ -59,7 +59,7 @@ def find_checkpoint(*directories: Union[str, Path]) -> Optional[Path]:
         directories: Where the run saves checkpoints.
 
     Returns:
-        Its path; None where there are no checkpoints.
+        Its path; None if there are no checkpoints.
 
     Raises:
         CheckpointError: There are checkpoints, but all are damaged.
@@ -80,13 +80,13 @@ def find_checkpoint(*directories: Union[str, Path]) -> Optional[Path]:
                 break
     if damaged and not newest:
         raise CheckpointError(
-            f'no checkpoint of {", ".join(map(str, directories))} is whole: '
+            f'no checkpoint in {", ".join(map(str, directories))} is complete: '
             f'{", ".join(path.name for path in damaged)}. Move them away to start from scratch')
     return max(newest)[-1] if newest else None
 
 
 def run_directories(work_dir: str, cfg: Config) -> List[Path]:
-    """The local directories that a run saves checkpoints in: CheckpointHook's own comes last."""
+    """The local directories of a run's checkpoints; CheckpointHook's own comes last."""
     hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
     out_dir = hook.get('out_dir')
     if out_dir is None or '://' in str(out_dir) or str(out_dir) == work_dir:
@@ -100,10 +100,10 @@ def _check_records(path: Union[str, Path]) -> None:
             whole = archive.testzip() is None
     except FileNotFoundError:
         raise FileNotFoundError(f'there is no checkpoint file {str(path)!r}') from None
-    except Exception:  # a damaged directory makes zipfile raise nearly anything
+    except Exception:  # zipfile raises nearly anything for a damaged directory
         whole = False
     if not whole:
-        raise CheckpointError(f'{path} is truncated, damaged or no checkpoint')
+        raise CheckpointError(f'{path} is truncated, damaged or not a checkpoint')
 
 
 def _latest_first(files: List[Path], kind: 're.Pattern') -> Iterator[Path]:

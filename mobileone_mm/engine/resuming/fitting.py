@@ -1,4 +1,4 @@
-"""Whether a checkpoint belongs to the run that is to be resumed from it."""
+"""Check that a checkpoint belongs to the run that resumes from it."""
 
 from typing import Any, Dict, Iterator, List, Set
 
@@ -12,21 +12,21 @@ from ...utils.checkpoint_files import CheckpointError
 
 __all__ = ['check_fits']
 
-# Options of torch's optimizers that choose how, not what, is computed, and differ by release.
+# Options of torch's optimizers that only change how they compute, and that differ by release.
 _SWITCHES = {'params', 'param_names', 'foreach', 'maximize', 'capturable', 'differentiable',
              'fused', 'decoupled_weight_decay'}
 
 
 def check_fits(runner: Runner, checkpoint: Dict[str, Any], name: str) -> None:
-    """Compare a checkpoint with the run: model, averaged weights, optimizer, schedulers.
+    """Compare a checkpoint's model, averaged weights, optimizer and schedulers with the run's.
 
     Args:
-        runner: Its model, optimizer and schedulers are built.
-        checkpoint: As :func:`mobileone_mm.engine.resuming.finding.read_whole` returns it.
+        runner: The runner, with built model, optimizer and schedulers.
+        checkpoint: From :func:`mobileone_mm.engine.resuming.finding.read_whole`.
         name: The checkpoint's file, for the message.
 
     Raises:
-        CheckpointError: It is of another model or optimizer.
+        CheckpointError: The checkpoint belongs to another model or optimizer.
     """
     own = unwrap_model(runner.model).state_dict()
     found = [f'of {len(own)} weights {misfit}'
@@ -40,7 +40,7 @@ def check_fits(runner: Runner, checkpoint: Dict[str, Any], name: str) -> None:
         found.append(f'{saved} parameter schedulers, but the config has {schedulers}')
     if found:
         raise CheckpointError(
-            f'{name} is not of the training that the config describes: it has '
+            f'{name} does not belong to the training of this config: it has '
             f'{"; ".join(found)}. Resume it with the config that it was trained with; a new '
             'training can start from its weights with --cfg-options load_from=FILE')
 
@@ -75,5 +75,5 @@ def _options(groups: List[dict]) -> Set[str]:
 
 
 def _decoupled(groups: List[dict]) -> Set[Any]:
-    """Adam and AdamW differ in this alone."""
+    """The only difference between Adam and AdamW."""
     return {group.get('decoupled_weight_decay') for group in groups}

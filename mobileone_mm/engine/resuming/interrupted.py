@@ -1,4 +1,4 @@
-"""The checkpoint of a training that stops in the middle."""
+"""Save the checkpoint of a training that stops early."""
 
 import torch
 from mmengine.dist import all_reduce, all_reduce_params, get_world_size
@@ -13,11 +13,11 @@ INTERRUPTED = 'interrupted.pth'
 
 
 def save_interrupted(runner: Runner, iteration: int) -> None:
-    """Save ``interrupted.pth`` in the work directory; every process has to call it.
+    """Save ``interrupted.pth`` in the work directory; every process must call it.
 
     Args:
-        runner: Its state is saved.
-        iteration: How many iterations are done.
+        runner: The runner whose state is saved.
+        iteration: Number of finished iterations.
     """
     average_statistics(runner)
     runner.save_checkpoint(
@@ -27,10 +27,10 @@ def save_interrupted(runner: Runner, iteration: int) -> None:
 
 
 def average_statistics(runner: Runner) -> None:
-    """Average running statistics over the processes; those of EMAHook's averaged weights too.
+    """Average running statistics over the processes, including those of EMAHook's weights.
 
-    Running statistics are linear in those of the batches. So the mean at the end of an epoch is the
-    same, up to rounding, whether the processes have averaged theirs before or not.
+    Running statistics are linear in those of the batches. So, up to rounding, the mean at the end
+    of an epoch is the same whether or not the processes averaged theirs before.
     """
     averaged = [hook.ema_model for hook in runner.hooks if isinstance(hook, EMAHook)]
     for model in (runner.model, *averaged):
@@ -38,7 +38,7 @@ def average_statistics(runner: Runner) -> None:
 
 
 def largest(value: int) -> int:
-    """The largest value of all processes'."""
+    """The largest value over all processes."""
     if get_world_size() == 1:
         return value
     tensor = torch.tensor(value)

@@ -1,4 +1,4 @@
-"""One training in a directory at a time."""
+"""Allow one training at a time in a directory."""
 
 import errno
 import os
@@ -23,12 +23,11 @@ NAME = '.training.lock'
 
 @contextmanager
 def lock_directories(*directories: Union[str, Path]) -> Iterator[None]:
-    """Keep other trainings out of directories, which are made where they do not exist.
+    """Keep other trainings out of directories, which are created if needed.
 
-    The lock is the operating system's (``fcntl.lockf``) on the file ``.training.lock``. It goes
-    with its process, however that ends, so a file that is left over locks nothing. On NFS it also
-    holds between hosts. Some network file systems have no such locks: there nothing is locked, with
-    a warning; nor is it on Windows.
+    This uses a lock of the operating system (``fcntl.lockf``) on the file ``.training.lock``. The
+    lock ends with its process, so a leftover file locks nothing. On NFS it works across hosts.
+    Windows has no such locks, nor do some network file systems, where a warning says so.
 
     Raises:
         PreflightError: Another process trains in one of them; the message names it.
@@ -51,9 +50,9 @@ def _lock(directory: Path) -> Iterator[None]:
         except OSError as error:
             if error.errno in (errno.EACCES, errno.EAGAIN):
                 raise PreflightError(
-                    f'{directory} is in use by another training, {_owner(file)}: wait for its end, '
-                    'stop it, or choose another --work-dir') from None
-            warnings.warn(f'{directory} cannot be locked ({error}): see to it that no other '
+                    f'{directory} is in use by another training, {_owner(file)}: wait until it '
+                    'ends, stop it, or choose another --work-dir') from None
+            warnings.warn(f'{directory} cannot be locked ({error}): make sure that no other '
                           'training runs there')
         else:
             _sign(file)
@@ -69,4 +68,4 @@ def _sign(file: IO[str]) -> None:
 
 def _owner(file: IO[str]) -> str:
     file.seek(0)
-    return file.read(200) or 'which has just begun'
+    return file.read(200) or 'which has just started'

@@ -1,4 +1,4 @@
-"""What the message hub of a checkpoint says about files, held against the run's own directory."""
+"""Check paths in a checkpoint's message hub against the run's own directory."""
 
 import os
 import re
@@ -14,21 +14,21 @@ _NAMES = dict(best_ckpt=re.compile(r'best_.+\.pth'), last_ckpt=re.compile(r'.+\.
 
 def own_files_only(hub: Dict[str, Any], source: Union[str, Path],
                    directories: Sequence[Path]) -> List[str]:
-    """Let the paths in a message hub's state lead to the run's own checkpoints, or nowhere.
+    """Make the paths in a message hub's state lead to the run's own checkpoints, or drop them.
 
-    mmengine stores absolute paths, and removes the best checkpoint by them. In a copied directory,
-    or in a run forked from another one, they would lead to the other run's files.
+    mmengine stores absolute paths, and uses them to remove the best checkpoint. In a copied
+    directory, or in a fork of a run, they would lead to the other run's files.
 
     Args:
         hub: ``checkpoint['message_hub']``, changed in place.
-        source: The checkpoint's file. One from elsewhere has no files in ``directories``.
-        directories: The run's, as of :func:`mobileone_mm.engine.run_directories`.
+        source: The checkpoint's file. If it is from elsewhere, it has no files in ``directories``.
+        directories: The run's, from :func:`mobileone_mm.engine.run_directories`.
 
     Returns:
         The paths that were dropped.
 
     Raises:
-        CheckpointError: ``hub`` is no state of a message hub.
+        CheckpointError: ``hub`` is not the state of a message hub.
     """
     if not all(isinstance(hub.get(part), dict)
                for part in ('runtime_info', 'resumed_keys', 'log_scalars')):

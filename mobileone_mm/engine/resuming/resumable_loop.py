@@ -1,4 +1,4 @@
-"""An epoch-based loop that can be resumed in the middle of an epoch."""
+"""An epoch-based loop that can resume in the middle of an epoch."""
 
 from typing import Any, Iterable, Iterator, Optional
 
@@ -11,25 +11,25 @@ from .interrupted import INTERRUPTED, largest, save_interrupted
 from .seeded_dataset import DatasetError
 from .workers import end_workers
 
-# What the checkpoints keep, through mmengine's message hub.
+# Keys that checkpoints keep, through mmengine's message hub.
 _ITERS_KEY, _VALIDATED_KEY = 'iters_per_epoch', 'epoch_validated'
 
 
 @LOOPS.register_module()
 class ResumableEpochLoop(EpochBasedTrainLoop):
-    """mmengine's loop, which also resumes a checkpoint that was saved within an epoch.
+    """mmengine's loop that can also resume a checkpoint from within an epoch.
 
     mmengine would start that epoch over and count its iterations twice. This loop continues with
-    the next batch; the earlier ones are not loaded again. If the run was stopped in a validation,
-    the validation is repeated.
+    the next batch and does not load earlier ones again. If the run stopped in a validation, the
+    validation is repeated.
 
-    The order of the batches must depend on (seed, epoch) alone, as DefaultSampler's does.
+    The order of batches must only depend on (seed, epoch), as with DefaultSampler.
     """
 
     def run(self) -> nn.Module:
         """Launch training."""
         try:
-            self._check_position()  # before hooks that count from it, such as IterTimerHook
+            self._check_position()  # before hooks that start from it, such as IterTimerHook
             self.runner.call_hook('before_train')
             if self._iter:
                 self._validate_if_due()
@@ -44,7 +44,7 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
         return self.runner.model
 
     def run_epoch(self) -> None:
-        """Iterate one epoch, or what is left of it."""
+        """Run an epoch, or what is left of it."""
         self.runner.call_hook('before_train_epoch')
         self.runner.model.train()
         done = self._iter - self._epoch * len(self.dataloader)
@@ -68,7 +68,7 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
             multiprocessing_context=loader.multiprocessing_context)
 
     def _checked(self, batches: Iterable[Any]) -> Iterator[Any]:
-        """Batches. If one cannot be loaded, in any process, save what was trained before."""
+        """Batches. If any process cannot load one, the training so far is saved."""
         iterator, error = iter(batches), None
         while True:
             batch = None
@@ -99,7 +99,7 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
             self.runner.logger.warning(
                 f'an epoch has {length} iterations, but had {before} in the checkpoint (another '
                 f'batch size, data set or number of GPUs?): epoch {self._epoch + 1} starts over; '
-                'schedules by iteration keep the length that they had')
+                'schedules by iteration keep their length')
             self._iter: int = start
         self._start = self._iter
 

@@ -1,4 +1,4 @@
-"""Turn a config into one that can be resumed exactly."""
+"""Turn a config into one whose training can be resumed exactly."""
 
 from mmengine.config import Config, ConfigDict
 
@@ -6,14 +6,14 @@ __all__ = ['make_resumable']
 
 
 def make_resumable(cfg: Config) -> None:
-    """Let an epoch-based training run be stopped at any moment and resumed to the iteration.
+    """Make an epoch-based training stoppable at any moment and resumable at the next iteration.
 
-    Replaces mmengine's Runner, loop, CheckpointHook and the training data set by those of
-    :mod:`mobileone_mm`, which behave the same otherwise, and adds hooks. An iteration-based
-    run gets the careful Runner and the safe checkpoints only. Does nothing twice.
+    Replaces mmengine's Runner, loop, CheckpointHook and training data set with those of
+    :mod:`mobileone_mm`, which otherwise behave the same, and adds hooks. An iteration-based run
+    only gets the Runner and the checkpoint hook. A second call changes nothing.
 
     Args:
-        cfg: The config of the run, changed in place. Build it with ``RUNNERS.build(cfg)``:
+        cfg: The config of the run, changed in place. Build it with ``RUNNERS.build(cfg)``, since
             ``Runner.from_cfg`` ignores ``runner_type``.
     """
     cfg.setdefault('runner_type', 'ResumableRunner')
@@ -35,6 +35,6 @@ def make_resumable(cfg: Config) -> None:
     present = {hook['type'] for hook in hooks}
     needed = ['IterationSeedHook', 'StopSignalHook']
     if cfg.get('launcher', 'none') != 'none':
-        # The processes' running statistics differ; without it the validated model is not the saved.
+        # Without it, processes have different running statistics, and only one of them is saved.
         needed.append('SyncStatisticsHook')
     cfg.custom_hooks = list(hooks) + [dict(type=name) for name in needed if name not in present]

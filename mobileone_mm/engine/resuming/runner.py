@@ -1,4 +1,4 @@
-"""mmengine's Runner, careful about what it resumes."""
+"""mmengine's Runner that checks what it resumes."""
 
 from pathlib import Path
 from typing import Any
@@ -14,19 +14,19 @@ from .own_files import own_files_only
 
 @RUNNERS.register_module()
 class ResumableRunner(Runner):
-    """mmengine's Runner, which resumes a checkpoint of its own training, or refuses.
+    """mmengine's Runner that only resumes checkpoints of its own training.
 
-    The checkpoint is compared with model, optimizer and schedulers before anything is written.
-    Nothing that it holds is executed: mmengine would run ``meta['config']`` as Python. The paths in
-    its message hub are held against the run's own directory.
+    The checkpoint is compared with model, optimizer and schedulers before anything is written. None
+    of its content is executed: mmengine would run ``meta['config']`` as Python. Paths in its
+    message hub are checked against the run's own directory.
     """
 
     def load_checkpoint(self, filename: str, *args: Any, **kwargs: Any) -> dict:
-        """Load weights; when resuming, all of them or none.
+        """Load weights; when resuming, completely or not at all.
 
         Raises:
-            CheckpointError: When resuming: the file is damaged, or of another training.
-            FileNotFoundError: There is no such file.
+            CheckpointError: When resuming, the file is damaged or belongs to another training.
+            FileNotFoundError: The file does not exist.
         """
         if not self._resume:
             return super().load_checkpoint(filename, *args, **kwargs)
@@ -35,17 +35,17 @@ class ResumableRunner(Runner):
         checkpoint['meta'].pop('config', None)
         self._adopt(checkpoint['message_hub'], filename)
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
-        # not strict: counts of batches may be absent
+        # not strict: counts of batches may be missing
         unwrap_model(self.model).load_state_dict(checkpoint['state_dict'], strict=False)
         return checkpoint
 
     def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
-        """Resume a training, and only then replace the copy of the config in the work directory."""
+        """Resume a training, and then replace the copy of the config in the work directory."""
         super().resume(filename, *args, **kwargs)
         self.dump_config()
 
     def dump_config(self) -> None:
-        """Write a copy of the config, unless the checkpoint to resume is not compared yet."""
+        """Write a copy of the config, unless there is a checkpoint yet to compare."""
         if self._has_loaded or not self._resume:
             super().dump_config()
 

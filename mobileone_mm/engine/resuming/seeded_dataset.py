@@ -1,4 +1,4 @@
-"""Random augmentation that depends on nothing but (seed, epoch, index)."""
+"""Make random augmentation depend only on (seed, epoch, index)."""
 
 import random
 from contextlib import contextmanager
@@ -15,27 +15,27 @@ __all__ = ['DatasetError', 'SeededDataset', 'seed_everything', 'seeded_datasets'
 
 
 class DatasetError(RuntimeError):
-    """A sample could not be made; the message, of one line, names its file."""
+    """A sample could not be made; the message names its file in one line."""
 
     START = 'cannot load sample'
 
     def __init__(self, message: str) -> None:
-        # DataLoader wraps what a worker raises in the worker's traceback: the message is its end.
+        # DataLoader wraps a worker's error in its traceback; the message is at the end.
         super().__init__(message[max(message.rfind(self.START), 0):].rstrip())
 
 
 @DATASETS.register_module()
 class SeededDataset(RepeatDataset):
-    """A data set whose every sample draws its random numbers from (seed, epoch, index).
+    """A data set in which each sample draws its random numbers from (seed, epoch, index).
 
-    Samples then depend neither on the number of workers, nor on what was loaded before, so that a
-    run that stops in the middle of an epoch can be resumed there with the very same samples. An
-    error in loading or augmenting a sample names its file.
+    Samples then do not depend on the number of workers or on earlier samples, so a run that stops
+    in the middle of an epoch resumes with the same samples. An error in loading or augmenting a
+    sample names its file.
 
     Args:
         dataset: The data set to wrap.
-        times: As of RepeatDataset. Defaults to 1.
-        lazy_init: As of RepeatDataset. Defaults to False.
+        times: As in RepeatDataset. Defaults to 1.
+        lazy_init: As in RepeatDataset. Defaults to False.
     """
 
     def __init__(self,
@@ -43,18 +43,18 @@ class SeededDataset(RepeatDataset):
                  times: int = 1,
                  lazy_init: bool = False) -> None:
         super().__init__(dataset, times, lazy_init)
-        # Seed and epoch, in shared memory, so that workers that live on see them change.
+        # Seed and epoch, in shared memory so that persistent workers see them change.
         self._state = torch.zeros(2, dtype=torch.int64).share_memory_()
 
     def set_state(self, seed: int, epoch: int) -> None:
-        """Set what, beside the index, the random numbers depend on; also in running workers."""
+        """Set the seed and the epoch, also for running workers."""
         self._state[0], self._state[1] = seed, epoch
 
     def __getitem__(self, idx: int) -> Any:
-        """Make a sample, leaving the caller's random number generators as they were."""
+        """Make a sample, and restore the caller's random number generators."""
         with _random_state_kept():
             seed = _seed_python(*self._state.tolist(), idx)
-            torch.default_generator.manual_seed(seed)  # torch.manual_seed() would reach for GPUs
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed() would also seed GPUs
             try:
                 return super().__getitem__(idx)
             except Exception as error:
@@ -68,7 +68,7 @@ class SeededDataset(RepeatDataset):
 
 
 def seeded_datasets(dataset: Any) -> Iterator[SeededDataset]:
-    """Every SeededDataset in a data set, however wrapped: one left out would repeat its epochs."""
+    """Every SeededDataset in a data set, however wrapped."""
     if isinstance(dataset, SeededDataset):
         yield dataset
     for part in inner_datasets(dataset):
@@ -76,12 +76,12 @@ def seeded_datasets(dataset: Any) -> Iterator[SeededDataset]:
 
 
 def seed_everything(*entropy: int) -> None:
-    """Seed the generators of Python, numpy and torch, GPUs' too, from several numbers."""
+    """Seed the generators of Python, NumPy and torch, including GPUs, from several numbers."""
     torch.manual_seed(_seed_python(*entropy))
 
 
 def _seed_python(*entropy: int) -> int:
-    """Seed the generators of Python and numpy; returns the seed for torch's."""
+    """Seed the generators of Python and NumPy; returns the seed for torch."""
     seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
     random.seed(seed)
     np.random.seed(seed)

@@ -1,4 +1,4 @@
-"""How data loaders' workers end: when the main process says so, and then at once."""
+"""End the workers of data loaders at once, but only when the main process says so."""
 
 import os
 import signal
@@ -12,22 +12,22 @@ __all__ = ['end_workers', 'shield_workers']
 
 
 def end_workers(loader: DataLoader) -> None:
-    """End the persistent workers of a loader; iterated again, it starts new ones.
+    """End the persistent workers of a loader; the next iteration over it starts new ones.
 
-    Left to the garbage collector they take five seconds each: a runner is part of a reference
-    cycle, where the queues are finalized before the loader can send its workers home.
+    The garbage collector would take five seconds for each: a runner is part of a reference cycle,
+    where the queues are finalized before the loader can end its workers.
     """
     loader._iterator = None
 
 
 def shield_workers(loader: DataLoader) -> None:
-    """Keep SIGINT, SIGTERM and SIGHUP from ending the workers that a loader will start.
+    """Keep SIGINT, SIGTERM and SIGHUP from ending the future workers of a loader.
 
-    Ctrl-C, ``timeout``, a closed terminal and cluster schedulers signal the whole process group.
-    Workers that died of it would end the main process with an error before it could save.
+    Ctrl-C, ``timeout``, a closed terminal and cluster schedulers signal the whole process group. If
+    workers died of it, the main process would end with an error before it could save.
 
     Args:
-        loader: Changed in place; it must not have been iterated yet.
+        loader: The loader, which is changed in place and must not have been iterated yet.
     """
     if not isinstance(loader.worker_init_fn, partial) or loader.worker_init_fn.func is not _start:
         loader.worker_init_fn = partial(_start, loader.worker_init_fn)
@@ -36,7 +36,7 @@ def shield_workers(loader: DataLoader) -> None:
 
 
 def _with_signals_blocked(make: Callable) -> Any:
-    """Workers begin as the main process is: they must not die before they call :func:`_start`."""
+    """Block signals while workers start: they must not die before they call :func:`_start`."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGHUP})
     try:
         return make()
@@ -56,7 +56,7 @@ def _start(then: Optional[Callable[[int], None]], worker_id: int) -> None:
 
 
 def _obey_parent(parent: int) -> None:
-    """End when the main process says so, as multiprocessing does when it exits."""
+    """End when the main process says so, as when multiprocessing exits."""
     while signal.sigwaitinfo({signal.SIGTERM}).si_pid not in (parent, os.getpid()):
         pass
     os._exit(0)

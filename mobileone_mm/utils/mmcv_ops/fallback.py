@@ -1,4 +1,4 @@
-"""Puts a pure-PyTorch ``mmcv._ext`` in place where mmcv's compiled ops are missing."""
+"""Supply a pure-PyTorch ``mmcv._ext`` if mmcv's compiled ops are missing."""
 
 import functools
 import sys
@@ -21,11 +21,11 @@ _HOW_TO_GET_COMPILED_OPS = (
 
 
 class _FallbackExt(ModuleType):
-    """The stand-in module: NMS, RoIAlign, and a clear error for whatever else is called."""
+    """The stand-in module: NMS, RoIAlign, and a clear error for every other op."""
 
     def __getattr__(self, name: str) -> Any:
-        # mmcv asks hasattr() for each of its ops at import time, so that every op must seem to be
-        # there. Private and dunder names are asked by inspect, pickle and others: those are not.
+        # At import, mmcv asks hasattr() for each of its ops, so every op must seem to exist.
+        # inspect, pickle and others ask for private and dunder names, which must not.
         if name.startswith('_'):
             raise AttributeError(f'module {_EXT!r} has no attribute {name!r}')
         return functools.partial(_raise_missing_op, name)
@@ -35,11 +35,11 @@ def install_ops_fallback() -> bool:
     """Supply ``mmcv._ext`` if mmcv is installed without its compiled ops.
 
     ``import mmdet.models`` and ``import mmseg.models`` need ``mmcv._ext``, which mmcv-lite lacks.
-    The stand-in holds ``nms``, ``softnms``, ``nms_match`` and RoIAlign, whose results equal the
-    compiled ops': torchvision's, where it is installed and works, else this package's own. Calling
-    any other op raises NotImplementedError. Nothing is changed where compiled ops are found, where
-    ``mmcv._ext`` is loaded already, or where there is no mmcv. mmcv itself is not imported. Call it
-    as often as you like.
+    The stand-in holds ``nms``, ``softnms``, ``nms_match`` and RoIAlign, with the results of the
+    compiled ops. They are torchvision's if it is installed and works, or else this package's own.
+    Calling any other op raises NotImplementedError. Nothing changes if compiled ops are found, if
+    ``mmcv._ext`` is already loaded, or if there is no mmcv. mmcv itself is not imported. Repeated
+    calls are fine.
 
     Returns:
         Whether this stand-in is the ``mmcv._ext`` in use.
@@ -58,8 +58,8 @@ def _mmcv_lacks_ops() -> bool:
 
 def _build_fallback() -> ModuleType:
     ext = _FallbackExt(_EXT, 'Pure-PyTorch stand-in of mobileone_mm for the compiled ops of mmcv.')
-    # mmengine looks the module up with pkgutil.find_loader(), which needs a spec. A spec without a
-    # loader tells it the truth: this is no full mmcv (its SyncBatchNorm, for one, is not usable).
+    # mmengine finds the module with pkgutil.find_loader(), which needs a spec. Without a loader in
+    # it, mmengine knows that this is not a full mmcv: its SyncBatchNorm, for example, is unusable.
     ext.__spec__ = ModuleSpec(_EXT, loader=None)
     for name, function in _SUPPLIED.items():
         setattr(ext, name, function)

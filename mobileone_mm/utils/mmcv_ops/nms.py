@@ -1,10 +1,10 @@
-"""The NMS family of ``mmcv._ext`` in NumPy, with the compiled ops' results.
+"""The NMS family of ``mmcv._ext`` in NumPy, with the results of the compiled ops.
 
-Computed on the CPU, on one thread: greedy suppression is a chain of small decisions, and a tensor
-on another device is quicker copied than decided there. Legend: N boxes of 4 numbers (x1, y1, x2,
-y2); K boxes of higher score met with R of lower score. A pair whose IoU is NaN (both areas zero, or
-a NaN coordinate) never suppresses. Equal scores are ordered as ``Tensor.sort`` orders them. The
-compiled ops take float32 alone; these take float64 as well, and compute half precision in float32.
+They run on one thread of the CPU: greedy suppression is a chain of small decisions, and copying a
+tensor from another device is faster than deciding there. Legend: N boxes of 4 numbers (x1, y1, x2,
+y2); K boxes of higher score compared with R of lower score. A pair whose IoU is NaN (both areas
+zero, or a NaN coordinate) never suppresses. Equal scores have the order of ``Tensor.sort``. The
+compiled ops only take float32; these also take float64, and compute half precision in float32.
 """
 
 from typing import List
@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# Boxes decided together, and boxes of lower score met with them at a time: large enough for the
-# Python steps not to count, small enough for the CPU's caches. tools/benchmark/nms.py measures it.
+# Boxes decided together, and boxes of lower score compared with them at a time: large enough to
+# hide Python's overhead, small enough for the CPU's caches. tools/benchmark/nms.py measures it.
 _BLOCK = 128
 _CHUNK = 512
 
@@ -118,11 +118,11 @@ def _with_areas(boxes: Tensor, offset: int) -> np.ndarray:
 def _iou(a: np.ndarray, b: np.ndarray, offset: int) -> np.ndarray:
     """IoU of each of (5, K) with each of (5, R), in the compiled op's order of operations: (K, R).
 
-    In place where it can be: the time goes into memory, not arithmetic.
+    In place if possible: memory takes the time, not arithmetic.
     """
     ax1, ay1, ax2, ay2, a_area = a[:, :, None]
     bx1, by1, bx2, by2, b_area = b
-    with np.errstate(all='ignore'):  # 0 / 0 and infinite boxes are dealt with, see the top
+    with np.errstate(all='ignore'):  # the module's docstring covers 0 / 0 and infinite boxes
         inter = _overlap(ax1, bx1, ax2, bx2, offset)
         inter *= _overlap(ay1, by1, ay2, by2, offset)
         union = a_area + b_area
@@ -132,7 +132,7 @@ def _iou(a: np.ndarray, b: np.ndarray, offset: int) -> np.ndarray:
 
 def _overlap(a_start: np.ndarray, b_start: np.ndarray, a_end: np.ndarray, b_end: np.ndarray,
              offset: int) -> np.ndarray:
-    """Length shared by intervals, zero if they are apart: (K, R)."""
+    """Common length of intervals, zero if they are disjoint: (K, R)."""
     length = np.minimum(a_end, b_end)
     length -= np.maximum(a_start, b_start)
     if offset:
@@ -153,8 +153,8 @@ def _suppressed(winners: np.ndarray, rest: np.ndarray, iou_threshold: float,
 def _decide_block(suppresses: np.ndarray) -> List[int]:
     """Which boxes of one block stay, given the (B, B) matrix 'row suppresses column'.
 
-    A row is one Python integer, a bit for each column, so that the sequential part of NMS costs
-    one operation a box. Bits below the diagonal do no harm: those boxes are decided already.
+    A row is one Python integer with a bit per column, so the sequential part of NMS takes one
+    operation per box. Bits below the diagonal are harmless: those boxes are already decided.
     """
     rows = np.packbits(suppresses, axis=1, bitorder='little')
     dropped, winners = 0, []
@@ -177,15 +177,15 @@ def _weight(iou: np.ndarray, iou_threshold: float, sigma: float, method: int) ->
         return np.where(iou >= iou_threshold, iou.dtype.type(0), iou.dtype.type(1))
     if method == 1:
         return np.where(iou >= iou_threshold, 1 - iou, iou.dtype.type(1))
-    # exp() in float64, then rounded: the C library's float exp to the last bit, nearly always.
+    # exp() in float64, then rounded: nearly always equal to the C library's float exp.
     return np.exp((-(iou * iou) / sigma).astype(np.float64)).astype(iou.dtype)
 
 
 def _fill_holes(stays: np.ndarray) -> np.ndarray:
-    """The new order, as positions, once those that do not stay are dropped.
+    """The new order, as positions, after dropping boxes that do not stay.
 
-    The compiled op puts the last box in the place of a dropped one: the order of equal scores, and
-    so the result, depends on it.
+    The compiled op moves the last box to the place of a dropped one: the order of equal scores, and
+    so the result, depends on this.
     """
     count = int(stays.sum())
     order = np.arange(count)

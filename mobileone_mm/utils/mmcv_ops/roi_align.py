@@ -1,7 +1,7 @@
-"""RoIAlign of ``mmcv._ext`` in PyTorch, with the compiled op's results.
+"""RoIAlign of ``mmcv._ext`` in PyTorch, with the results of the compiled op.
 
-Average pooling of bilinear samples on a regular grid is separable: in each RoI the output is
-``rows @ feature @ columns^T``, where a row of ``rows`` holds what one bin takes from each row of
+Average pooling of bilinear samples on a regular grid is separable: for each RoI the output is
+``rows @ feature @ columns^T``, where a row of ``rows`` holds the weights of one bin for each row of
 the map. Legend: R RoIs, C channels, (H, W) size of the map, (PH, PW) number of bins.
 """
 
@@ -21,15 +21,15 @@ def roi_align_forward(input: Tensor, rois: Tensor, output: Tensor, argmax_y: Ten
 
     Args:
         input: Feature maps, (B, C, H, W).
-        rois: Index of the image and box in pixels of it (x1, y1, x2, y2), (R, 5).
-        output: Filled, (R, C, PH, PW).
-        argmax_y: Not used: of max pooling.
-        argmax_x: Not used: of max pooling.
-        pool_mode: 1, average pooling.
-        **kwargs: As :func:`_weights` takes them.
+        rois: Index of the image, and box in its pixels (x1, y1, x2, y2), (R, 5).
+        output: To be filled, (R, C, PH, PW).
+        argmax_y: For max pooling; not used.
+        argmax_x: For max pooling; not used.
+        pool_mode: 1, for average pooling.
+        **kwargs: Arguments of :func:`_weights`.
 
     Raises:
-        NotImplementedError: ``pool_mode`` is another.
+        NotImplementedError: ``pool_mode`` is not 1.
     """
     _check_pool_mode(pool_mode)
     dtype = torch.promote_types(input.dtype, torch.float32)
@@ -53,11 +53,11 @@ def roi_align_backward(grad_output: Tensor, rois: Tensor, argmax_y: Tensor, argm
 def _check_pool_mode(pool_mode: int) -> None:
     if pool_mode != AVERAGE:
         raise NotImplementedError(
-            "mobileone_mm supplies RoIAlign with pool_mode='avg' alone; 'max' needs compiled mmcv")
+            "mobileone_mm supplies RoIAlign only with pool_mode='avg'; 'max' needs compiled mmcv")
 
 
 def _chunks(images: Tensor) -> Any:
-    """Indices of RoIs to compute together, and the image that they are of."""
+    """Indices of RoIs to compute together, and their image."""
     for image in images.unique().tolist():
         for part in (images == image).nonzero()[:, 0].split(_CHUNK):
             yield part, image
@@ -66,7 +66,7 @@ def _chunks(images: Tensor) -> Any:
 def _weights(rois: Tensor, feature: Tensor, aligned_height: int, aligned_width: int,
              spatial_scale: float, sampling_ratio: int, aligned: bool
              ) -> Tuple[Tensor, Tensor, Tensor]:
-    """Image indices, (R, ); what bins take from rows, (R, PH, H), and from columns, (R, PW, W)."""
+    """Image indices, (R, ); weights of bins for rows, (R, PH, H), and columns, (R, PW, W)."""
     x1, y1, x2, y2 = (rois[:, 1:] * spatial_scale - (0.5 if aligned else 0.)).unbind(1)
     axes = []
     for start, end, bins, length in ((y1, y2, aligned_height, feature.shape[2]),
@@ -79,7 +79,7 @@ def _weights(rois: Tensor, feature: Tensor, aligned_height: int, aligned_width: 
 def _axis_weights(start: Tensor, bin_size: Tensor, bins: int, sampling_ratio: int,
                   length: int) -> Tensor:
     """Bilinear weights along one axis, averaged over the samples of a bin: (R, bins, length)."""
-    # 0: about one sample a pixel, as many as the RoI is large
+    # 0 means about one sample per pixel
     samples = (torch.full_like(bin_size, sampling_ratio) if sampling_ratio > 0
                else bin_size.ceil())[:, None, None]
     index = torch.arange(max(int(samples.max()), 1) if len(start) else 1).to(start)

@@ -1,7 +1,7 @@
-"""NMS and RoIAlign by torchvision's compiled operators, else by this package's own.
+"""NMS and RoIAlign by torchvision's compiled operators, or else by this package's own.
 
-torchvision is asked once for each kind of device: it may be missing, of another release than torch,
-or built without CUDA. mmcv's ``batched_nms`` stands on ``nms``.
+torchvision is tried once for each kind of device: it may be missing, belong to another release of
+torch, or be built without CUDA. mmcv's ``batched_nms`` uses ``nms``.
 """
 
 from functools import cache
@@ -26,7 +26,7 @@ class _Ops(NamedTuple):
 
 @cache
 def _torchvision(device_type: str) -> Optional[_Ops]:
-    """The operators, if they run on a kind of device."""
+    """The operators, if they work on a kind of device."""
     try:
         import torchvision  # noqa: F401  (registers them)
         ops = _Ops(torch.ops.torchvision.nms, torch.ops.torchvision.roi_align,
@@ -39,11 +39,11 @@ def _torchvision(device_type: str) -> Optional[_Ops]:
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Tensor:
-    """As :func:`.nms.nms`."""
+    """Like :func:`.nms.nms`."""
     ops = _torchvision(boxes.device.type)
     if ops is None or boxes.numel() == 0:
         return own_nms.nms(boxes, scores, iou_threshold, offset)
-    order = scores.sort(0, descending=True)[1]  # equal scores as mmcv orders them
+    order = scores.sort(0, descending=True)[1]  # equal scores in mmcv's order
     boxes = boxes[order].to(torch.promote_types(boxes.dtype, torch.float32))
     if offset:
         boxes = torch.cat([boxes[:, :2], boxes[:, 2:] + offset], 1)
@@ -53,7 +53,7 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Ten
 
 def roi_align_forward(input: Tensor, rois: Tensor, output: Tensor, argmax_y: Tensor,
                       argmax_x: Tensor, *, pool_mode: int, **kwargs: Any) -> None:
-    """As :func:`.roi_align.roi_align_forward`."""
+    """Like :func:`.roi_align.roi_align_forward`."""
     ops = _torchvision(input.device.type)
     if ops is None or pool_mode != own_roi_align.AVERAGE:
         own_roi_align.roi_align_forward(input, rois, output, argmax_y, argmax_x,
@@ -65,7 +65,7 @@ def roi_align_forward(input: Tensor, rois: Tensor, output: Tensor, argmax_y: Ten
 
 def roi_align_backward(grad_output: Tensor, rois: Tensor, argmax_y: Tensor, argmax_x: Tensor,
                        grad_input: Tensor, *, pool_mode: int, **kwargs: Any) -> None:
-    """As :func:`.roi_align.roi_align_backward`."""
+    """Like :func:`.roi_align.roi_align_backward`."""
     ops = _torchvision(grad_input.device.type)
     if ops is None or pool_mode != own_roi_align.AVERAGE:
         own_roi_align.roi_align_backward(grad_output, rois, argmax_y, argmax_x, grad_input,
@@ -80,5 +80,5 @@ def roi_align_backward(grad_output: Tensor, rois: Tensor, argmax_y: Tensor, argm
 
 def _settings(aligned_height: int, aligned_width: int, spatial_scale: float, sampling_ratio: int,
               aligned: bool) -> tuple:
-    """In torchvision's order."""
+    """The arguments in torchvision's order."""
     return spatial_scale, aligned_height, aligned_width, sampling_ratio, aligned

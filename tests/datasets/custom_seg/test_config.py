@@ -92,7 +92,7 @@ def test_config_follows_the_options(drawn, custom_seg):
     (('--batch-size', 1), 'at least 2 images'), (('--epochs', 0), '--epochs 0'),
     (('--input-size', 8), '--input-size 8'), (('--workers', -1), '--workers -1'),
     (('--base', 's1'), 'expected one of deeplabv3'), (('--out', 'own.txt'), 'ends with .py'),
-    (('--val-images', 'x'), 'belong together'), (('--ignore', 'red'), "'red' is neither"),
+    (('--val-images', 'x'), 'need each other'), (('--ignore', 'red'), "'red' is neither"),
     (('--val-share', 2), 'between 0 and 1'), (('--classes', 'none.txt'), 'no such file'),
     (('--images', 'nowhere'), 'no such folder'),
 ])

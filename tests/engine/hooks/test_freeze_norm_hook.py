@@ -1,4 +1,4 @@
-"""Batches of one image train once all batch norms are frozen, and leave their statistics alone."""
+"""With all batch norms frozen, batches of one image train and keep the norms' statistics."""
 
 import pytest
 import torch
@@ -23,7 +23,7 @@ def test_one_image_batches(tmp_path, affine, randomize):
     runner = _runner(tmp_path, parts=['backbone', 'neck'], affine=affine)
     randomize(runner.model)
     before = {name: value.clone() for name, value in runner.model.state_dict().items()}
-    runner.model.init_weights = lambda: None  # keep what was drawn
+    runner.model.init_weights = lambda: None  # keep the random weights
     runner.train()
     changed = {name for name, value in runner.model.state_dict().items()
                if not torch.equal(value, before[name])}

@@ -1,4 +1,4 @@
-"""Stages of growing resolution and strength, with live workers, resumed within a stage."""
+"""Stages of growing resolution and strength, with persistent workers, resumed within a stage."""
 
 import signal
 

@@ -1,4 +1,4 @@
-"""ReparameterizeHook within whole runs of a toy classifier (tests/toy_classifier.py)."""
+"""ReparameterizeHook in complete runs of a toy classifier (tests/helpers/toy_classifier.py)."""
 
 import os
 import re
@@ -58,7 +58,7 @@ class Trace(Hook):
 
 
 class Draw(Hook):
-    """Disturbs torch's generator as a careless hook would."""
+    """Draws from torch's generator, like a careless hook."""
 
     def after_val(self, runner):
         torch.rand(1)
@@ -77,12 +77,12 @@ def test_training_is_bit_identical_with_and_without_the_hook(tmp_path, ema):
     assert losses == losses_with
     assert list(state) == list(state_with)
     assert all(torch.equal(state[key], state_with[key]) for key in state)
-    if not ema:  # the comparison can fail: one random number drawn in between changes it
+    if not ema:  # the comparison can fail: a single random number changes it
         assert train('disturbed', hook=False, extra=[Draw()])[0] != losses
 
 
 class Probe(Hook):
-    """Looks at runner.model during and after validation, last of all hooks."""
+    """Checks runner.model during and after validation, as the last hook."""
 
     priority = 'LOWEST'
 
@@ -93,7 +93,7 @@ class Probe(Hook):
         if batch_idx == 0:
             assert not holds_unfolded(runner.model) and not runner.model.training
             self.folded.append({k: v.clone() for k, v in runner.model.state_dict().items()})
-            # EMAHook has swapped: the model holds the averaged weights for now.
+            # EMAHook has swapped: the model holds the averaged weights.
             trained = find(runner, ReparameterizeHook)._trained
             self.ema.append(reparameterize(trained).state_dict())
 
@@ -114,7 +114,7 @@ def test_validation_folds_the_averaged_weights_and_deploys_them(tmp_path):
         torch.testing.assert_close(value, expected[key], rtol=0, atol=0)
         torch.testing.assert_close(last[key], expected[key], rtol=0, atol=0)
     assert any(not torch.equal(raw[key], expected[key]) for key in raw)
-    # mmengine keeps the averaged weights under state_dict, and never a folded one.
+    # mmengine keeps the averaged weights under state_dict, and never folded ones.
     saved = weights(tmp_path / 'epoch_2.pth')
     assert saved.keys() == averaged.state_dict().keys()
     assert all(torch.equal(saved[k], v) for k, v in averaged.state_dict().items())
@@ -126,7 +126,7 @@ def test_deployed_files_load_together_and_score_the_same(tmp_path, ema):
     runner.train()
     score = runner.message_hub.get_scalar('val/score')
     best = runner.message_hub.get_info('best_ckpt')
-    # With a learning rate this high the score moves up and down; the best is not always the last.
+    # The learning rate is so high that the best score is not always the last.
     files = sorted(path.name for path in tmp_path.glob('*_deploy.*'))
     stems = {Path(best).stem, 'epoch_2'}
     assert files == sorted(f'{stem}_deploy.{ext}' for stem in stems for ext in ('pth', 'py'))
@@ -141,7 +141,7 @@ def test_deployed_files_load_together_and_score_the_same(tmp_path, ema):
 
 
 def zero_a_bias(monkeypatch, block='backbone.stage2.0'):
-    """Let folding make a mistake in one block."""
+    """Make folding wrong in one block."""
     def broken(model, **kwargs):
         folded = reparameterize(model, **kwargs)
         with torch.no_grad():
@@ -160,7 +160,7 @@ def test_a_wrong_fold_stops_the_run_and_is_named(tmp_path, monkeypatch, randomiz
     runner = randomized(build(tmp_path), randomize)
     with pytest.raises(FoldingError, match=r'^backbone\.stage2\.0 is the first'):
         runner.val()
-    assert holds_unfolded(runner.model)  # the copy never stood in for the model
+    assert holds_unfolded(runner.model)  # the copy never replaced the model
 
 
 @pytest.mark.parametrize('fault', folding_faults.FAULTS, ids=lambda fault: fault.__name__)
@@ -173,7 +173,7 @@ def test_a_fault_in_each_folding_function_stops_the_run(tmp_path, monkeypatch, r
 
 
 class PlantLate(Hook):
-    """Folding goes wrong in the last epoch."""
+    """Make folding wrong in the last epoch."""
 
     def __init__(self, monkeypatch):
         self.monkeypatch = monkeypatch
@@ -196,7 +196,7 @@ def test_every_written_file_is_checked_and_no_other_copy(tmp_path, monkeypatch):
     assert not (tmp_path / 'late/epoch_2_deploy.pth').exists()
 
 
-def test_where_no_best_is_kept_the_first_copy_is_checked(tmp_path, monkeypatch):
+def test_without_a_best_checkpoint_the_first_copy_is_checked(tmp_path, monkeypatch):
     folding_faults.halve_the_kernel(monkeypatch)
     cfg = toy_config(tmp_path)
     cfg['default_hooks'] = {}
@@ -206,7 +206,7 @@ def test_where_no_best_is_kept_the_first_copy_is_checked(tmp_path, monkeypatch):
     assert runner.epoch == 1
 
 
-def test_without_validation_a_training_image_serves(tmp_path, monkeypatch):
+def test_without_validation_a_training_image_is_used(tmp_path, monkeypatch):
     cfg = toy_config(tmp_path, max_epochs=1)
     cfg.update(val_dataloader=None, val_cfg=None, val_evaluator=None)
     cfg['train_cfg'].pop('val_interval')
@@ -237,7 +237,7 @@ class Diverge(Hook):
 
 
 @pytest.mark.parametrize('validate', [True, False])
-def test_a_diverged_run_is_called_that(tmp_path, validate):
+def test_a_diverged_run_is_reported(tmp_path, validate):
     cfg = toy_config(tmp_path)
     if not validate:
         cfg['train_cfg']['val_interval'] = 100
@@ -336,7 +336,7 @@ class Forget(Hook):
         runner.message_hub.update_info('best_score', -1.0)
 
 
-def test_what_there_is_nothing_to_fold_in_is_left_alone(tmp_path):
+def test_a_model_with_nothing_to_fold_is_left_alone(tmp_path):
     cfg = toy_config(tmp_path, max_epochs=1)
     cfg['model']['backbone']['deploy'] = True
     Runner.from_cfg(Config(cfg)).train()
@@ -371,7 +371,7 @@ from toy_classifier import toy_config
 from mobileone_mm.folding.reparameterize import reparameterize
 from mobileone_mm.engine.hooks import reparameterize_hook
 
-torch.distributed.init_process_group('gloo')  # mmengine's own way needs CUDA
+torch.distributed.init_process_group('gloo')  # mmengine's own function needs CUDA
 cfg = toy_config(Path(sys.argv[1]), max_epochs=1)
 cfg['custom_hooks'].append(dict(type='SyncBuffersHook'))  # without SyncBN, ranks would differ
 cfg.update(launcher='pytorch',
@@ -419,7 +419,7 @@ def test_two_processes(tmp_path):
     assert 'Deployed' in outputs[0] and 'Deployed' not in outputs[1]
     deployed = tmp_path / 'epoch_1_deploy'
     assert score_of(deployed, tmp_path / 'test') == pytest.approx(scores[0], abs=1e-6)
-    # A wrong fold, which rank 0 finds, stops both instead of leaving one to wait for ever.
+    # A wrong fold, which rank 0 finds, stops both instead of making one wait forever.
     assert 'stopped by FoldingError' in outputs[0]
     assert 'stopped by RuntimeError: FoldingError on rank 0' in outputs[1]
     assert all('backbone.stage3.0' in output.split('stopped by')[1] for output in outputs)

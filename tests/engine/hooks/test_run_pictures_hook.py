@@ -1,4 +1,4 @@
-"""Pictures of a run show what was trained on and logged, and change nothing."""
+"""Pictures of a run show its training images and logs, and change nothing."""
 
 import json
 from types import SimpleNamespace
@@ -53,7 +53,7 @@ def write_log(folder, run, *entries):
                               for entry in entries))
 
 
-def test_scalars_of_a_resumed_run_go_on(tmp_path):
+def test_scalars_of_a_resumed_run_continue(tmp_path):
     write_log(tmp_path, '20250101_000000', dict(lr=.1, loss=4., iter=1, step=1, time=9.),
               dict(lr=.1, loss=3., iter=2, step=2), {'coco/bbox_mAP': .1, 'time': 1., 'step': 1},
               '{"lr": 0.1, "lo')
@@ -86,7 +86,7 @@ def test_a_picture_that_cannot_be_drawn_does_not_stop_the_run(tmp_path, monkeypa
     assert 'ZeroDivisionError' in told[1]
 
 
-def test_short_epochs_are_not_drawn_each(tmp_path, monkeypatch):
+def test_not_every_short_epoch_is_drawn(tmp_path, monkeypatch):
     drawn = []
     monkeypatch.setattr('mobileone_mm.engine.hooks.run_pictures_hook.draw_learning_curve',
                         lambda *_: drawn.append(1))

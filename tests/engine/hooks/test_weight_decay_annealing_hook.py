@@ -100,7 +100,7 @@ def test_resumed_within_an_epoch(tmp_path):
 
 
 def test_the_trap_that_the_hook_avoids(tmp_path):
-    """mmpretrain's schedule, norm_decay_mult=0 with a common eta_min, decays norms in the end."""
+    """mmpretrain's schedule with norm_decay_mult=0 and a common eta_min ends up decaying norms."""
     seen, dims = _run(tmp_path, dict(norm_decay_mult=0.), hook=False, param_scheduler=[dict(
         type='CosineAnnealingParamScheduler', param_name='weight_decay', eta_min=DECAY / 10,
         by_epoch=False)])

@@ -1,4 +1,4 @@
-"""A picture that cannot be read is named in one line, and what was trained is saved."""
+"""A picture that cannot be read is named in one line, and the training so far is saved."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from mobileone_mm.engine import DatasetError, find_checkpoint
 
 @DATASETS.register_module()
 class BrokenDataset(ToyDataset):
-    """The toy's, of which one picture cannot be read."""
+    """The toy data set with one picture that cannot be read."""
 
     broken = 7
 
@@ -45,6 +45,6 @@ def test_broken_picture(tmp_path, monkeypatch, workers):
     done = torch.load(checkpoint, weights_only=False)['meta']['iter']
     assert 0 < done < 12 and f'The {done} iterations before are saved' in message
 
-    monkeypatch.setattr(BrokenDataset, 'broken', None)  # mended
+    monkeypatch.setattr(BrokenDataset, 'broken', None)  # repaired
     resumed = train(tmp_path / 'cut', checkpoint, **kwargs).model.state_dict()
     assert all(torch.equal(resumed[key], value) for key, value in expected.items())

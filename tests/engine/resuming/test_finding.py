@@ -1,4 +1,4 @@
-"""Which checkpoint of a directory is resumed: the newest that is whole."""
+"""The newest complete checkpoint in a directory is resumed."""
 
 import os
 import shutil
@@ -27,8 +27,8 @@ def save(path, epoch, iteration, **parts):
     [('iter_900.pth', 0, 900), ('iter_1000.pth', 0, 1000)],
     [('epoch_2.pth', 2, 20), ('interrupted.pth', 3, 15)],  # resumed with a larger batch
 ])
-def test_the_newest_is_told_by_epoch_and_iteration(tmp_path, names):
-    for age, (name, epoch, iteration) in enumerate(names):  # a copy has changed the times
+def test_the_newest_is_found_by_epoch_and_iteration(tmp_path, names):
+    for age, (name, epoch, iteration) in enumerate(names):  # copying changed the times
         os.utime(save(tmp_path / name, epoch, iteration), (1000 - age, 1000 - age))
     assert find_checkpoint(tmp_path) == tmp_path / names[-1][0]
 
@@ -73,7 +73,7 @@ class Payload:
     lambda path: save(path, 2, -1),
     lambda path: save(path, 2, 20, payload=Payload()),
 ])
-def test_what_cannot_be_resumed_is_passed_over(tmp_path, monkeypatch, make):
+def test_what_cannot_be_resumed_is_skipped(tmp_path, monkeypatch, make):
     monkeypatch.chdir(tmp_path)
     make(tmp_path / 'epoch_2.pth')
     save(tmp_path / 'epoch_1.pth', 1, 10)
@@ -82,15 +82,15 @@ def test_what_cannot_be_resumed_is_passed_over(tmp_path, monkeypatch, make):
     assert not (tmp_path / 'ran').exists()
 
 
-def test_only_damaged_checkpoints_are_no_reason_to_start_anew(tmp_path):
+def test_only_damaged_checkpoints_are_no_reason_to_start_over(tmp_path):
     assert find_checkpoint(tmp_path) is None
     for name in ('epoch_1.pth', 'interrupted.pth'):
         (tmp_path / name).write_bytes(b'damaged')
-    with pytest.raises(CheckpointError, match=r'is whole: epoch_1.pth, interrupted.pth. Move'):
+    with pytest.raises(CheckpointError, match=r'is complete: epoch_1.pth, interrupted.pth. Move'):
         find_checkpoint(tmp_path)
 
 
-def test_a_checkpoint_hook_with_a_directory_of_its_own(tmp_path):
+def test_a_checkpoint_hook_with_its_own_directory(tmp_path):
     cfg = Config(dict(work_dir=f'{tmp_path}/run/', default_hooks=dict(
         checkpoint=dict(type='CheckpointHook', out_dir=f'{tmp_path}/saved'))))
     work_dir, saved = tmp_path / 'run', tmp_path / 'saved' / 'run'

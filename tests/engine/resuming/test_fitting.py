@@ -48,7 +48,7 @@ def test_another_model_or_optimizer_is_refused(work_dir, options, expected):
     assert next(work_dir.glob('*.py'), None) == copy  # of the config
 
 
-def test_adam_is_told_from_adamw(tmp_path):
+def test_adam_is_not_adamw(tmp_path):
     options = {OPTIMIZER: dict(_delete_=True, type='Adam', lr=.01)}
     runner = train(tmp_path, hook=False, max_epochs=1, options=options)
     if 'decoupled_weight_decay' not in runner.optim_wrapper.optimizer.param_groups[0]:

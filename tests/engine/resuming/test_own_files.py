@@ -1,4 +1,4 @@
-"""A resumed run removes and writes files of its own directory alone."""
+"""A resumed run removes and writes files only in its own directory."""
 
 import shutil
 
@@ -14,7 +14,7 @@ from mobileone_mm.utils.checkpoint_files import CheckpointError
 
 
 class Score(Hook):
-    """Replaces the metric by a chosen value for each epoch."""
+    """Replaces the metric by a given value for each epoch."""
 
     priority = 'HIGHEST'
 
@@ -40,7 +40,7 @@ def trained(tmp_path_factory):
 
 @pytest.fixture
 def first(trained, tmp_path):
-    """As if that training had been run in ``tmp_path / 'A'``."""
+    """That training, as if it had run in ``tmp_path / 'A'``."""
     shutil.copytree(trained, tmp_path / 'A')
     edit(tmp_path / 'A' / 'epoch_1.pth', lambda c: c['message_hub']['runtime_info'].update({
         key: str(tmp_path / 'A' / name) for key, name in (
@@ -57,7 +57,7 @@ def test_a_fork_leaves_the_first_run_alone(first, tmp_path):
 
 
 def test_a_fork_that_is_never_better_leaves_the_first_run_alone(first, tmp_path):
-    (first / 'best_score_epoch_1_deploy.pth').unlink()  # mmengine's path would have it made again
+    (first / 'best_score_epoch_1_deploy.pth').unlink()  # mmengine would create it again
     before = files(first)
     train(tmp_path / 'B', first / 'epoch_1.pth', hooks=[Score(1., .5)])
     assert files(first) == before
@@ -104,7 +104,7 @@ def _crafted(path, tmp_path):
 
 
 @pytest.mark.parametrize('path', ['{}/precious.pth', '{}/A/precious.txt', '{}/A/..', '{}', '', 7])
-def test_paths_that_are_no_checkpoints_of_the_run_are_dropped(tmp_path, path):
+def test_paths_of_other_files_are_dropped(tmp_path, path):
     (tmp_path / 'A').mkdir()
     for file in ('precious.pth', 'A/precious.txt'):
         (tmp_path / file).touch()
@@ -140,7 +140,7 @@ def test_paths_of_several_metrics_are_re_rooted(tmp_path):
     assert 'best_ckpt_b' not in hub['resumed_keys']
 
 
-def test_interrupted_lies_beside_the_directory_of_the_checkpoint_hook(tmp_path):
+def test_interrupted_is_found_beside_the_directory_of_the_checkpoint_hook(tmp_path):
     work_dir, saved = tmp_path / 'run', tmp_path / 'saved' / 'run'
     saved.mkdir(parents=True)
     (saved / 'best_a_epoch_1.pth').touch()
@@ -150,7 +150,7 @@ def test_interrupted_lies_beside_the_directory_of_the_checkpoint_hook(tmp_path):
     assert info == dict(best_ckpt=str(saved / 'best_a_epoch_1.pth'), keep_ckpt_ids=[1])
 
 
-def test_the_backend_removes_in_its_directory_alone_and_no_successor(tmp_path):
+def test_the_backend_removes_only_in_its_directory_and_no_new_file(tmp_path):
     own, replaced, foreign = (tmp_path / 'own' / 'a', tmp_path / 'own' / 'b', tmp_path / 'c')
     own.parent.mkdir()
     for path in (own, replaced, foreign):
@@ -172,5 +172,5 @@ def test_what_is_in_a_checkpoint_is_never_run(first, tmp_path):
     train(first, first / 'epoch_1.pth')
     assert not (tmp_path / 'ran').exists()
     cfg = build(tmp_path / 'B', first / 'epoch_1.pth').cfg
-    Runner.from_cfg(cfg).train()  # mmengine's own does
+    Runner.from_cfg(cfg).train()  # mmengine itself does
     assert (tmp_path / 'ran').exists()

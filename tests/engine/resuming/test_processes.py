@@ -1,4 +1,4 @@
-"""Two processes stop together, and save what both have seen."""
+"""Two processes stop together, and save what both have learned."""
 
 import multiprocessing
 import re

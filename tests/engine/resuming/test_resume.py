@@ -1,4 +1,4 @@
-"""A run that is stopped and resumed computes what the uninterrupted run computes."""
+"""A stopped and resumed run computes what the uninterrupted run computes."""
 
 import os
 import signal
@@ -44,7 +44,7 @@ class _Regressor(BaseModel):
 
 @HOOKS.register_module()
 class _Recorder(Hook):
-    """Keeps the loss of each iteration; sends a signal after one of them."""
+    """Keeps the loss of each iteration, and sends a signal after one of them."""
 
     def __init__(self, losses, stop_at=None):
         self.losses, self.stop_at = losses, stop_at
@@ -90,7 +90,7 @@ def test_resume_within_an_epoch_continues_the_same_loss_curve(tmp_path, workers)
     whole, weights = _run(tmp_path / 'whole', workers)
     assert len(whole) == 15 and len(set(whole.values())) == 15
     first, _ = _run(tmp_path / 'cut', workers, stop_at=6)
-    assert list(first) == list(range(7))  # stopped behind the second iteration of epoch 2
+    assert list(first) == list(range(7))  # stopped after the second iteration of epoch 2
     checkpoint = find_checkpoint(tmp_path / 'cut')
     assert checkpoint.name == 'interrupted.pth'
     rest, resumed_weights = _run(tmp_path / 'cut', workers, resume=checkpoint)
@@ -104,7 +104,7 @@ def test_losses_do_not_depend_on_the_number_of_workers(tmp_path):
 
 
 def test_each_iteration_seeds_the_gpus_and_no_sample_does(tmp_path, monkeypatch):
-    """What GPUs draw follows from the iteration, however often samples are made."""
+    """GPUs' random numbers depend on the iteration, not on how often samples are made."""
     seeds = []
     monkeypatch.setattr(torch.cuda, 'manual_seed_all', seeds.append)
     losses, _ = _run(tmp_path, workers=0)
@@ -176,7 +176,7 @@ def test_several_processes_share_their_statistics():
 
 
 @pytest.mark.parametrize('batch_size', [5, 1])
-def test_another_batch_size_begins_the_epoch_anew_and_can_tell_the_time_left(tmp_path, batch_size):
+def test_another_batch_size_restarts_the_epoch_and_still_logs_the_time_left(tmp_path, batch_size):
     _run(tmp_path, 0, stop_at=6)
     times = []
 

@@ -1,4 +1,4 @@
-"""The real recipe (EMA, warm-up, mmdet's augmentations) resumed: the same losses and weights."""
+"""The real recipe (EMA, warm-up, mmdet's augmentations) resumes to the same losses and weights."""
 
 import os
 import shutil
@@ -46,7 +46,7 @@ def test_resumed_at_and_within_an_epoch_as_if_never_stopped(tmp_path):
     whole = losses(tmp_path / 'whole')
     assert list(whole) == list(range(1, 7)) and len(set(whole.values())) == 6
 
-    (tmp_path / 'cut').mkdir()  # at the epoch's end; no seed is set, so the checkpoint's must serve
+    (tmp_path / 'cut').mkdir()  # at an epoch's end; without a seed, the checkpoint's is used
     shutil.copy(tmp_path / 'whole' / 'epoch_1.pth', tmp_path / 'cut')
     stop = {'default_hooks.stop_at.type': '_StopAt', 'default_hooks.stop_at.iteration': 5}
     assert run(config, tmp_path / 'cut', '--resume', **stop) == 128 + signal.SIGTERM

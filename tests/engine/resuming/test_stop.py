@@ -1,4 +1,4 @@
-"""Runs that are stopped by signals to the whole process group, or killed, lose nothing."""
+"""Runs lose nothing if they are killed or if signals stop the whole process group."""
 
 import os
 import signal
@@ -22,7 +22,7 @@ def _wait(condition, process, seconds=60):
 
 
 def _is_saving(work_dir, process, existing):
-    """Whether a checkpoint is half written, which is not the run's first."""
+    """Whether a checkpoint, but not the first of the run, is half written."""
     return (any(work_dir.glob(f'*.{process.pid}.tmp'))
             and set(work_dir.glob('epoch_*.pth')) - existing)
 
@@ -32,7 +32,7 @@ def test_stop_sent_twice_to_the_whole_group_saves_the_iteration(tmp_path, number
     config, work_dir = write_config(tmp_path, num_train=64), tmp_path / 'run'
     process = fork(config, work_dir)
     _wait(lambda: len(losses(work_dir)) >= 2, process)
-    os.kill(process.pid, number)  # as coreutils' timeout: the process, then its group
+    os.kill(process.pid, number)  # like coreutils' timeout: first the process, then its group
     os.killpg(process.pid, number)
     process.join(60)
     assert process.exitcode == 128 + number

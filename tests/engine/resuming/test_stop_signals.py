@@ -1,4 +1,4 @@
-"""Stops by each signal, in training and in validation, lose no iteration."""
+"""Stops by any signal, in training and in validation, lose no iteration."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ RARELY = {'default_hooks.checkpoint': dict(type='CheckpointHook', interval=3, sa
 
 
 class Kill(Hook):
-    """Sends a signal to the own process, within an iteration."""
+    """Sends a signal to its own process within an iteration."""
 
     def __init__(self, number, validation):
         self.number, self.validation = number, validation

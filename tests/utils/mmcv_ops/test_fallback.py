@@ -1,4 +1,4 @@
-"""What install_ops_fallback puts in place, each case in a fresh interpreter."""
+"""install_ops_fallback, each case in a fresh interpreter."""
 
 import subprocess
 import sys
@@ -47,7 +47,7 @@ class TestLite:
         with pytest.raises(NotImplementedError, match='deform_conv_forward'):
             pickle.loads(pickle.dumps(ext.deform_conv_forward))()
 
-    def test_mmengine_knows_that_this_is_no_full_mmcv(self):
+    def test_mmengine_knows_that_this_is_not_a_full_mmcv(self):
         from mmengine.utils.dl_utils import mmcv_full_available
         assert not mmcv_full_available()
 

@@ -1,4 +1,4 @@
-"""The NMS family against plain Python, and against mmcv's compiled ops where present."""
+"""Compare the NMS family with plain Python, and with mmcv's compiled ops if present."""
 
 import sys
 
@@ -41,7 +41,7 @@ def naive_nms(boxes, scores, threshold, offset=0, score_threshold=0., max_num=-1
 
 
 def naive_soft_nms(boxes, scores, threshold, sigma, min_score, method):
-    """Soft-NMS as a set {index: score}: the paper's algorithm without an order of ties."""
+    """Soft-NMS as {index: score}: the paper's algorithm, without an order of ties."""
     boxes, left, done = boxes.double().tolist(), dict(enumerate(scores.double().tolist())), {}
     while left:
         top = max(left, key=left.get)
@@ -111,7 +111,7 @@ def test_mmcv_nms_end_to_end(score_threshold, max_num):
     expected = naive_nms(boxes, scores, 0.5, 0, score_threshold, max_num)
     assert kept.tolist() == expected
     assert torch.equal(dets, torch.cat([boxes[expected], scores[expected, None]], 1))
-    dets.sum().backward()  # the kept boxes' coordinates carry gradient, as with the compiled op
+    dets.sum().backward()  # the kept boxes' coordinates have gradients, as with the compiled op
     assert boxes.grad.sum() == 4 * len(expected)
 
 
@@ -129,7 +129,7 @@ def test_mmcv_batched_nms_end_to_end(split_thr, class_agnostic):
     labels = torch.arange(300) % 5
     cfg = dict(type='nms', iou_threshold=0.5, split_thr=split_thr)
     dets, kept = mmcv_ops.batched_nms(boxes, scores, labels, cfg, class_agnostic=class_agnostic)
-    # Split by class, class_agnostic included: that is what mmcv's batched_nms does with many boxes.
+    # Split by class, even if class_agnostic, as mmcv's batched_nms does with many boxes.
     groups = [range(300)] if class_agnostic and split_thr > 300 else [
         torch.nonzero(labels == c)[:, 0].tolist() for c in range(5)]
     expected = []
@@ -197,6 +197,6 @@ def test_softnms_equals_compiled(sample, method, offset):
                   method=method, offset=offset)
         outcomes.append((kept, dets[:len(kept)]))
     assert torch.equal(outcomes[0][0], outcomes[1][0])
-    # Equal to the bit but for the Gaussian, whose exp() may differ in the last one.
+    # Equal to the last bit, except for the Gaussian, whose exp() may differ there.
     torch.testing.assert_close(outcomes[0][1], outcomes[1][1], equal_nan=True, atol=0,
                                rtol=1e-6 if method == 2 else 0)

@@ -1,4 +1,4 @@
-"""RoIAlign against plain Python, and against mmcv's compiled op where present."""
+"""Compare RoIAlign with plain Python, and with mmcv's compiled op if present."""
 
 import itertools
 import math
@@ -80,7 +80,7 @@ def test_backward_is_the_adjoint(options):
 
 
 def test_through_mmcv_with_gradient():
-    """mmcv.ops.roi_align, on whichever op is there."""
+    """mmcv.ops.roi_align, on whichever op is present."""
     features = torch.randn(2, 3, 28, 40, dtype=torch.float64, requires_grad=True)
     output = mmcv_ops.roi_align(features, ROIS, (3, 4), .25, 2, 'avg', True)
     torch.testing.assert_close(output, ours(features.detach(), ROIS, OPTIONS[3]),
@@ -111,5 +111,5 @@ def test_equals_the_compiled_op(options, dtype, atol):
 
 
 def test_max_pooling_is_refused():
-    with pytest.raises(NotImplementedError, match="pool_mode='avg' alone"):
+    with pytest.raises(NotImplementedError, match="only with pool_mode='avg'"):
         roi_align.roi_align_forward(torch.zeros(1, 1, 4, 4), ROIS, ROIS, None, None, pool_mode=0)

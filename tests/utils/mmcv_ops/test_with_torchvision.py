@@ -1,4 +1,4 @@
-"""torchvision's operators are taken where they work, ours elsewhere."""
+"""torchvision's operators are used if they work, or else ours."""
 
 import sys
 from types import ModuleType, SimpleNamespace
@@ -21,7 +21,7 @@ def _ask_again():
 
 @pytest.fixture
 def stub(monkeypatch):
-    """An operator namespace in torchvision's place that notes its calls."""
+    """A stand-in for torchvision's operator namespace that records calls."""
     calls = []
 
     def nms(boxes, scores, threshold):
@@ -68,7 +68,7 @@ def test_roi_align_of_torchvision_is_used(stub):
 
 @pytest.mark.parametrize('fault', ['missing', 'operator', 'device'])
 def test_ours_are_used_where_it_does_not_work(fault, stub, monkeypatch):
-    """Not installed; of another release than torch; built without this device."""
+    """Not installed, for another release of torch, or built without this device."""
     def refuse(*args):
         raise NotImplementedError("Could not run 'torchvision::nms' from the 'CUDA' backend")
 
