@@ -1,9 +1,9 @@
-# make demo    trains, folds and pictures a small detector, from nothing (6 minutes on two cores)
-# make test    runs the tests; both make .venv first, or again when requirements/ has changed
+# make demo    trains and folds a small detector from scratch and draws a picture (6 minutes on two cores)
+# make test    runs the tests; both first create .venv, or update it when requirements/ has changed
 # Other targets: demo-seg, demo-both, fuzz, coverage, mutants, test-compiled, test-triton, test-deploy,
 # test-package, docs, lint, lock, clean.
-# PYTHON=... picks a Python from 3.9 to 3.13, WORKERS=... how many processes, of one thread, share
-# the tests.
+# PYTHON=... picks a Python from 3.9 to 3.13, WORKERS=... the number of single-threaded processes that
+# share the tests.
 
 export PYTHON ?= python3
 WORKERS ?= 2
@@ -28,18 +28,18 @@ demo-both: env
 test: env
 	OMP_NUM_THREADS=1 .venv/bin/python $(PYTEST)
 
-# The tests, slower, and which lines of the package they ran, in the environment where all of them
-# run but those of compiled ops; not part of CI.
+# Run the tests and measure which lines of the package they cover, in the environment for all tests
+# but those of compiled ops. Slower, and not part of CI.
 coverage: env-deploy
 	.venv-deploy/bin/python -m pip install --quiet --no-deps -r requirements/coverage.txt
 	OMP_NUM_THREADS=1 .venv-deploy/bin/python $(PYTEST) --cov=mobileone_mm --cov-report=term
 
-# Damaged and made-up files, new ones each time: FUZZ_EXAMPLES of each kind.
+# Try damaged and made-up files, new ones each time: FUZZ_EXAMPLES of each kind.
 fuzz: env
 	OMP_NUM_THREADS=1 FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-2000} .venv/bin/python $(PYTEST) tests/fuzz
 
-# Mutants of the mathematics: which changes of it would no test notice? Not part of CI; hours. What
-# numba compiles is left out, and so are its tests, because it cannot compile mutants.
+# Mutate the mathematics to find changes that no test notices. Takes hours, not part of CI. Code that
+# numba compiles is left out, and so are its tests, because numba cannot compile mutants.
 mutants: env .venv-mutants/.installed
 	OMP_NUM_THREADS=1 NUMBA_DISABLE_JIT=1 .venv-mutants/bin/mutmut run --max-children $(WORKERS)
 	.venv-mutants/bin/mutmut results
@@ -51,31 +51,31 @@ mutants: env .venv-mutants/.installed
 	    `.venv-mutants/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))'`/env.pth
 	@touch $@
 
-# With mmcv's compiled ops in place of the package's own: the tests of these ops and of all that
-# stands on mmdet and mmseg. The others call no op; `make test-compiled COMPILED_TESTS=` runs all.
+# Test with mmcv's compiled ops instead of the package's: the tests of these ops and of all code on
+# mmdet and mmseg. Other tests call no op; `make test-compiled COMPILED_TESTS=` runs all.
 COMPILED_TESTS := $(addprefix tests/,utils detection segmentation commands folding export datasets \
     engine test_import_isolation.py test_tutorial.py)
 test-compiled: env-compiled
 	OMP_NUM_THREADS=1 .venv-compiled/bin/python $(PYTEST) $(COMPILED_TESTS)
 
-# The Triton kernels: in Triton's interpreter, or on a GPU where there is one, and compiled for others.
+# Test the Triton kernels: in Triton's interpreter or on a GPU, and compiled for other GPUs.
 test-triton: env-triton
 	TRITON_INTERPRET=$$(.venv-triton/bin/python -c \
 	    'import torch; print(int(not torch.cuda.is_available()))') \
 	    OMP_NUM_THREADS=1 .venv-triton/bin/python $(PYTEST) tests/branches/triton
 
-# What needs the runtimes that models are exported to.
+# Run the tests that need the export runtimes.
 test-deploy: env-deploy
 	OMP_NUM_THREADS=1 .venv-deploy/bin/python $(PYTEST) tests/export tests/commands/test_predict.py
 
-# The wheel and the sdist as users of openmim get them: built, installed and used away from here.
+# Build the wheel and the sdist, install them, and use them with openmim away from the checkout.
 test-package: env-package
 	rm -rf build dist
 	.venv-package/bin/python -m build --outdir dist .
 	.venv-package/bin/python -m pip install --quiet --no-deps --force-reinstall dist/*.whl
 	.venv-package/bin/python -m pytest -c tests/package/pytest.ini tests/package
 
-# The documentation, into build/docs; griffe reads the source, so that torch is not needed.
+# Build the documentation into build/docs. griffe reads the source, so torch is not needed.
 docs: .venv-docs/.installed
 	.venv-docs/bin/mkdocs build --strict
 
@@ -96,7 +96,7 @@ env-deploy: .venv-deploy/.installed
 .venv-compiled/.installed: $(PINS)
 	@$(INSTALL) .venv-compiled compiled
 
-# Triton alone, 700 MB, beside the packages of .venv.
+# Only Triton, 700 MB, in addition to the packages of .venv.
 .venv-triton/.installed: .venv/.installed requirements/triton.txt
 	$(PYTHON) -m venv --clear .venv-triton
 	.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
@@ -114,7 +114,7 @@ env-deploy: .venv-deploy/.installed
 	.venv-package/bin/python -m pip install --quiet --no-deps -r requirements/package.txt
 	@touch $@
 
-# mypy in an environment of its own reads the packages of .venv.
+# mypy has its own environment and reads the packages of .venv.
 lint: env .venv-lint/.installed
 	.venv/bin/python -m ruff check .
 	.venv-lint/bin/mypy --python-executable .venv/bin/python
@@ -124,7 +124,7 @@ lint: env .venv-lint/.installed
 	.venv-lint/bin/python -m pip install --quiet --no-deps -r requirements/lint.txt
 	@touch $@
 
-# NVIDIA's libraries are left out: torch's CUDA build asks for its own, the CPU build for none.
+# NVIDIA's libraries are left out: torch's CUDA build requires its own, the CPU build none.
 lock:
 	$(PYTHON) -m venv --clear .venv-lock
 	.venv-lock/bin/python -m pip install --quiet uv
