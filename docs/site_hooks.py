@@ -1,4 +1,4 @@
-"""Pages that are made from other files: README, the changelog, the notebook, each module's API."""
+"""Generate pages from other files: README, the changelog, the notebook and the API."""
 
 import json
 import re
@@ -9,12 +9,16 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parents[1]
-# README's links to what is no page of the site stay as text.
+# Links in README to files that are not pages become text.
 NO_PAGE = re.compile(r'\[([^\[\]]+)\]\((?:configs/[^)]*|LICENSE|CITATION\.cff)\)')
+
+# A role of Sphinx, and the part of the name that it hides.
+ROLE = re.compile(
+    r':(?:attr|class|data|func|meth|mod):(?=<code>)|(?<=<code>)~(?:\w+\.)*(?=\w+</code>)')
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the generated pages, and those of the API to the navigation."""
+    """Add the generated pages, and the API to the navigation."""
     readme = NO_PAGE.sub(r'\1', (ROOT / 'README.md').read_text(encoding='utf-8'))
     # README's links are relative to the repository, the page's to docs/.
     for old, new in (('](docs/', ']('), ('src="docs/', 'src="'),
@@ -25,7 +29,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     api = []
     for path in sorted((ROOT / 'mobileone_mm').iterdir()):
         is_module = path.suffix == '.py' or (path / '__init__.py').exists()
-        # The laboratory is for this project's own measurements.
+        # benchmark is for this project's own measurements.
         if path.name.startswith('_') or path.name == 'benchmark' or not is_module:
             continue
         name = f'mobileone_mm.{path.stem}'
@@ -38,8 +42,13 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, **kwargs: Any) -> str:
-    """Lead links to the notebook to its page."""
+    """Point links to the notebook to its page."""
     return markdown.replace('tutorial.ipynb)', 'tutorial.md)')
+
+
+def on_page_content(html: str, **kwargs: Any) -> str:
+    """Show Sphinx's roles in docstrings as plain code."""
+    return ROLE.sub('', html)
 
 
 def _notebook_page() -> str:

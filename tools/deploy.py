@@ -24,10 +24,10 @@ def make_parser() -> argparse.ArgumentParser:
                         help='axes to keep dynamic: batch, size, or both')
     parser.add_argument('--batch-size', type=int, default=1, help='of the traced input')
     parser.add_argument('--verify', metavar='DIR',
-                        help='compare on all pictures of a directory too')
+                        help='also compare on all pictures in a directory')
     parser.add_argument('--form', choices=FORMS, default='',
-                        help="executorch: a detector's outputs as react-native-executorch's "
-                             'useObjectDetection takes them')
+                        help="executorch: a detector's outputs in the form that "
+                             "react-native-executorch's useObjectDetection takes")
     arguments().add_cfg_options(parser)
     return parser
 

@@ -12,7 +12,7 @@ __all__ = ['check_load_from']
 
 
 def check_load_from(model: nn.Module, content: Any, checkpoint: str) -> None:
-    """Check that a checkpoint holds the model's backbone, under the names that mmengine loads.
+    """Check that a checkpoint holds the model's backbone, with the names that mmengine loads.
 
     mmengine loads what fits and warns about the rest, key by key. From another kind of file it
     loads nothing, and training starts from random weights. Heads may differ, for example because
@@ -20,12 +20,12 @@ def check_load_from(model: nn.Module, content: Any, checkpoint: str) -> None:
 
     Args:
         model: The model to train, without wrappers.
-        content: What the file holds, as ``read_checkpoint`` returns it.
+        content: The content of the file, from ``read_checkpoint``.
         checkpoint: Its path or URL, for the message.
 
     Raises:
-        CheckpointError: There is no state dict in it, its weights are NaN, or a weight of the
-            backbone (of the model, if it has none) is missing or of another shape.
+        CheckpointError: It has no state dict, its weights are NaN, or a weight of the backbone (of
+            the model, if it has none) is missing or has another shape.
     """
     weights = unwrap(content, checkpoint)
     check_finite(weights, checkpoint)

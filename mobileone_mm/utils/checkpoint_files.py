@@ -43,9 +43,9 @@ def read_checkpoint(checkpoint: Union[str, PathLike], weights_only: bool = True,
         The content of the file, on the CPU; for TorchScript, its state dict.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        CheckpointError: The file is truncated, damaged, no checkpoint or not the one of that hash,
-            the download failed, or it holds objects that ``weights_only`` refuses.
+        FileNotFoundError: The file does not exist.
+        CheckpointError: The file is truncated or damaged, is not a checkpoint or does not match its
+            hash, the download failed, or it holds objects that ``weights_only`` refuses.
     """
     name = str(checkpoint)
     try:

@@ -15,13 +15,13 @@ TASKS = dict(mmdet='detection', mmseg='segmentation')
 
 
 def class_names(dataset: Any) -> List[str]:
-    """Names of the classes in a data set's config, or else of its type; may be none."""
+    """Class names in a data set's config, or else of its type; may be none."""
     classes = _metainfo(dataset, 'classes') or ()
     return [classes] if isinstance(classes, str) else list(classes)
 
 
 def class_palette(dataset: Any, count: int) -> List[Tuple[int, ...]]:
-    """Red, green and blue of each of ``count`` classes: a data set's, or hues spread evenly."""
+    """RGB of each of ``count`` classes: the data set's, or evenly spread hues."""
     palette = _metainfo(dataset, 'palette') or ()
     if len(palette) < count:
         hues = [index * 137 % 256 for index in range(count)]
@@ -33,7 +33,7 @@ def class_palette(dataset: Any, count: int) -> List[Tuple[int, ...]]:
 def _metainfo(dataset: Any, key: str) -> Any:
     found = (dataset.get('metainfo') or {}).get(key)
     if found is None:
-        with DATASETS.switch_scope_and_registry(None) as registry:  # the config's library's
+        with DATASETS.switch_scope_and_registry(None) as registry:  # the config's library
             kind = registry.get(dataset['type'])
         found = getattr(kind, 'METAINFO', {}).get(key)
     return found

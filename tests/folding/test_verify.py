@@ -159,7 +159,7 @@ class Recorder(nn.Module):
         return self.net(inputs)
 
 
-def test_of_a_batch_the_middle_of_one_image_is_looked_at(randomize):
+def test_the_middle_of_one_image_in_the_batch_is_compared(randomize):
     Recorder.seen.clear()
     model = Recorder(block(randomize))
     folded = reparameterize(model)

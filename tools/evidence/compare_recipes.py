@@ -3,11 +3,11 @@
     python tools/evidence/compare_recipes.py bccd --data-root data/bccd --out OUT
     python tools/evidence/compare_recipes.py nuclei --data-root data/nuclei --out OUT --epochs 6
 
-Each variant changes the config of that data set in one respect and trains from scratch as many
-epochs as it, or, where its name says so, as many as take the same processor time, rounded.
-OUT/results.json keeps every finished run, so a stopped comparison continues; OUT/results.md holds
-means, 95 % intervals and paired differences of the seeds that all variants have finished. The data
-are small and so are the schedules: this says nothing about COCO or VOC.
+Each variant changes one thing in the config of that data set and trains from scratch for as many
+epochs or, if its name says so, for the same CPU time, rounded to epochs. OUT/results.json keeps
+every finished run, so the same command continues. OUT/results.md holds means, 95 % intervals and
+paired differences over the seeds that all variants have finished. The data are small and the
+schedules short: this says nothing about COCO or VOC.
 """
 
 import argparse
@@ -109,7 +109,7 @@ class Comparison:
             json.loads(self.record.read_text()) if self.record.exists() else {})
 
     def run(self, name: str, seed: int) -> None:
-        """Train a variant, unless it was, and record its last metric."""
+        """Train a variant, unless it is done, and record its last metric."""
         key = f'{name}/{seed}'
         if key in self.results:
             return
@@ -130,7 +130,7 @@ class Comparison:
         print(f'{key}: {self.results[key]}', flush=True)
 
     def epochs_of(self, name: str, seed: int) -> int:
-        """Those of all, or as many as take the time of the first variant with that seed."""
+        """Number of epochs: the common one, or what fits in the time of the first variant."""
         if not name.endswith(EQUAL_TIME):
             return self.epochs
         ours, others = (self.results[f'{variant}/{seed}']['seconds_an_iteration']
@@ -138,7 +138,7 @@ class Comparison:
         return max(1, round(self.epochs * ours / others))
 
     def write(self, seeds: List[int]) -> None:
-        """Write the table of the seeds that are done."""
+        """Write the table of finished seeds."""
         seeds = [seed for seed in seeds
                  if all(f'{name}/{seed}' in self.results for name in self.names)]
         if seeds:
@@ -146,7 +146,7 @@ class Comparison:
                 path.write_text(self.table(seeds))
 
     def table(self, seeds: List[int]) -> str:
-        """Markdown: means, 95 % intervals and differences from the first, paired by seed."""
+        """A Markdown table of means, 95 % intervals, and paired differences from the first."""
         rows = summarize([dict(variant=name, seed=seed, metric=self.study.metric,
                                value=self.results[f'{name}/{seed}']['value'])
                           for name in self.names for seed in seeds])

@@ -3,15 +3,15 @@
     python tools/evidence/dry_run.py --out OUT                                    # on a GPU
     python tools/evidence/dry_run.py --out OUT --batch-size 2 --iterations 2      # on a CPU
 
-Each trains an epoch of drawn data in the official layout as tools/train.py does, from random
-weights, at full input size, and validates folded. Changed are the data root, the number of epochs
-and images, for detectors the score threshold, and, on request, the batch. OUT/dry_run.json keeps
-every result, so a stopped run continues; OUT/dry_run.md is a table of time and memory.
+Each recipe trains an epoch of drawn data in the official layout like tools/train.py, from random
+weights, at full input size, and validates folded. Only the data root, the number of epochs and
+images, the score threshold of detectors and, on request, the batch size change. OUT/dry_run.json
+keeps every result, so the same command continues. OUT/dry_run.md is a table of time and memory.
 
-Its last column estimates the hours of the full schedule on one GPU without data loading: images
-times epochs at the measured speed. On a CPU the processor time is measured and compared with that
-of S0's backbone at 224 px, whose time on an H200 docs/gpu.md has: as plain convolutions, the least
-that a schedule can take, and with its branches one by one, the most.
+The last column estimates the hours of the full schedule on one GPU, without data loading: images
+times epochs at the measured speed. On a CPU, CPU time is measured and compared with that of S0's
+backbone at 224 px, whose time on an H200 is in docs/gpu.md: as plain convolutions, which gives the
+least that a schedule can take, and with branches one by one, which gives the most.
 """
 
 import argparse
@@ -125,7 +125,7 @@ def hours(row: Dict[str, Any], backbone: float) -> str:
 
 
 def table(results: Dict[str, Dict[str, Any]], backbone: float) -> str:
-    """A row a config."""
+    """A table with a row per config."""
     columns = ('config', 'device', 'batch', 's an iteration', 'memory, MB',
                'GPU hours, estimated', 'result')
     lines = [f'| {" | ".join(columns)} |', '|--' * len(columns) + '|']

@@ -3,9 +3,9 @@
     python tools/evidence/scratch_recipe.py --train train.json --val val.json --images DIR \\
         --epochs 14 --seeds 0 1 2 --out DIR
 
-OUT/results.md holds mAP_50 of the folded model: means, 95 % intervals and paired differences of the
-seeds that are done. Without --train it draws 300 and 100 pictures of shapes. Runs that are done are
-not repeated.
+OUT/results.md holds the folded model's mAP_50: means, 95 % intervals and paired differences over
+finished seeds. Without --train it draws 300 and 100 pictures of shapes. Finished runs are not
+repeated.
 """
 
 import argparse

@@ -1,9 +1,10 @@
 """SSDLite on MobileOne with the complete MobileViT recipe of cvnets.
 
-Every value is of ml-cvnets config/detection/ssd_coco/mobilevit.yaml or of the code that it runs,
-unless it says so. Images are normalized as the ImageNet weights expect; cvnets only scales them to
-0 to 1. For it speaks that the paper's authors worked with it and name it; for
-ssdlite_coco.py, that the paper says it trained SSDLite in mmdetection, not in cvnets.
+Every value comes from ml-cvnets config/detection/ssd_coco/mobilevit.yaml or from the code that it
+runs, unless a comment says otherwise. Images are normalized as the ImageNet weights expect; cvnets
+only scales them to 0 to 1. In favor of this recipe: the paper's authors worked with cvnets, and
+refer to its 200 epochs. In favor of ssdlite_coco.py: the paper says that it trained SSDLite in
+mmdetection, not in cvnets.
 """
 _base_ = './ssdlite_coco.py'
 
@@ -24,8 +25,8 @@ model = dict(
         norm_cfg=norm_cfg,
         init_cfg=dict(
             _delete_=True, type='Xavier', layer='Conv2d', distribution='uniform', bias=0),
-        # Sizes: numpy.linspace(0.1, 1.05, 7) * 320. cvnets also cuts widths and heights above the
-        # image's, which here concerns the two oblong anchors of the last map.
+        # Sizes: numpy.linspace(0.1, 1.05, 7) * 320. cvnets also clips widths and heights to the
+        # image's, which here affects the two oblong anchors of the last map.
         anchor_generator=dict(
             strides=[16, 32, 64, 320 / 3, 160, 320],
             ratios=[[2, 3], [2, 3], [2, 3], [2, 3], [2, 3], [2]],
@@ -40,11 +41,11 @@ sync_bn = 'torch'
 train_pipeline = [  # in cvnets' order
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', with_bbox=True),
-    # mmdet's MinIoURandomCrop asks the overlap of all boxes, cvnets of one
+    # mmdet's MinIoURandomCrop requires the overlap of all boxes, cvnets of one
     dict(type='SSDCrop'),
-    # mmdet adds to the brightness, cvnets multiplies it by 0.875 to 1.125; hue +-0.05 of a turn.
-    # Contrast and saturation scale the values, in cvnets their distance to gray. Half of cvnets'
-    # images get their channels permuted, in mmdet too
+    # mmdet adds to the brightness, cvnets multiplies it by 0.875 to 1.125; hue +-18 degrees.
+    # Contrast and saturation scale the values, in cvnets their distance to gray. As in cvnets,
+    # half of the images get their channels permuted
     dict(
         type='PhotoMetricDistortion',
         brightness_delta=32,

@@ -17,7 +17,7 @@ train_pipeline = [
     dict(type='Pad', size=(512, 512), pad_val=dict(img=0, seg=255)),
     dict(type='RandomCrop', crop_size=(512, 512), cat_max_ratio=0.75),
     dict(type='RandomGaussianBlur'),  # [cvnets]: 'random_gaussian_noise'
-    # [cvnets]: contrast and saturation 0.5 to 1.5, brightness 0.875 to 1.125, hue +-0.05 of a turn.
+    # [cvnets]: contrast and saturation 0.5 to 1.5, brightness 0.875 to 1.125, hue +-18 degrees.
     # mmseg adds to the brightness, +-32 of 255, where cvnets multiplies; its contrast and
     # saturation scale the values, cvnets' their distance to gray; half of cvnets' images get their
     # channels permuted, which mmseg cannot do
@@ -48,7 +48,7 @@ train_dataloader = dict(
     drop_last=True,  # the batch norm of the image pooling cannot train on a last batch of one image
     sampler=dict(type='DefaultSampler', shuffle=True),  # epochs, not iterations
     dataset=dict(type='ConcatDataset', datasets=[dataset_train, dataset_aug]))
-# Whole images, one at a time, short side 512, the mIoU at the original size: mmseg's protocol, and
-# one of cvnets' evaluation (resize-input-images). The other (resize-input-images-fixed-size) is
-# tools/test.py --resize 512x512. cvnets' validation during training resizes the masks too.
+# Whole images, one at a time, short side 512, mIoU at the original size: mmseg's protocol, and one
+# of cvnets' (resize-input-images). For the other (resize-input-images-fixed-size), use
+# tools/test.py --resize 512x512. During training, cvnets also resizes the masks for validation.
 model = dict(decode_head=dict(num_classes=21), auxiliary_head=dict(num_classes=21))

@@ -83,7 +83,7 @@ def document(results: Results, captions: dict, pictures: str) -> List[str]:
         for name, reason in results.skipped.items():
             by_reason.setdefault(reason, []).append(name)
         blocks += [heading('Not measured'), table(('network, backend', 'reason'), [
-            ('; '.join(names), reason) for reason, names in by_reason.items()])]
+            ('; '.join(names), reason) for reason, names in by_reason.items()], numbers=False)]
     return blocks
 
 

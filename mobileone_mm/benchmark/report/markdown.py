@@ -15,9 +15,9 @@ def code(text: str) -> str:
     return f'```bash\n{text}\n```'
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """All columns but the first are aligned to the right."""
-    lines = [_row(header), '|--|' + '--:|' * (len(header) - 1)]
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], numbers: bool = True) -> str:
+    """A table; columns of ``numbers``, all but the first, are aligned to the right."""
+    lines = [_row(header), '|--|' + ('--:|' if numbers else '--|') * (len(header) - 1)]
     return '\n'.join(lines + [_row(row) for row in rows])
 
 

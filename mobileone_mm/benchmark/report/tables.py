@@ -36,7 +36,7 @@ def machine(results: Results) -> str:
         rows.append(('measured peak', f'{peak["gflops"]:.0f} GFLOP/s (matrix product in '
                      f'{peak["gemm"]}), {peak["dram_gbs"]:.0f} GB/s from memory, '
                      f'{peak["cache_gbs"]:.0f} GB/s in the cache; load average {peak["load"]}'))
-    return table(('', ''), rows)
+    return table(('', ''), rows, numbers=False)
 
 
 def latency(results: Results, family: str) -> str:
