@@ -1,4 +1,4 @@
-"""Functions of autograd beside autocast."""
+"""Combine custom autograd functions with autocast."""
 
 import functools
 from typing import Any, Callable, Optional
@@ -11,7 +11,7 @@ __all__ = ['autocast_dtype', 'plain_backward']
 
 
 def autocast_dtype(device: str = 'cpu') -> Optional[torch.dtype]:
-    """What autocast computes in on a kind of device, ``'cpu'`` or ``'cuda'``; None if it is off."""
+    """The dtype of autocast on a device type, ``'cpu'`` or ``'cuda'``; None if it is off."""
     if hasattr(torch, 'get_autocast_dtype'):
         return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
     if device == 'cpu':  # before torch 2.4
@@ -20,9 +20,9 @@ def autocast_dtype(device: str = 'cpu') -> Optional[torch.dtype]:
 
 
 def plain_backward(backward: Callable) -> Callable:
-    """Make a backward pass compute in its own dtypes, also inside an autocast region.
+    """Make a backward pass compute in its own dtypes, even inside an autocast region.
 
-    Its result cannot be differentiated once more.
+    Its result cannot be differentiated again.
     """
     @once_differentiable
     @functools.wraps(backward)

@@ -1,4 +1,4 @@
-"""What of a MobileOne block its branches' computation needs."""
+"""The interface of a MobileOne block, for computing its branches."""
 
 from typing import Any, Dict, Iterator, Optional, Protocol, Tuple
 
@@ -35,7 +35,7 @@ class BranchBlock(Protocol):
         """Comes last."""
 
     def branches(self) -> Iterator[nn.Module]:
-        """All of them, in the order of the attributes above."""
+        """All branches, in the order of the attributes above."""
 
     def equivalent_kernel_bias(self, dtype: torch.dtype) -> Tuple[Tensor, Tensor]:
-        """Of the convolution that equals them in eval mode."""
+        """Kernel and bias of the convolution that equals the branches in eval mode."""

@@ -1,4 +1,4 @@
-"""Choose, per block and call, how the sum of the branches is computed."""
+"""Choose how to compute the sum of the branches, for each block and call."""
 
 from typing import List, NamedTuple, Optional, Type
 
@@ -23,15 +23,15 @@ from .triton.choose import is_compiling, triton_forward
 __all__ = ['BRANCH_ENGINES', 'analytic_forward', 'check_branch_engine']
 
 BRANCH_ENGINES = ('auto', 'analytic', 'textbook')
-# Where torch's passes here are known to pay. A GPU would wait for many small operators, and for
-# answers that the host needs.
+# Devices on which torch's passes pay off. A GPU would wait for many small operators, and for
+# results that the host needs.
 DEVICES = ('cpu', )
-# Whether 'auto' means the Triton kernels on CUDA; 'analytic' does in any case.
+# Whether 'auto' means the Triton kernels on CUDA; 'analytic' always does.
 FAST_ON_CUDA = False
-# Beyond this many patch elements a position, the Gram matrix costs more than k = 4 convolutions.
+# Beyond this many patch elements per position, the Gram matrix costs more than k = 4 convolutions.
 MAX_TAPS_PER_POSITION = 0.875
-# From so many outputs a map on, moving less data makes up for convolutions slower than torch's.
-LARGE_MAP = (24 * 24, 48 * 48)  # strided convolutions: less is to be gained
+# From this many outputs per map, moving less data makes up for convolutions slower than torch's.
+LARGE_MAP = (24 * 24, 48 * 48)  # strided convolutions have less to gain
 FLOAT_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 PLAIN_CONVS = (nn.Conv2d.forward, SubsampledPointwiseConv2d.forward)
 HOOKS = ('_forward_hooks', '_forward_pre_hooks', '_backward_hooks', '_backward_pre_hooks')
@@ -49,24 +49,24 @@ def check_branch_engine(name: str) -> str:
 
 
 class _Branches(NamedTuple):
-    """A block's convolutions and, in the same order with the identity's last, its norms."""
+    """A block's convolutions, and its norms in the same order, the identity's last."""
 
     convs: List[nn.Conv2d]
     norms: List[_BatchNorm]
 
 
 def analytic_forward(block: BranchBlock, x: Tensor) -> Optional[Tensor]:
-    """The output of a :class:`~mobileone_mm.backbones.MobileOneBlock`, if it can be had.
+    """The output of a :class:`~mobileone_mm.backbones.MobileOneBlock`, if this can compute it.
 
     Args:
-        block: Not folded, its ``branch_engine`` ``'auto'`` or ``'analytic'``.
+        block: An unfolded block whose ``branch_engine`` is ``'auto'`` or ``'analytic'``.
         x: (B, C_in, H, W).
 
     Returns:
-        The same numbers as from the branches one by one, up to rounding; ``None`` where those are
-        to be used: see :func:`_collect` and :func:`_accepts`, and with ``'auto'`` also where they
-        are faster. On CUDA and with Triton, see :func:`.triton.choose.triton_forward`; on other
-        devices than CPUs, and while ``torch.compile`` traces for a CPU, always.
+        The same numbers as from the branches one by one, up to rounding; ``None`` to compute those
+        instead. :func:`_collect` and :func:`_accepts` decide, and with ``'auto'`` whichever is
+        faster; on CUDA with Triton, :func:`.triton.choose.triton_forward` does. On other devices
+        than CPUs, and while ``torch.compile`` traces for a CPU, it is always ``None``.
     """
     if _uses_triton(block, x):
         return _triton_sum(block, x)
@@ -86,17 +86,17 @@ def analytic_forward(block: BranchBlock, x: Tensor) -> Optional[Tensor]:
 
 
 def _ends_in_relu(block: BranchBlock) -> bool:
-    """Whether a ReLU is all that follows the sum."""
+    """Whether only a ReLU follows the sum."""
     return type(block.activation) is nn.ReLU and isinstance(block.se, nn.Identity)
 
 
 def _uses_triton(block: BranchBlock, x: Tensor) -> bool:
-    """Whether this block's branches are computed by Triton or else one by one."""
+    """Whether this block's branches are left to Triton, or else run one by one."""
     return (x.is_cuda and (FAST_ON_CUDA or block.branch_engine == 'analytic') and available())
 
 
 def _triton_sum(block: BranchBlock, x: Tensor) -> Optional[Tensor]:
-    """:func:`analytic_forward` by Triton's kernels; ``torch.compile`` traces operators."""
+    """:func:`analytic_forward` with Triton's kernels; ``torch.compile`` traces operators."""
     branches = _collect(block)
     if branches is None or not _accepts(branches, x):
         return None
@@ -110,7 +110,7 @@ def _triton_sum(block: BranchBlock, x: Tensor) -> Optional[Tensor]:
 
 
 def _collect(block: BranchBlock) -> Optional[_Branches]:
-    """The branches, if they are what the mathematics assumes and have no hooks.
+    """Collect the branches, if they fit the mathematics and have no hooks.
 
     ``None`` for norms other than batch norm, wrapped or replaced convolutions, grouped ones that
     are not depthwise, hooks on submodules, and norms synchronized over different processes.
@@ -137,16 +137,16 @@ def _collect(block: BranchBlock) -> Optional[_Branches]:
 
 
 def _is_watched(module: nn.Module) -> bool:
-    """Whether this module has hooks or a replaced forward."""
+    """Whether a module has hooks or a replaced forward."""
     own = module.__dict__  # not vars(): torch 2.8 cannot trace that
     return 'forward' in own or any(own[name] for name in HOOKS)
 
 
 def _accepts(branches: _Branches, x: Tensor) -> bool:
-    """Whether this input is supported.
+    """Whether an input is supported.
 
-    False for inputs that the branches reject, so that they raise the error, and under TorchScript
-    tracing, ``torch.func`` transforms and forward-mode differentiation.
+    False for inputs that the branches reject, so that the branches raise the error, and under
+    TorchScript tracing, ``torch.func`` transforms and forward-mode differentiation.
     """
     # While Dynamo traces, torch.func's stack is not empty.
     transformed = (not is_compiling()
@@ -164,7 +164,7 @@ def _accepts(branches: _Branches, x: Tensor) -> bool:
 
 
 def _running_fold(block: BranchBlock, x: Tensor) -> Tensor:
-    """All norms frozen: one convolution, differentiable through torch's own autograd."""
+    """With all norms frozen: one convolution, differentiated by torch's own autograd."""
     kernel, bias = block.equivalent_kernel_bias(accumulation_dtype(x.dtype))
     cfg = block.conv_kwargs
     return F.conv2d(x, kernel.to(x.dtype), bias.to(x.dtype), cfg['stride'], cfg['padding'],
@@ -177,7 +177,7 @@ def _shape(block: BranchBlock) -> ConvShape:
 
 
 def _choose(block: BranchBlock, x: Tensor, branches: _Branches) -> Optional[Type[Function]]:
-    """Which function computes this block on this input, ``None`` for its branches one by one."""
+    """The function for this block and input; ``None`` for its branches one by one."""
     shape, depthwise = _shape(block), block.conv_kwargs['groups'] > 1
     positions = shape.out_size(x.shape[2]) * shape.out_size(x.shape[3])
     if x.shape[0] * positions < 2:
@@ -196,9 +196,9 @@ def _choose(block: BranchBlock, x: Tensor, branches: _Branches) -> Optional[Type
 
 def _choose_compiled(shape: ConvShape, depthwise: bool, single: bool,
                      positions: int) -> Optional[Type[Function]]:
-    """Among the functions by compiled passes; ``None`` where there is none or it is slower."""
+    """The function with compiled passes; ``None`` if there is none or it is slower."""
     if single and not has_cores_to_itself():
-        return None  # torch has nearly as few passes for a single convolution, on all cores
+        return None  # for a single convolution, torch needs nearly as few passes, on all cores
     if depthwise and shape.kernel_size == 3 and shape.stride <= 2 and (
             not single or positions >= LARGE_MAP[shape.stride > 1]):
         from .compiled.functions import CompiledDepthwise

@@ -10,18 +10,18 @@ from .map_ops import like_format, pointwise_input_grad_
 from .maths import moments as mo
 from .plan import BranchPlan
 
-# From this map size on, a depthwise convolution is done again in the backward pass instead of kept:
-# the large maps hold most of the memory, and depthwise convolutions take little of the time.
+# From this map size, the backward pass repeats a depthwise convolution instead of keeping its
+# output: large maps hold most of the memory, and depthwise convolutions take little of the time.
 RECOMPUTE_PIXELS = 28 * 28
 
 
 def keeps_output(y: Tensor, plan: BranchPlan) -> bool:
-    """Whether the convolution's output is kept for the backward pass, or computed again."""
+    """Whether the convolution's output is kept for the backward pass instead of recomputed."""
     return not plan.depthwise or y.shape[2] * y.shape[3] < RECOMPUTE_PIXELS
 
 
 def at_outputs(x: Tensor, y: Tensor, stride: int) -> Tensor:
-    """X at the positions of y, in y's memory format."""
+    """The input at the positions of y, in y's memory format."""
     return like_format(x[:, :, ::stride, ::stride] if stride > 1 else x, y)
 
 
@@ -35,9 +35,9 @@ def convolve(x: Tensor, weight: Tensor, plan: BranchPlan) -> Tensor:
 
 def convolution_grads(ctx: Any, x: Tensor, weight: Tensor, grad: Tensor,
                       own: Optional[Tensor]) -> Tuple[Optional[Tensor], Tensor]:
-    """Of input and weight through the convolution, from its output's ``grad``.
+    """Gradients of input and weight through the convolution, from its output's ``grad``.
 
-    ``own`` is what x gets beside that, at the outputs' positions; it may be changed.
+    ``own`` is what x gets in addition, at the outputs' positions; it may be changed.
     """
     shape, needs_x = ctx.plan.shape, ctx.needs_input_grad[0]
     pointwise = (shape == mo.ConvShape() and own is not None and own.dtype == x.dtype and needs_x

@@ -1,4 +1,4 @@
-"""Passes over feature maps by those of torch's operators that are fast at them.
+"""Passes over feature maps, with those of torch's operators that are fast.
 
 Shapes: x, y, g (B, C, H, W), contiguous or channels_last; vectors (C,).
 """
@@ -28,10 +28,10 @@ def channel_affine(x: Tensor, slope: Tensor, offset: Tensor) -> Tensor:
 
 def channel_dots(g: Tensor, x: Tensor, mean: Tensor) -> Tuple[Tensor, Tensor]:
     """``sum_o g_o (x_o - mean)`` and ``sum_o g_o`` per channel: the reductions of a batch norm."""
-    # The channels_last kernels ignore the strides of their vectors.
+    # channels_last kernels ignore the strides of their vectors.
     mean = mean.contiguous()
     ones = torch.ones_like(mean)
-    # CUDA's kernels raise, or return nothing, for a missing weight.
+    # Without a weight, CUDA's kernels raise or return nothing.
     _, dot, total = torch.ops.aten.native_batch_norm_backward(
         g, x, ones, None, None, mean, ones, True, 0., [False, True, True])
     return dot, total

@@ -11,7 +11,7 @@ from .maths.moment_fold import BranchStatistics
 from .maths.norm_algebra import norm_scale
 
 if TYPE_CHECKING:
-    from typing_extensions import TypeGuard  # of typing from Python 3.10 on
+    from typing_extensions import TypeGuard  # in typing from Python 3.10 on
 
 __all__ = ['is_plain_norm', 'running_statistics', 'sync_groups', 'stack_affine', 'uses_batch',
            'normalize', 'reduce_over', 'update_running']
@@ -24,12 +24,12 @@ def is_plain_norm(norm: nn.Module) -> 'TypeGuard[_BatchNorm]':
 
 
 def uses_batch(norm: _BatchNorm) -> bool:
-    """Whether ``norm`` would normalize by the batch's own statistics now."""
+    """Whether ``norm`` currently normalizes by the batch's own statistics."""
     return norm.training or (norm.running_mean is None and norm.running_var is None)
 
 
 def sync_groups(norms: Sequence[_BatchNorm]) -> List[dist.ProcessGroup]:
-    """The groups of several processes that synchronized norms in training use, each once."""
+    """The groups of processes that synchronized norms in training use, each once."""
     groups: List[dist.ProcessGroup] = []
     if dist.is_available() and dist.is_initialized():
         for norm in norms:
@@ -44,7 +44,7 @@ def running_statistics(norm: _BatchNorm) -> Tuple[Tensor, Tensor]:
     """Running mean and variance, (C,) each.
 
     Raises:
-        ValueError: The norm keeps none.
+        ValueError: The norm keeps no running statistics.
     """
     if norm.running_mean is None or norm.running_var is None:
         raise ValueError('the batch norm keeps no running statistics')
@@ -53,14 +53,14 @@ def running_statistics(norm: _BatchNorm) -> Tuple[Tensor, Tensor]:
 
 def stack_affine(params: Sequence[Optional[Tensor]], default: float, like: Tensor,
                  dtype: torch.dtype) -> Tensor:
-    """Stack gammas or betas to (b, C), as ``like`` is; a norm without affine has ``default``."""
+    """Stack gammas or betas to (b, C) in the form of ``like``; without affine, use ``default``."""
     return torch.stack([like.new_full(like.shape[1:], default, dtype=dtype) if p is None
                         else p.to(dtype) for p in params])
 
 
 def _gather_moments(mean: Tensor, var: Tensor, count: int,
                     group: dist.ProcessGroup) -> Tuple[Tensor, Tensor, int]:
-    """Mean and variance over all processes, in one call and without cancellation.
+    """Mean and variance over all processes, with one call and without cancellation.
 
     ``mean = sum_r n_r mean_r / N``, ``var = sum_r n_r (var_r + (mean_r - mean)^2) / N``.
     """
@@ -77,7 +77,7 @@ def _gather_moments(mean: Tensor, var: Tensor, count: int,
 
 
 def reduce_over(group: dist.ProcessGroup, count: int) -> Callable[[Tensor], Tuple[Tensor, int]]:
-    """A function that sums a tensor over ``group`` and returns the total count too, in one call."""
+    """A function that sums a tensor over ``group`` and returns it with the total count."""
     def reduce(tensor: Tensor) -> Tuple[Tensor, int]:
         both = torch.cat([tensor.double().flatten(), tensor.new_tensor([count]).double()])
         dist.all_reduce(both, group=group)
@@ -88,14 +88,14 @@ def reduce_over(group: dist.ProcessGroup, count: int) -> Callable[[Tensor], Tupl
 
 def normalize(norms: Sequence[_BatchNorm], gamma: Tensor, mean: Tensor, var: Tensor,
               count: int) -> BranchStatistics:
-    """Statistics in use and the scales, updating running statistics as the norms' forward does.
+    """Statistics in use and scales; also updates running statistics like the norms' forward.
 
     Args:
-        norms: One a branch.
+        norms: One per branch.
         gamma: (b, C).
-        mean: Of each branch over this batch, (b, C) float64.
-        var: Likewise, (b, C); the result is in its dtype.
-        count: n.
+        mean: Mean of each branch over this batch, (b, C) float64.
+        var: Variance of each branch over this batch, (b, C); the result has its dtype.
+        count: Number of positions, n.
     """
     groups = sync_groups(norms)
     batch_mean, batch_var, total = mean, var, count
@@ -130,7 +130,7 @@ def update_running(norms: Sequence[_BatchNorm], mean: Tensor, var: Tensor, count
     running = [*means, *variances]
     values = torch.cat([mean, var * (count / (count - 1))]).to(running[0].dtype).unbind()
     batch = [values[i] for i in tracked] + [values[i + len(norms)] for i in tracked]
-    if len(set(momenta)) == 1:  # several at once only from torch 2.6 on
+    if len(set(momenta)) == 1:  # several at once need torch 2.6
         torch._foreach_lerp_(running, batch, momenta[0])
     else:
         for statistic, value, momentum in zip(running, batch, momenta * 2):

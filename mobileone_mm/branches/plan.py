@@ -1,4 +1,4 @@
-"""What is the same in every call of a block: its convolution and its norms."""
+"""Describe the branches of a block: what is the same in every call."""
 
 from typing import List, NamedTuple, Optional, Sequence
 
@@ -14,9 +14,9 @@ __all__ = ['BranchPlan', 'BranchTensors']
 
 
 class BranchTensors(NamedTuple):
-    """What of a block is differentiated beside its input.
+    """What is differentiated in a block, besides its input.
 
-    ``weights`` of the convolutions; ``gammas`` and ``betas``, one a norm, ``None`` where a norm has
+    ``weights`` of the convolutions; ``gammas`` and ``betas``, one per norm, ``None`` if a norm has
     none.
     """
 
@@ -26,15 +26,15 @@ class BranchTensors(NamedTuple):
 
 
 class BranchPlan(NamedTuple):
-    """The branches of one block for one forward pass: all but the tensors to differentiate.
+    """The branches of a block for one forward pass, without the tensors to differentiate.
 
     Attributes:
-        shape: Of the block's convolutions.
-        depthwise: Whether each channel reads itself only; else every channel reads all.
-        has_scale: A 1x1 convolution follows the k convolutions.
-        has_skip: The identity comes last.
-        norms: One a branch, in that order.
-        relu: Apply ReLU to the sum.
+        shape: Shape of the block's convolutions.
+        depthwise: Whether each channel only reads itself; otherwise every channel reads all.
+        has_scale: Whether a 1x1 convolution follows the k convolutions.
+        has_skip: Whether the identity comes last.
+        norms: One per branch, in that order.
+        relu: Whether to apply ReLU to the sum.
     """
 
     shape: mo.ConvShape
@@ -45,14 +45,14 @@ class BranchPlan(NamedTuple):
     relu: bool
 
     def split(self, tensors: Sequence[Optional[Tensor]]) -> BranchTensors:
-        """From one list, as autograd takes and gives it: weights, then gammas, then betas."""
+        """Split a list in autograd's order: weights, then gammas, then betas."""
         b = len(self.norms)
         weights = [w for w in tensors[:-2 * b] if w is not None]
         return BranchTensors(weights, tensors[-2 * b:-b], tensors[-b:])
 
     def grads(self, tensors: Sequence[Optional[Tensor]], weights: Sequence[Tensor], gamma: Tensor,
               beta: Tensor) -> List[Optional[Tensor]]:
-        """Of all ``tensors``: of the weights, gamma (b, C) and, the same for all norms, beta (C,).
+        """Gradients of all ``tensors``, from those of the weights, gamma (b, C) and beta (C,).
 
         Each in the shape and dtype of its tensor; ``None`` where there is none.
         """
@@ -61,7 +61,7 @@ class BranchPlan(NamedTuple):
                 for p, g in zip(tensors, every)]
 
     def kernels(self, weights: Sequence[Tensor], dtype: torch.dtype) -> fold.Kernels:
-        """The branches' kernels of the patch that an output reads."""
+        """The branches' kernels on the patch that an output reads."""
         if self.depthwise:
             return fold.DepthwiseKernels(self.depthwise_weight(weights, dtype))
         taps = self.shape.kernel_size**2
@@ -72,7 +72,7 @@ class BranchPlan(NamedTuple):
         return fold.DenseKernels(self._at_center(weights, dtype).flatten(2), identity)
 
     def depthwise_weight(self, weights: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
-        """Those of all branches of a depthwise block, the identity's too: (b, C, K)."""
+        """Kernels of all branches of a depthwise block, including the identity: (b, C, K)."""
         weight = self._at_center(weights, dtype).squeeze(2)
         if not self.has_skip:
             return weight
@@ -81,7 +81,7 @@ class BranchPlan(NamedTuple):
         return torch.cat([weight, identity])
 
     def _at_center(self, weights: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
-        """The convolutions' weights, a 1x1 one at the center tap: (b', C_out, C_in, K)."""
+        """Weights of the convolutions, with 1x1 kernels at the center tap: (b', C_out, C_in, K)."""
         taps = self.shape.kernel_size**2
         rows = [w.detach().to(dtype).flatten(2) for w in weights]
         if self.has_scale:
@@ -97,10 +97,10 @@ class BranchPlan(NamedTuple):
         return found
 
     def tap_weight(self, weights: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
-        """How a block of one convolution reads that one's output y and its own input x: (b, C, 2).
+        """How a block of one convolution reads the output y of that and its own input x: (b, C, 2).
 
-        The convolution's branch reads y, the identity x, the 1x1 branch x times its weight. Of a
-        block with no other branch nothing reads x.
+        The convolution's branch reads y, the identity x, and the 1x1 branch x times its weight. In
+        a block without other branches, nothing reads x.
         """
         weight = weights[0].new_zeros(len(self.norms), len(weights[0]), 2, dtype=dtype)
         weight[0, :, 0] = 1

@@ -4,10 +4,10 @@ from torch import Tensor, nn
 
 
 class SubsampledPointwiseConv2d(nn.Conv2d):
-    """A 1x1 convolution that takes its stride by subsampling its input: the same numbers.
+    """A 1x1 convolution that subsamples its input instead of striding, with the same numbers.
 
     torch (2.13, CPU) kills the process in the backward pass of a strided 1x1 convolution with
-    channels_last weights and few channels, which is what the stem's scale branch is.
+    channels_last weights and few channels, such as the stem's 1x1 branch.
     """
 
     def forward(self, x: Tensor) -> Tensor:

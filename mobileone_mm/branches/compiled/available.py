@@ -1,4 +1,4 @@
-"""Whether compiled kernels can be used, and how they share the cores."""
+"""Check whether compiled kernels can be used, and share the cores among them."""
 
 import os
 import time
@@ -14,20 +14,20 @@ from torch import Tensor
 
 __all__ = ['compiled_masked_grad', 'has_cores_to_itself', 'run', 'usable']
 
-# Below so many elements a map, handing work to other threads costs more than it saves.
+# Below this many elements per map, passing work to other threads costs more than it saves.
 MIN_ELEMENTS_PER_THREAD = 1 << 16
 
 
 def usable(x: Tensor) -> bool:
-    """Whether the kernels take maps like ``x``: float32 or float64, contiguous, on a CPU."""
+    """Whether the kernels accept maps like ``x``: float32 or float64, contiguous, on a CPU."""
     return (x.device.type == 'cpu' and x.dtype in (torch.float32, torch.float64)
             and x.is_contiguous() and _has_numba())
 
 
 def has_cores_to_itself() -> bool:
-    """Whether kernels are not kept waiting by torch's threads.
+    """Whether torch's threads leave the cores to the kernels.
 
-    Of several, all but one keep running for a while after each operator, waiting for the next,
+    With several threads, all but one spin for a while after each operator, waiting for the next,
     unless the environment has ``OMP_WAIT_POLICY=passive``.
     """
     return (torch.get_num_threads() == 1
@@ -40,8 +40,8 @@ def _has_numba() -> bool:
         return False
     try:
         import numba
-    except ImportError as error:  # such as for a NumPy that it does not know
-        warnings.warn(f'numba is installed but does not import, so that training on a CPU is '
+    except ImportError as error:  # for example with a NumPy that it does not support
+        warnings.warn(f'numba is installed but does not import, so training on a CPU is '
                       f'slower than it could be: {error}')
         return False
     return not getattr(numba.config, 'DISABLE_JIT', False)
@@ -49,12 +49,12 @@ def _has_numba() -> bool:
 
 @cache
 def _pool(process: int, threads: int) -> ThreadPoolExecutor:
-    """One for each process: threads do not survive a fork."""
+    """One pool per process: threads do not survive a fork."""
     return ThreadPoolExecutor(threads, thread_name_prefix='mobileone_mm')
 
 
 def _prepare(kernel: Callable, *arrays: Any) -> None:
-    """Compile it for these types, or load it, on no channels; log it if it takes long."""
+    """Compile or load the kernel for these types, on no channels; log it if it takes long."""
     start = time.monotonic()
     kernel(*arrays, 0, 0)
     seconds = time.monotonic() - start
@@ -85,7 +85,7 @@ def run(kernel: Callable, x: Tensor, *args: Any) -> None:
 
 
 def compiled_masked_grad(grad: Tensor, out: Optional[Tensor]) -> Tuple[Tensor, Tensor]:
-    """The gradient before ReLU and its sums, of contiguous maps in one pass; sums in float64."""
+    """The gradient before ReLU and its sums in float64, in one pass over contiguous maps."""
     from .kernels import taps
     grad = grad.contiguous()
     g, sums = torch.empty_like(grad), grad.new_zeros(grad.shape[1], dtype=torch.float64)

@@ -55,7 +55,7 @@ class CompiledDense(Function):
         grad, sums = compiled_masked_grad(grad, out)
         grads.beta[:] = sums.numpy()
         kernel, offset = torch.from_numpy(state.kernel), torch.zeros_like(mean)
-        if not ctx.small_means:  # else centering the kernel's gradient is as good
+        if not ctx.small_means:  # otherwise centering the kernel's gradient is as good
             mean_grad = sums / count
             grad.sub_(mean_grad.to(grad.dtype).view(1, -1, 1, 1))
             offset = mean_grad @ kernel.double()
@@ -86,7 +86,7 @@ class CompiledDense(Function):
 
 
 def _moments(x: Tensor) -> mo.Moments:
-    """:func:`mobileone_mm.branches.maths.moments.dense_moments` of positions."""
+    """Like :func:`mobileone_mm.branches.maths.moments.dense_moments`, of positions."""
     mean, var = x.new_empty(2, x.shape[1], dtype=torch.float64).unbind()
     run(taps.channel_moments, x, x.flatten(2), mean, var)
     if not mo.are_small(mean, var):

@@ -1,4 +1,4 @@
-"""All branches of a block by compiled passes: depthwise 3x3, or one convolution (k = 1)."""
+"""All branches of a block in compiled passes: depthwise 3x3, or one convolution (k = 1)."""
 
 from typing import Any, Optional, Tuple
 
@@ -57,8 +57,8 @@ class CompiledDepthwise(Function):
 class CompiledTaps(Function):
     """``relu(a_1 y + a_2 x + c)`` with ``y = W x``; keeps x, the output and maybe y.
 
-    For one convolution that torch computes; the 1x1 branch and the identity read x at the outputs'
-    positions.
+    torch computes the convolution; the 1x1 branch and the identity read x at the positions of the
+    outputs.
     """
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""First two moments of what a convolution reads: its input's patches.
+"""First two moments of the patches of its input that a convolution reads.
 
 A batch norm of a linear map ``y = w p`` needs only ``E[y] = w E[p]`` and
 ``Var[y] = w Cov[p] w^T``, so the moments of the patches ``p`` serve any number of branches.
@@ -8,8 +8,8 @@ Pure functions on tensors; torch only. Shapes:
     p      the K inputs that one output position reads; positions o = 1 ... n, n = B * H_out * W_out
     mean   (K,)     dense convolution: K = C * kh * kw;    (C, K) depthwise: K = kh * kw
     cov    (K, K)   dense convolution;                     (C, K, K) depthwise
-Moments of float16 and bfloat16 inputs are accumulated and returned in float32. Means come in
-float64: where the mean is large against the deviation, a rounded mean would shift every output.
+Moments of float16 and bfloat16 inputs are accumulated and returned in float32. Means are in
+float64: if the mean is large relative to the deviation, a rounded mean would shift every output.
 """
 
 from typing import Iterator, NamedTuple, Optional, Sequence, Tuple
@@ -29,7 +29,7 @@ __all__ = [
 
 
 class ConvShape(NamedTuple):
-    """What of a convolution decides which inputs an output reads; square kernels."""
+    """The part of a convolution that decides which inputs an output reads; square kernels."""
 
     kernel_size: int = 1
     stride: int = 1
@@ -96,8 +96,8 @@ class NearlyCentered(NamedTuple):
 def has_small_means(sums: Tensor, squares: Tensor, count: int) -> bool:
     """Whether sums of squares over ``count`` values keep their digits without centering.
 
-    ``mean^2 <= r var`` in every channel, that is ``(sum x)^2 (1 + r) <= r n sum x^2``. So it is in
-    most maps after a ReLU, and passes over them can be saved.
+    ``mean^2 <= r var`` in every channel, that is ``(sum x)^2 (1 + r) <= r n sum x^2``. This holds
+    for most maps after a ReLU, and saves passes over them.
     """
     bound = count * MAX_OFFSET_SQUARED / (1 + MAX_OFFSET_SQUARED)
     return bool((sums * sums <= squares * bound).all())
@@ -109,7 +109,7 @@ def are_small(mean: Tensor, var: Tensor) -> bool:
 
 
 def nearly_centered(x: Tensor, inplace: bool = False) -> NearlyCentered:
-    """Take each channel's mean over the first image off where sums of squares would cancel.
+    """Subtract each channel's mean over the first image if sums of squares would cancel.
 
     Of B images, that mean is within sqrt(B) deviations of the mean over all of them.
     """
@@ -127,7 +127,7 @@ def patches(x: Tensor, shape: ConvShape) -> Tensor:
 
     Args:
         x: (B, C, H, W).
-        shape: Of the convolution.
+        shape: Shape of the convolution.
 
     Returns:
         (B, C, K, H_out * W_out), zero where the kernel reaches outside.
@@ -146,12 +146,12 @@ def patches(x: Tensor, shape: ConvShape) -> Tensor:
 
 
 def scatter_patches(p: Tensor, size: Sequence[int], shape: ConvShape) -> Tensor:
-    """Adjoint of :func:`patches`: every input sums what its places in all patches hold.
+    """Adjoint of :func:`patches`: every input sums the values at its places in all patches.
 
     Args:
         p: (B, C, K, H_out * W_out).
         size: (H, W).
-        shape: Of the convolution.
+        shape: Shape of the convolution.
 
     Returns:
         (B, C, H, W).
@@ -168,7 +168,7 @@ def _patch_mean(x: Tensor, shape: ConvShape, dtype: torch.dtype) -> Tensor:
     return p.sum(2).div_(x.shape[0] * p.shape[2])
 
 
-# What one chunk of patches may hold: larger ones leave the cache, smaller ones cost calls.
+# Elements of a chunk of patches: larger ones leave the cache, smaller ones cost calls.
 CHUNK_ELEMENTS = 1 << 18
 
 
@@ -183,7 +183,7 @@ def _chunks(x: Tensor, shape: ConvShape) -> Iterator[Tuple[int, slice]]:
 
 
 def depthwise_patch_moments(x: Tensor, shape: ConvShape) -> Moments:
-    """Moments of each channel's patches from the patches themselves; any stride and dilation.
+    """Moments of each channel's patches, from the patches themselves, for any stride and dilation.
 
     Returns:
         mean (C, K), cov (C, K, K).
@@ -221,7 +221,7 @@ def depthwise_patch_input_grad(x: Tensor, shape: ConvShape, quadratic: Tensor, l
 
     Args:
         x: (B, C, H, W).
-        shape: Of the convolution.
+        shape: Shape of the convolution.
         quadratic: (C, K, K).
         linear: (C, K).
         grad: (B, C, H_out, W_out), gradient of the convolution's output.
@@ -283,7 +283,7 @@ def dense_moments(x: Tensor, shape: ConvShape) -> Moments:
     return Moments.of_sums(rest, cov, x.shape[0] * p.shape[1], shift)
 
 
-# Products of matrices with fewer columns than so many positions an image are slow.
+# Matrix products with fewer positions per image are slow.
 SMALL_MAP = 64
 
 
@@ -338,7 +338,7 @@ def dense_input_grad(x: Tensor, shape: ConvShape, quadratic: Tensor, linear: Ten
 
     Args:
         x: (B, C, H, W).
-        shape: Of the convolution.
+        shape: Shape of the convolution.
         quadratic: (K, K).
         linear: (K,).
         grad: (B, C_out, H_out, W_out), gradient of the convolution's output.

@@ -14,7 +14,7 @@ __all__ = ['MAX_OFFSET_SQUARED', 'is_small', 'mean_terms', 'moment_grads', 'norm
 
 Value = TypeVar('Value', Tensor, float)
 
-# Up to this square of mean over deviation, a float32 sum of squares loses less than a digit to it.
+# Up to this square of mean over deviation, a float32 sum of squares loses less than a digit.
 MAX_OFFSET_SQUARED = 4
 
 

@@ -1,1 +1,1 @@
-"""The branches by torch's operators."""
+"""The branches with torch's operators."""

@@ -97,12 +97,12 @@ def _masked_grad(grad: Tensor, x: Tensor, out: Optional[Tensor],
     return g, mo.channel_sum(g)
 
 
-# Where a branch's mean is this many times its deviation, gradients are taken in float64.
+# If a branch's mean is this many times its deviation, gradients are computed in float64.
 MAX_MEAN_TO_DEVIATION = 30.
 
 
 def _is_ill_conditioned(mean: Tensor, stats: fold.BranchStatistics) -> bool:
-    """Whether sums over patches cancel in float32, their mean being large."""
+    """Whether sums over patches cancel in float32 because their mean is large."""
     return bool(((mean * stats.inv).abs() > MAX_MEAN_TO_DEVIATION).any())
 
 
@@ -115,7 +115,7 @@ def _backward(ctx: Any, x: Tensor, grad: Tensor, grad_bias: Tensor, kernel: Tens
     x, kernel = x.to(exact), kernel.to(exact)
     mean_grad = grad_bias / ctx.count
     if not ctx.small_means:
-        # Centered, it gives the kernel's gradient against centered patches, without cancellation.
+        # Centered, it gives the kernel's gradient for centered patches, without cancellation.
         grad.sub_(mean_grad.view(1, -1, 1, 1))
     size = [shape.kernel_size] * 2
     needs_x = ctx.needs_input_grad[0]

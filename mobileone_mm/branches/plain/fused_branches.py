@@ -33,7 +33,7 @@ __all__ = ['FusedBranches']
 class FusedBranches(Function):
     """``relu(a_1 y + a_2 x + c)`` with ``y = W x``; keeps x, the output and maybe y.
 
-    y and x at the outputs' positions are the two taps of the fold: channels that read no others.
+    y and x at the outputs' positions are the two taps of the fold; a channel reads no others.
     """
 
     @staticmethod
@@ -70,7 +70,7 @@ class FusedBranches(Function):
         ctx.plan, ctx.count, ctx.reduce = plan, count, None
         for group in sync_groups(plan.norms):
             ctx.reduce = reduce_over(group, count)
-        # As the backward reads them: y is kept centered, x is not.
+        # As the backward pass reads them: y is kept centered, x is not.
         mean = torch.cat([rest[:, :1], mean[:, 1:]], 1)
         ctx.save_for_backward(x, y if keeps_output(y, plan) else None, out if plan.relu else None,
                               sources[0].shift, slopes, mean, products, *stats, *tensors)
@@ -83,7 +83,7 @@ class FusedBranches(Function):
          *tensors) = ctx.saved_tensors
         plan, dtype = ctx.plan, slopes.dtype
         weights = plan.split(tensors).weights
-        # What was kept in float32 is centered already: it was so in place.
+        # What was kept in float32 is already centered: it was centered in place.
         is_centered = shift_y is None or y is not None and y.dtype == dtype
         if y is None:
             y = convolve(x, weights[0], plan)
@@ -96,7 +96,7 @@ class FusedBranches(Function):
         state = fold.FoldState(mean, products, fold.BranchStatistics(scale, inv, batch, shift))
         slopes = slopes.t()
         tap_grads = [
-            # A tap that a single norm reads gets its gradient from that norm's own backward.
+            # A tap that only one norm reads gets its gradient from that norm's own backward pass.
             norm_backward(g, source, slope, at, own_inv)
             if batch is None and shift is None and (i == 0 or not plan.has_scale)
             else (None, *channel_dots(g, source, at))
@@ -116,13 +116,13 @@ class FusedBranches(Function):
 
 
 def _kernels(weights: Sequence[Tensor], plan: BranchPlan) -> fold.DepthwiseKernels:
-    """Of y and, if a branch reads it, x: few numbers, all in float64."""
+    """Terms of y and, if a branch reads it, x: few numbers, all in float64."""
     weight = plan.tap_weight(weights, torch.float64)
     return fold.DepthwiseKernels(weight if len(plan.norms) > 1 else weight[:, :, :1])
 
 
 class _TapGrad(NamedTuple):
-    """What a tap s gets: ``slope g + quadratic s + linear``; ``known`` where there already."""
+    """The gradient of a tap s: ``slope g + quadratic s + linear``; ``known`` if computed."""
 
     s: Tensor
     quadratic: Tensor
@@ -142,12 +142,12 @@ class _TapGrad(NamedTuple):
 
 def _input_and_weight_grad(ctx: Any, x: Tensor, weight: Tensor, grad: Tensor,
                            own: Optional[_TapGrad] = None) -> Tuple[Optional[Tensor], Tensor]:
-    """:func:`convolution_grads`, with ``own`` not computed yet."""
+    """:func:`convolution_grads`, before ``own`` is computed."""
     shape, needs_x = ctx.plan.shape, ctx.needs_input_grad[0]
     same_size = shape.stride == 1 and 2 * shape.padding == shape.dilation * (shape.kernel_size - 1)
     if not (own and needs_x and same_size and ctx.plan.depthwise and own.s.dtype == x.dtype):
         return convolution_grads(ctx, x, weight, grad, own.tensor() if own and needs_x else None)
-    # The gradient of the input as a forward convolution takes the constant along for nothing.
+    # The input's gradient as a forward convolution adds the constant for free.
     _, grad_w = _convolution_backward(ctx, x, weight, grad, [False, True, False])
     grad_x = F.conv2d(grad, weight.to(x.dtype).flip(2, 3), own.linear, 1, shape.padding,
                       shape.dilation, x.shape[1])

@@ -1,7 +1,7 @@
 """The training passes of folded blocks as Triton kernels, for GPUs.
 
-Triton comes with torch's CUDA builds for Linux. Where it is missing nothing here but
-:func:`available` may be used.
+Triton comes with torch's CUDA builds for Linux. Without it, only :func:`available` may be used
+here.
 """
 
 from functools import cache
@@ -11,7 +11,7 @@ __all__ = ['available']
 
 @cache
 def available() -> bool:
-    """Whether Triton is installed, in a release that these kernels are known to run with."""
+    """Whether Triton is installed in a release that is known to work with these kernels."""
     try:
         import triton
     except ImportError:

@@ -1,4 +1,4 @@
-"""What the passes of one block need to know beside its tensors."""
+"""What the passes of a block need to know, besides its tensors."""
 
 from typing import NamedTuple, Tuple
 
@@ -11,8 +11,8 @@ __all__ = ['Fold', 'tensor_cores']
 def tensor_cores(x: Tensor) -> int:
     """The generation of tensor cores that multiply matrices of a map's values, 0 for none.
 
-    That is the major compute capability, from 8 (Ampere) on, for Triton knows no older ones. In
-    float32 none do unless torch's convolutions may use TF32.
+    This is the major compute capability, from 8 (Ampere) on, since Triton supports no older ones.
+    In float32 it is 0 unless torch's convolutions may use TF32.
     """
     if not x.is_cuda or not torch.cuda.is_available():  # the latter for fake tensors
         return 0
@@ -26,14 +26,14 @@ class Fold(NamedTuple):
     """A block's branches.
 
     Attributes:
-        convs: k, convolutions of the block's own kernel.
+        convs: k, the number of convolutions with the block's own kernel.
         scale: Whether a 1x1 convolution follows them.
         skip: Whether the identity comes last.
-        depthwise: Whether each channel reads itself only; else the block is pointwise.
-        stride: Of the block.
-        dilation: Of the block.
-        eps: Of all norms.
-        relu: Apply ReLU to the sum.
+        depthwise: Whether each channel only reads itself; otherwise the block is pointwise.
+        stride: The block's stride.
+        dilation: The block's dilation.
+        eps: Epsilon of all norms.
+        relu: Whether to apply ReLU to the sum.
     """
 
     convs: int
@@ -47,15 +47,15 @@ class Fold(NamedTuple):
 
     @property
     def norms(self) -> int:
-        """How many branches there are, b."""
+        """The number of branches, b."""
         return self.convs + self.scale + self.skip
 
     @property
     def branches(self) -> Tuple[int, int, int]:
-        """How many branches of each kind there are, as kernels take them."""
+        """The number of branches of each kind, for kernels."""
         return self.convs, int(self.scale), int(self.skip)
 
     @property
     def padded(self) -> int:
-        """B for kernels, which know powers of two only; few of them, for each is compiled."""
+        """The number of branches for kernels: a power of two, of few, as each is compiled."""
         return 8 if self.norms <= 8 else 1 << (self.norms - 1).bit_length()

@@ -1,4 +1,4 @@
-"""Which blocks and inputs the Triton kernels take."""
+"""Decide which blocks and inputs the Triton kernels take."""
 
 from typing import List, NamedTuple, Optional, Tuple
 
@@ -16,32 +16,33 @@ __all__ = ['is_compiling', 'triton_forward']
 
 # torch.compiler has it from torch 2.3 on.
 is_compiling = getattr(torch.compiler, 'is_compiling', None) or torch._utils.is_compiling
-# How many values an output of a dense convolution may read to be taken as patches: the stem's 27.
+# Dense convolutions are taken as patches if an output reads at most this many values: the stem's.
 MAX_PATCH = 64
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
 def triton_forward(block: BranchBlock, convs: List[nn.Conv2d], norms: List[_BatchNorm], x: Tensor,
                    relu: bool) -> Optional[Tensor]:
-    """The sum of a block's branches, or ``None`` where they are to be computed one by one.
+    """The sum of a block's branches, or ``None`` to compute them one by one.
 
-    Taken are depthwise 3x3 blocks; pointwise ones; and dense ones that read few values, such as the
-    stem, as pointwise blocks of the input's patches. Without tensor cores the latter two are taken
-    in float32 only, and pointwise ones with at least two convolutions, since the covariance of the
-    input costs as much as one. All norms must be affine, and one of them use the batch. Their
-    running statistics move as by their own forward. Norms that are synchronized, differ in their
-    settings or have no momentum take more and slower steps, which ``torch.compile`` cannot trace.
+    This takes depthwise 3x3 blocks, pointwise blocks, and dense blocks that read few values, such
+    as the stem, as pointwise blocks on patches of the input. Without tensor cores, it takes the
+    latter two only in float32, and pointwise blocks only with at least two convolutions, since the
+    covariance of the input costs as much as one. All norms must be affine, and at least one must
+    use the batch. Their running statistics move as in their own forward. Norms that are
+    synchronized, differ in their settings or have no momentum take more and slower steps, which
+    ``torch.compile`` cannot trace.
 
     Args:
-        block: Not folded.
-        convs: Of the branches, without bias.
-        norms: Of the branches, the identity's last.
+        block: An unfolded block.
+        convs: Convolutions of the branches, without bias.
+        norms: Norms of the branches, the identity's last.
         x: (B, C_in, H, W), in the dtype to compute in.
-        relu: Apply ReLU to the sum.
+        relu: Whether to apply ReLU to the sum.
     """
     fold = _fold(block, convs, norms, x, relu)
     simple = _are_alike(norms)
-    traced = is_compiling() or type(x) not in (Tensor, nn.Parameter)  # fake tensors, for one
+    traced = is_compiling() or type(x) not in (Tensor, nn.Parameter)  # for example fake tensors
     if fold is None or (traced and not simple) or not any(map(uses_batch, norms)):
         return None
     if not x.is_contiguous(memory_format=torch.channels_last):
@@ -57,7 +58,7 @@ def triton_forward(block: BranchBlock, convs: List[nn.Conv2d], norms: List[_Batc
         from .ops import branches_op
         y, stats = branches_op(x, fold, tensors)
     else:
-        from .function import TritonBranches  # not before: imports Triton
+        from .function import TritonBranches  # imports Triton, so not earlier
         y, stats = TritonBranches.apply(x, fold, *tensors)
     move_running(norms, stats)
     return y
@@ -73,7 +74,7 @@ def _as_pointwise(block: BranchBlock, weights: List[Tensor],
         p = F.unfold(x, size, shape.dilation, shape.padding, shape.stride)
     else:
         p = patches(x, shape)  # fewer kernels
-    # Kernels are compiled for multiples of 16 channels and for others.
+    # Kernels are compiled for multiples of 16 channels, and for other numbers.
     missing = -weights[0][0].numel() % 16
     p = F.pad(p.flatten(1, -2), (0, 0, 0, missing))
     p = p.view(*p.shape[:2], *(shape.out_size(length) for length in x.shape[2:]))
@@ -85,7 +86,7 @@ def _as_pointwise(block: BranchBlock, weights: List[Tensor],
 
 def _fold(block: BranchBlock, convs: List[nn.Conv2d], norms: List[_BatchNorm], x: Tensor,
           relu: bool) -> Optional[Fold]:
-    """The block's branches as the kernels take them, if they do."""
+    """The block's branches for the kernels, if they support them."""
     cfg, k = block.conv_kwargs, len(block.rbr_conv)
     depthwise, size = cfg['groups'] > 1, cfg['kernel_size']
     scale, skip = block.rbr_scale is not None, block.rbr_skip is not None
@@ -116,7 +117,7 @@ class _Settings(NamedTuple):
 
 
 def _are_alike(norms: List[_BatchNorm]) -> bool:
-    """Whether all norms are in training, with one eps and one momentum, and not synchronized."""
+    """Whether all norms are training, share eps and momentum, and are not synchronized."""
     return (norms[0].momentum is not None and not sync_groups(norms)
             and all(norm.training and _settings(norm) == _settings(norms[0]) for norm in norms))
 
@@ -126,10 +127,10 @@ def _settings(norm: _BatchNorm) -> _Settings:
 
 
 def move_running(norms: List[_BatchNorm], stats: Tensor) -> None:
-    """As each norm's own forward would.
+    """Update running statistics like each norm's own forward.
 
     Args:
-        norms: b, of equal momentum.
+        norms: b norms with equal momentum.
         stats: (2, b, C): means and unbiased variances.
     """
     if not norms[0].track_running_stats:

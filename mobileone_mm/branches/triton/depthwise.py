@@ -16,7 +16,7 @@ __all__ = ['depthwise_backward', 'depthwise_forward']
 def _tile(x: Tensor, size: int) -> dict:
     """Positions x channels of a tile of ``size`` values.
 
-    The same for maps of all sizes, since each shape would be compiled anew.
+    It is the same for maps of all sizes, since each shape needs a compilation.
     """
     nhwc = not x.is_contiguous()
     return dict(NHWC=nhwc, ROWS=size // 32 if nhwc else 1, COLS=32 if nhwc else size)

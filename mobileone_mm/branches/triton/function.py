@@ -21,12 +21,13 @@ def forward(x: Tensor, params: Tensor, channels: int,
     Args:
         x: (B, C, H, W), contiguous or channels_last.
         params: Flat float32: weights of the block's own kernel, of the 1x1 branch, gammas, betas.
-        channels: Of the output.
-        fold: Of the block.
+        channels: Channels of the output.
+        fold: The block's branches.
 
     Returns:
-        y in x's dtype and layout; (channels, C) in x's dtype, empty if depthwise; float32 as
-        :func:`.reference.state_sizes` tells; (2, b, channels): means and unbiased variances.
+        y in x's dtype and layout; the kernel (channels, C) in x's dtype, empty if depthwise; the
+        state in float32, see :func:`.reference.state_sizes`; (2, b, channels): means and
+        unbiased variances.
     """
     if fold.depthwise:
         y, state, stats = depthwise_forward(x, params, fold)
@@ -39,13 +40,13 @@ def backward(x: Tensor, grad: Tensor, y: Tensor, params: Tensor, kernel: Tensor,
     """Gradients of x, ``None`` unless it ``needs_x``, and of the flat parameters.
 
     Args:
-        x: As in :func:`forward`; so ``params``.
-        grad: Of the output.
-        y: The output; anything without ReLU.
-        params: Flat.
-        kernel: From :func:`forward`; so ``state``.
-        state: Kept.
-        fold: Of the block.
+        x: As in :func:`forward`.
+        grad: Gradient of the output.
+        y: The output; ignored without ReLU.
+        params: As in :func:`forward`.
+        kernel: From :func:`forward`.
+        state: From :func:`forward`.
+        fold: The block's branches.
         needs_x: Whether to compute the gradient of x.
     """
     layout = torch.contiguous_format if x.is_contiguous() else torch.channels_last

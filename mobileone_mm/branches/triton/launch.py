@@ -1,4 +1,4 @@
-"""Launching kernels with little overhead, and how launches are divided."""
+"""Launch kernels with little overhead, and divide launches into programs."""
 
 from typing import Any, Dict, List, Tuple
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 __all__ = ['ceil_div', 'float32', 'launch', 'split']
 
-# Programs that keep every multiprocessor of a large GPU (132 on an H100) busy.
+# Enough programs to keep every multiprocessor of a large GPU busy (132 on an H100).
 PROGRAMS = 132 * 8
 
 _compiled: Dict[tuple, Tuple[Any, List[Any]]] = {}
@@ -16,11 +16,11 @@ _compiled: Dict[tuple, Tuple[Any, List[Any]]] = {}
 def launch(kernel: Any, grid: Tuple[int, ...], *args: Any, **constants: Any) -> None:
     """``kernel[grid](*args, **constants)``, on the current device.
 
-    Triton looks at each argument before it finds the compiled kernel, which takes longer than many
-    a kernel. Here the first call leaves what was found, for all later ones with the same numbers,
-    dtypes and alignments.
+    Triton inspects each argument to find the compiled kernel, which takes longer than many kernels.
+    Here the first call caches the result for all later calls with the same numbers, dtypes and
+    alignments.
     """
-    key: List[Any] = [id(kernel), *constants.values()]  # hashing a kernel itself takes longer
+    key: List[Any] = [id(kernel), *constants.values()]  # hashing the kernel itself takes longer
     values: List[Any] = []
     for arg in args:
         if isinstance(arg, Tensor):
@@ -42,7 +42,7 @@ def launch(kernel: Any, grid: Tuple[int, ...], *args: Any, **constants: Any) -> 
 
 
 def float32(x: Tensor, *shape: int) -> Tensor:
-    """A tensor beside x for a kernel to fill."""
+    """A tensor on the device of x for a kernel to fill."""
     return torch.empty(shape, dtype=torch.float32, device=x.device)
 
 
@@ -52,6 +52,6 @@ def ceil_div(size: int, by: int) -> int:
 
 
 def split(tiles: int, groups: int) -> Tuple[int, int]:
-    """Into how many programs a sum over ``tiles`` is split, ``groups`` at once, and tiles each."""
+    """Split a sum over ``tiles``, ``groups`` at once: number of programs, and tiles of each."""
     per = ceil_div(tiles, max(1, PROGRAMS // groups))
     return ceil_div(tiles, per), per

@@ -1,7 +1,7 @@
-"""The sum of a block's branches as operators that ``torch.compile`` takes whole.
+"""The sum of a block's branches as operators that ``torch.compile`` does not look into.
 
-On CUDA they launch the Triton kernels, elsewhere they run the reference. In eager mode
-:class:`.function.TritonBranches` does the same with less overhead. torch 2.4 or newer.
+On CUDA they launch the Triton kernels; elsewhere they run the reference. In eager mode
+:class:`.function.TritonBranches` does the same with less overhead. Needs torch 2.4 or newer.
 """
 
 from typing import Any, Sequence, Tuple, cast
@@ -73,7 +73,7 @@ _forward.register_autograd(_differentiate, setup_context=_setup)
 
 
 def branches_op(x: Tensor, fold: Fold, tensors: Sequence[Tensor]) -> Tuple[Tensor, Tensor]:
-    """As :meth:`.function.TritonBranches.apply`, traceable."""
+    """Like :meth:`.function.TritonBranches.apply`, but traceable."""
     params = torch.cat([t.reshape(-1) for t in tensors]).float()
     channels = tensors[0].shape[0]
     y, _, _, stats = torch.ops.mobileone_mm.branches(x, params, channels, *fold)

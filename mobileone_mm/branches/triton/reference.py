@@ -1,6 +1,6 @@
-"""What the Triton kernels compute, by the functions of :mod:`mobileone_mm.branches.maths`.
+"""Compute what the Triton kernels compute, with :mod:`mobileone_mm.branches.maths`.
 
-On CPUs this is what the operators of :mod:`.ops` run; the kernels are tested against it.
+On CPUs, the operators of :mod:`.ops` run this. Tests compare the kernels with it.
 """
 
 from typing import List, Tuple
@@ -18,7 +18,7 @@ __all__ = ['branch_kernels', 'flat_grads', 'reference_backward', 'reference_forw
 
 
 def state_sizes(size: int, channels: int, fold: Fold) -> List[int]:
-    """Of the parts of what is kept for the backward pass, of C = ``size`` inputs.
+    """Sizes of the parts of the state for the backward pass, for C = ``size`` inputs.
 
     In order: shift (C,) and rest (C, K), whose sum is the mean of the patches; scale and inv
     (b, C_out); products (b, C, 9) or, of the branches with weights, (k, C_out, C). Depthwise
@@ -53,7 +53,7 @@ def _shape(fold: Fold) -> mo.ConvShape:
 
 def reference_forward(x: Tensor, params: Tensor, channels: int,
                       fold: Fold) -> Tuple[Tensor, Tensor, Tensor, Tensor]:
-    """As :func:`.depthwise.depthwise_forward` and :func:`.pointwise.pointwise_forward`."""
+    """Like :func:`.depthwise.depthwise_forward` and :func:`.pointwise.pointwise_forward`."""
     size, shape = x.shape[1], _shape(fold)
     kernels = branch_kernels(params, size, channels, fold)
     moments = (mo.depthwise_patch_moments if fold.depthwise else mo.dense_moments)(x, shape)
@@ -83,7 +83,7 @@ def reference_forward(x: Tensor, params: Tensor, channels: int,
 
 def reference_backward(x: Tensor, grad: Tensor, y: Tensor, params: Tensor, kernel: Tensor,
                        state: Tensor, fold: Fold) -> Tuple[Tensor, Tensor]:
-    """As :func:`.depthwise.depthwise_backward` and :func:`.pointwise.pointwise_backward`."""
+    """Like :func:`.depthwise.depthwise_backward` and :func:`.pointwise.pointwise_backward`."""
     size, channels, shape = x.shape[1], grad.shape[1], _shape(fold)
     kernels = branch_kernels(params, size, channels, fold)
     shift, rest, scale, inv, products, *own = state.split(state_sizes(size, channels, fold))

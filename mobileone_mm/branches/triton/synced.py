@@ -1,7 +1,7 @@
-"""Blocks whose norms are synchronized, or do not all use the batch.
+"""Blocks with synchronized norms, or with norms that do not all use the batch.
 
-Passes over maps are Triton's; the fold between them is torch's (:mod:`..maths.moment_fold`), which
-talks to the other processes.
+Triton makes the passes over maps. The fold between them uses torch (:mod:`..maths.moment_fold`),
+which communicates with the other processes.
 """
 
 from typing import Any, List, Optional, Tuple
@@ -22,7 +22,7 @@ __all__ = ['SyncedBranches']
 
 
 class SyncedBranches(Function):
-    """As :class:`.function.TritonBranches`; moves the running statistics itself."""
+    """Like :class:`.function.TritonBranches`, but also updates the running statistics."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, fold: Fold, norms: List[_BatchNorm],  # noqa: D102
@@ -40,7 +40,7 @@ class SyncedBranches(Function):
         kernel = kernels.combine(stats.scale)
         if fold.depthwise:
             bias = moment_fold.fold_bias(kernel, rest, beta, stats.scale, stats.shift)
-            # The kernel takes values less the shift, which a norm's mean has in full.
+            # The kernel takes values minus the shift, which a norm's mean includes.
             kernel = torch.cat([kernel.flatten(), bias.float()])
             state = torch.cat([shift, rest.float().flatten()])
             y = depthwise.convolve(x, state, kernel, fold)
