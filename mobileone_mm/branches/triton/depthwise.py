@@ -1,4 +1,4 @@
-"""Depthwise 3x3 blocks by Triton: the launches of :mod:`.depthwise_kernels`."""
+"""Launch the kernels of :mod:`.depthwise_kernels`: depthwise 3x3 blocks on Triton."""
 
 from typing import Optional, Tuple
 
@@ -37,7 +37,7 @@ def out_shape(x: Tensor, stride: int) -> Tuple[int, int]:
 
 
 def _branches(fold: Fold) -> dict:
-    """For kernels with a program a channel, of one warp where its few values fit."""
+    """For kernels with one program per channel, which has one warp if its few values fit."""
     return dict(BRANCHES=fold.padded, num_warps=1 if fold.padded <= 8 else 4)
 
 
@@ -47,7 +47,7 @@ def _kernel(state: Tensor, channels: int) -> Tensor:
 
 
 def _sizes(x: Tensor, fold: Fold) -> Tuple[int, ...]:
-    """C, H, W, H_out, W_out and n, as kernels take them."""
+    """C, H, W, H_out, W_out and n, for kernels."""
     batch, channels, height, width = x.shape
     out_h, out_w = out_shape(x, fold.stride)
     return channels, height, width, out_h, out_w, batch * out_h * out_w
@@ -85,10 +85,11 @@ def depthwise_forward(x: Tensor, params: Tensor, fold: Fold) -> Tuple[Tensor, Te
     Args:
         x: (B, C, H, W), contiguous or channels_last.
         params: Flat: weights of the 3x3 branches, of the 1x1 branch, gammas, betas.
-        fold: Of the block.
+        fold: The block's branches.
 
     Returns:
-        y like x; the state (:func:`.reference.state_sizes`); (2, b, C): means, unbiased variances.
+        y in x's layout; the state (:func:`.reference.state_sizes`); (2, b, C): means and unbiased
+        variances.
     """
     channels, *_, n = _sizes(x, fold)
     state = float32(x, sum(state_sizes(channels, channels, fold)))
@@ -140,11 +141,11 @@ def depthwise_backward(x: Tensor, grad: Tensor, y: Tensor, params: Tensor, state
     Args:
         x: As in the forward pass.
         grad: (B, C, H_out, W_out), in x's dtype and layout.
-        y: The output; anything without ReLU.
+        y: The output; ignored without ReLU.
         params: As in the forward pass.
         state: From the forward pass.
-        fold: Of the block.
-        needs_x: Whether the gradient of x is wanted; ``None`` otherwise.
+        fold: The block's branches.
+        needs_x: Whether the gradient of x is needed; otherwise it is ``None``.
     """
     channels, *_, n = _sizes(x, fold)
     part = grad_sums(x, grad, y, state, fold)

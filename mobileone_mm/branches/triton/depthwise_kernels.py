@@ -1,13 +1,13 @@
-"""Triton kernels of depthwise 3x3 blocks: any number of branches, any stride and dilation.
+"""Triton kernels for depthwise 3x3 blocks with any number of branches, stride and dilation.
 
-The equations are those of :mod:`.reference`. Maps are contiguous or channels_last; a program works
+The equations are those of :mod:`.reference`. Maps are contiguous or channels_last. A program works
 on tiles of rows x columns of one channel, or of positions x channels. A tap's value ``q`` is the
-input less the channel's ``shift``, *outside the image too*, where the input is 0: so the
-covariances are those of the patches, borders included.
+input minus the channel's ``shift``, *even outside the image*, where the input is 0. So the
+covariances are those of the patches, including borders.
 
-One buffer of float32 holds all that the forward pass leaves to the backward pass
-(:func:`.reference.state_sizes`). Parameters and their gradients are flat as well: weights of the
-3x3 branches, of the 1x1 branch, gammas, betas.
+One float32 buffer holds everything that the forward pass keeps for the backward pass
+(:func:`.reference.state_sizes`). Parameters and their gradients are flat too: weights of the 3x3
+branches, of the 1x1 branch, gammas, betas.
 """
 
 import triton
@@ -58,7 +58,7 @@ def pixel_offset(h, w, C, W, NHWC: tl.constexpr):
 
 @triton.jit
 def inside(h, w, H, W):
-    """Whether a pixel exists, rows and columns apart before they meet."""
+    """Whether a pixel exists; rows and columns are checked before they are combined."""
     return ((h >= 0) & (h < H)) & ((w >= 0) & (w < W))
 
 
@@ -71,7 +71,7 @@ def load_near(at, h, w, dh, dw, ok, C, H, W, NHWC: tl.constexpr):
 
 @triton.jit
 def near_grad(g, y, offset, h, w, dh, dw, ok, C, H, W, RELU: tl.constexpr, NHWC: tl.constexpr):
-    """The output's gradient there, where the output is positive."""
+    """The output's gradient there, if the output is positive."""
     d = load_near(g + offset, h, w, dh, dw, ok, C, H, W, NHWC)
     if RELU:
         d = tl.where(load_near(y + offset, h, w, dh, dw, ok, C, H, W, NHWC) > 0, d, 0.)
@@ -150,7 +150,7 @@ def moments(x, part, state, C, H, W, OH, OW, n, per, STRIDE, DIL,
 @triton.jit(do_not_specialize=['C', 'n', 'splits', 'K', 'SCALE', 'SKIP'])
 def fold_forward(part, flat, state, stats, C, n, splits, eps, K, SCALE, SKIP,
                  BRANCHES: tl.constexpr):
-    """A program a channel: sums to covariances, variances, the folded kernel and bias.
+    """One program per channel: sums to covariances, variances, the folded kernel and bias.
 
     ``stats`` gets each branch's batch mean and unbiased variance, 2 (b, C).
     """
@@ -262,7 +262,7 @@ def grad_sums(x, g, y, state, part, C, H, W, OH, OW, n, per, STRIDE, DIL,
 @triton.jit(do_not_specialize=['C', 'n', 'splits', 'DENSE', 'K', 'SCALE', 'SKIP'])
 def fold_backward(part, flat, state, grads, coef, C, n, splits, DENSE, K, SCALE, SKIP,
                   BRANCHES: tl.constexpr):
-    """A program a channel: gradients of the parameters, and what the input gets a tap.
+    """One program per channel: gradients of the parameters, and what the input gets a tap.
 
     ``coef`` gets :func:`store_stencil` if DENSE, otherwise the quadratic part (9, 9, C) and the
     linear one (9, C).

@@ -1,4 +1,4 @@
-"""Pointwise blocks by Triton: the launches of :mod:`.pointwise_kernels`."""
+"""Launch the kernels of :mod:`.pointwise_kernels`: pointwise blocks on Triton."""
 
 from typing import NamedTuple, Optional, Tuple
 
@@ -17,7 +17,7 @@ PAD = 8  # columns beyond C in a product, of which one is used: keeps rows align
 
 
 def _precision(x: Tensor) -> str:
-    """How float32 is multiplied."""
+    """The precision of float32 products."""
     return 'tf32' if tensor_cores(x) and x.dtype == torch.float32 else 'ieee'
 
 
@@ -30,7 +30,7 @@ def _tile(x: Tensor, sums: bool = False) -> int:
 
 
 class _Positions(NamedTuple):
-    """How the positions of maps are cut into chunks of BP within an image.
+    """How the positions of maps are split into chunks of BP within an image.
 
     A channels_last map is one image; ``units * UNIT`` is an image's size, so that a compiler knows
     how rows are aligned.
@@ -52,7 +52,7 @@ def _positions(x: Tensor, size: int = 64) -> _Positions:
 
 
 def covariance(x: Tensor, shift: Tensor, rest: Tensor) -> Tensor:
-    """Of the input, (C, C), and into ``shift`` and ``rest`` two parts of its mean."""
+    """The covariance of the input, (C, C); ``shift`` and ``rest`` get two parts of its mean."""
     size, n, area = x.shape[1], x.numel() // x.shape[1], x.shape[2] * x.shape[3]
     launch(kernels.sample_mean, (ceil_div(size, 8),), x, shift, size, area, n,
            NHWC=not x.is_contiguous(), BLOCK=8)
@@ -85,8 +85,8 @@ def pointwise_forward(x: Tensor, params: Tensor, channels: int,
     Args:
         x: (B, C, H, W), contiguous or channels_last.
         params: Flat float32: weights, gammas, betas.
-        channels: Of the output, O.
-        fold: Of the block.
+        channels: Channels of the output, O.
+        fold: The block's branches.
 
     Returns:
         y; the folded kernel (O, C) in x's dtype; the state (:func:`.reference.state_sizes`);
@@ -133,9 +133,9 @@ def outer_sums(a: Tensor, y: Tensor, x: Tensor, shift: Tensor, channels: int, gr
 
 
 def is_centered(x: Tensor) -> bool:
-    """Whether products in the backward pass take the input less its shift.
+    """Whether products in the backward pass use the input minus its shift.
 
-    In half precision that would round it once more.
+    In half precision that would round it again.
     """
     return x.dtype == torch.float32
 
@@ -161,12 +161,12 @@ def pointwise_backward(x: Tensor, grad: Tensor, y: Tensor, params: Tensor, kerne
     Args:
         x: As in the forward pass.
         grad: (B, O, H, W), in x's dtype and layout.
-        y: The output; anything without ReLU.
+        y: The output; ignored without ReLU.
         params: As in the forward pass.
         kernel: From the forward pass.
         state: From the forward pass.
-        fold: Of the block.
-        needs_x: Whether the gradient of x is wanted; ``None`` otherwise.
+        fold: The block's branches.
+        needs_x: Whether the gradient of x is needed; otherwise it is ``None``.
     """
     size, n = x.shape[1], x.numel() // x.shape[1]
     channels, k = kernel.shape[0], fold.convs

@@ -1,4 +1,4 @@
-"""Triton kernels of pointwise blocks, whose k branches are folded by the covariance of the input.
+"""Triton kernels for pointwise blocks, whose k branches are folded with the input's covariance.
 
 The equations are those of :mod:`.reference`. Maps (C, n) are contiguous or channels_last, read in
 their own dtype; products are accumulated in float32. ``W`` is (k, OUT, C) at the start of the flat
@@ -40,7 +40,7 @@ def map_offset(c, p, C, area, NHWC: tl.constexpr):
 
 @triton.jit
 def load_grad(g, y, c, p, C, area, RELU: tl.constexpr, NHWC: tl.constexpr):
-    """The output's gradient where the output is positive."""
+    """The output's gradient if the output is positive."""
     d = load_map(g, c, p, C, area, NHWC)
     if RELU:
         d = tl.where(load_map(y, c, p, C, area, NHWC).to(tl.float32) > 0, d, 0.).to(d.dtype)
@@ -139,7 +139,7 @@ def covariance(part, rows, cov, rest, C, n, splits, TILE, BLOCK: tl.constexpr):
 @triton.jit(do_not_specialize=['n', 'K', 'SKIP'])
 def fold_forward(flat, products, cov, rest, shift, kernel, bias, scale, inv, stats, OUT, C, n, eps,
                  K, SKIP, BRANCHES: tl.constexpr, BLOCK: tl.constexpr):
-    """A program an output channel: variances, the folded kernel and bias.
+    """One program per output channel: variances, the folded kernel and bias.
 
     ``kernel`` is in the maps' dtype, and the bias takes its rounding errors at the mean back.
     ``stats`` gets each branch's batch mean and unbiased variance, 2 (b, OUT).
@@ -228,7 +228,7 @@ def product_bias_relu(x, kernel, bias, y, C, OUT, units, UNIT: tl.constexpr, REL
 def fold_backward(part, rows, flat, products, rest, shift, scale, inv, grads, scaled, OUT, C, n,
                   splits, K, SKIP, CENTERED: tl.constexpr,
                   BRANCHES: tl.constexpr, PAD: tl.constexpr, BLOCK: tl.constexpr):
-    """A program an output channel: gradients of its parameters.
+    """One program per output channel: gradients of its parameters.
 
     ``scaled`` (b, OUT, C + PAD) gets each branch's weights times ``2/n dvar`` and, as column C,
     ``dmean / n``; zeros behind. The identity is one more branch there, where there is one.
@@ -286,7 +286,7 @@ def centered_row(part, rest, shift, total, o, c, OUT, C, splits, CENTERED: tl.co
 @triton.jit(do_not_specialize=['K', 'SKIP'])
 def finish_quadratic(product, scaled, rest, shift, quad, quad_scale, linear, OUT, C,
                      K, SKIP, CENTERED: tl.constexpr, PAD: tl.constexpr, BLOCK: tl.constexpr):
-    """A program a channel: its row of the quadratic part, scaled to at most 1, and the linear part.
+    """A program per channel: its row of the quadratic part, scaled to at most 1, and linear part.
 
     ``product`` (C + PAD, C) comes of the branches with weights; the identity is added here.
     """

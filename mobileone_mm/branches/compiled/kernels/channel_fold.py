@@ -25,7 +25,7 @@ _mean_terms = jit(norm_algebra.mean_terms)
 
 
 class Branches(NamedTuple):
-    """What is known of the branches before the pass.
+    """What is known about the branches before the pass.
 
     ``batch`` (b,): 1 for norms with batch statistics, 0 for frozen ones, which use ``mean`` and
     ``var`` (b, C); ``eps`` (b,).
@@ -41,7 +41,7 @@ class Branches(NamedTuple):
 
 
 class State(NamedTuple):
-    """What the forward finds.
+    """What the forward pass computes.
 
     ``mean`` (C, K) of the taps; ``products`` ``W_b S`` (b, C, K); ``kernel`` (C, K), ``bias`` (C,);
     (b, C): a, ``1 / sqrt(var + eps)``, and this batch's mean, variance, and mean less the mean in

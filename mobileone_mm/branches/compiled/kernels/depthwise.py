@@ -31,7 +31,7 @@ class PatchTerms(NamedTuple):
 
 @jit
 def _pad(q: np.ndarray, value: float) -> None:
-    """Have the padding hold a value; the first of q is padding."""
+    """Fill the padding with a value; q starts with padding."""
     if q[0] != value:
         q[:] = value
 
@@ -63,7 +63,7 @@ def _patch_moments(q: np.ndarray, flat: np.ndarray, x: np.ndarray, c: int, lay: 
 
     Returns what was taken off x, which q still lacks.
     """
-    # Near enough to the mean to keep all digits.
+    # Close enough to the mean to keep all digits.
     shift = x.dtype.type(total(x[0, c].ravel()) / (x.shape[2] * x.shape[3]))
     mean[:] = 0
     cov[:] = 0
@@ -78,7 +78,7 @@ def _patch_moments(q: np.ndarray, flat: np.ndarray, x: np.ndarray, c: int, lay: 
                 flat[i] = lay.mask[i] * p[i]
             mean[t] += total(flat[:n])
             for u in range(t, 9, 3):
-                # Beyond the last tap, the last again, which is dropped.
+                # Beyond the last tap, the last one is repeated and dropped.
                 a0, a1, a2 = lay.at[u], lay.at[min(u + 1, 8)], lay.at[min(u + 2, 8)]
                 found = dots3(flat[:n], q[a0:a0 + n], q[a1:a1 + n], q[a2:a2 + n])
                 for i in range(min(3, 9 - u)):
@@ -121,11 +121,11 @@ def backward(maps: Maps, branches: Branches, kernels: int, state: State, grads: 
              gx: np.ndarray, lay: Layout, lo: int, hi: int) -> None:
     """Gradients of the branches and, unless gx is empty, of x.
 
-    Only the first ``kernels`` branches read more than the center.
+    Only the first ``kernels`` branches read more than the center tap.
     """
     x = maps.x
     q = np.zeros(lay.size, x.dtype)
-    # Zeros before and after let the gradient be read at outputs that are not there.
+    # Zeros before and after allow reading the gradient at outputs that do not exist.
     around = np.zeros(lay.mask.size + 2 * lay.lead, x.dtype)
     g = around[lay.lead:lay.lead + lay.mask.size]
     dots = np.empty(9)
@@ -255,7 +255,7 @@ def _lag_input_grad(maps: Maps, c: int, q: np.ndarray, around: np.ndarray, state
                     patch: PatchTerms, lines: np.ndarray, gx: np.ndarray, lay: Layout) -> None:
     """``dp_o = kernel g_o + quadratic p_o + linear`` into channel c of gx, by lags.
 
-    ``lines`` is room to work in.
+    ``lines`` is a work buffer.
     """
     x, kernel = maps.x, state.kernel[c]
     flat = np.empty(lay.mask.size, x.dtype)

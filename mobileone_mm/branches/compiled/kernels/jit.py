@@ -1,7 +1,7 @@
-"""How the kernels are compiled, and the loops that they are made of.
+"""Compile the kernels, and the loops that they consist of.
 
-A loop reads at most six arrays: beyond, LLVM no longer checks whether they overlap, and gives up
-vectorizing it. Sums may be taken in any order; infinities and NaN keep their meaning.
+A loop reads at most six arrays: with more, LLVM does not check whether they overlap, and does not
+vectorize it. Sums may be taken in any order; infinities and NaN keep their meaning.
 """
 
 from typing import Any, Callable
@@ -18,7 +18,7 @@ def jit(function: Callable) -> Any:
     options: Any = dict(nogil=True, error_model='numpy', fastmath={'reassoc', 'contract', 'nsz'})
     try:
         return numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # no folder to keep it in
+    except RuntimeError:  # no folder for the cache
         return numba.njit(**options)(function)
 
 

@@ -16,7 +16,7 @@ from .jit import jit, mask_grad
 
 __all__ = ['Layout', 'Maps', 'gather', 'layout', 'read_masked', 'scatter', 'write_rows']
 
-# Planes that are handled together should fit the cache, a few times over.
+# Planes that are processed together should fit into the cache several times.
 GROUP_ELEMENTS = 1 << 15
 
 

@@ -1,8 +1,7 @@
 """Blocks of one convolution y = W x, which torch computes: ``kernel_y y + kernel_x x + bias``.
 
-Each channel is read from memory once: its sums, the fold of its branches and what follows from that
-come one after the other while its planes are in the cache. Each kernel handles the channels ``lo``
-to ``hi``.
+Each channel is read from memory once: its sums, the fold of its branches and the results are
+computed while its planes are in the cache. Each kernel handles the channels ``lo`` to ``hi``.
 
 Shapes: maps y, x, grad, out (B, C, H * W).
 """
@@ -19,7 +18,7 @@ __all__ = ['backward', 'channel_moments', 'forward', 'masked_grad', 'moments']
 @jit
 def moments(x: np.ndarray, c: int) -> tuple:
     """Mean and variance of channel c of x (B, C, n), in float64."""
-    # Near enough to the mean to keep all digits.
+    # Close enough to the mean to keep all digits.
     shift = x.dtype.type(total(x[0, c]) / x.shape[2])
     sums = squares = 0.
     for b in range(x.shape[0]):
@@ -54,7 +53,7 @@ def forward(y: np.ndarray, x: np.ndarray, branches: Branches, state: State, relu
         fold(c, branches, mean, cov, state)
         sy, sx = state.kernel[c, 0], state.kernel[c, 1]
         my, mx = x.dtype.type(mean[0]), x.dtype.type(mean[1])
-        # About the means, so that large ones do not cancel in rounded products.
+        # Relative to the means, so that large ones do not cancel in rounded products.
         offset = x.dtype.type(state.bias[c] + sy * my + sx * mx)
         for b in range(y.shape[0]):
             u, v, to = y[b, c], x[b, c], out[b, c]
