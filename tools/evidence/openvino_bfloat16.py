@@ -44,8 +44,9 @@ def main() -> None:
         for precision, exported in files.items():
             times[precision].append(processor_ms(exported, image))
     for precision, exported in files.items():
-        print(f'{precision}: {median(times[precision]):.1f} ms; '
-              f'{verify_parity(model, exported, samples, pictures)}')
+        parity = verify_parity(model, exported, samples, pictures)
+        parity.worst.pop('maps')  # of a graph of its own, in float32
+        print(f'{precision}: {median(times[precision]):.1f} ms; {parity}')
 
 
 def processor_ms(exported: ExportedModel, image: Tensor) -> float:

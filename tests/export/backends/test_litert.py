@@ -34,5 +34,9 @@ def test_parity_catches_a_lost_bias(exported, tmp_path):
     small_exports.check_a_lost_bias_is_found('litert', *exported[:2], tmp_path)
 
 
+def test_its_latency_is_of_a_right_conversion(tmp_path):
+    small_exports.check_latency_is_of_a_right_conversion('litert', tmp_path)
+
+
 def test_batches_are_refused(exported, tmp_path):
     small_exports.check_batches_are_refused('litert', *exported[:2], tmp_path)
