@@ -43,7 +43,8 @@ def export(job: ExportJob) -> Path:
     graph, decode = phone_graph(job)
     write_litert(graph, job.image, job.out, graph.output_names)
     # A signature has its outputs in the order of the alphabet.
-    Interface.of(job, sorted(graph.output_names), **decode).write(job.out)
+    Interface.of(job, sorted(graph.output_names), input_tensor=INPUT, layout='NHWC', **decode
+                 ).write(job.out)
     return job.out
 
 
