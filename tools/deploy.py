@@ -9,8 +9,7 @@ import sys
 
 from command_line import arguments, run
 
-BACKENDS = ('onnx', 'openvino', 'onnxruntime', 'tensorrt', 'ncnn', 'litert', 'executorch', 'coreml',
-            'all')
+BACKENDS = ('onnx', 'openvino', 'onnxruntime', 'tensorrt', 'ncnn', 'litert', 'executorch', 'coreml')
 FORMS = ('react-native', )
 
 
@@ -18,7 +17,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('config', help='the config of the checkpoint')
     parser.add_argument('checkpoint', help='trained or folded weights')
-    parser.add_argument('--backend', required=True, choices=BACKENDS,
+    parser.add_argument('--backend', required=True, choices=(*BACKENDS, 'all'),
                         help='all: every one that is installed, and a table of them')
     parser.add_argument('--image', required=True, help='a picture: example input and comparison')
     parser.add_argument('--out', required=True, help='directory for the exported model')
