@@ -52,7 +52,8 @@ def test_choices_of_tools_equal_those_of_the_package():
     for tool, name, known in (
             ('custom_coco', 'BASES', BASES), ('demo', 'TASKS', TASKS),
             ('deploy', 'BACKENDS', FORMATS), ('deploy', 'FORMS', FORMS),
-            ('make_shapes', 'LAYOUTS', LAYOUTS), ('prepare_data', 'DATASETS', DATASETS), ('quantize', 'BACKENDS', BACKENDS)):
+            ('make_shapes', 'LAYOUTS', LAYOUTS), ('prepare_data', 'DATASETS', DATASETS),
+            ('quantize', 'BACKENDS', BACKENDS)):
         assert of(tool, name) == tuple(known)
 
 
