@@ -1,7 +1,7 @@
 # make demo    trains and folds a small detector from scratch and draws a picture (6 minutes on two cores)
 # make test    runs the tests; both first create .venv, or update it when requirements/ has changed
 # Other targets: demo-seg, demo-both, fuzz, coverage, mutants, test-compiled, test-triton, test-deploy,
-# test-package, docs, lint, lock, clean.
+# test-litert, test-package, docs, lint, lock, clean.
 # PYTHON=... picks a Python from 3.9 to 3.13, WORKERS=... the number of single-threaded processes that
 # share the tests.
 
@@ -12,8 +12,9 @@ PYTEST := -m pytest --numprocesses=$(WORKERS) --dist=worksteal $(PYTEST_ARGS)
 INSTALL := requirements/install.sh
 PINS := requirements/lock.txt $(INSTALL) setup.cfg
 
-.PHONY: demo demo-seg demo-both test fuzz coverage mutants test-compiled test-triton test-deploy test-package \
-    env env-compiled env-triton env-deploy env-package docs lint lock clean
+.PHONY: demo demo-seg demo-both test fuzz coverage mutants test-compiled test-triton test-deploy \
+    test-litert test-package env env-compiled env-triton env-deploy env-litert env-package docs lint \
+    lock clean
 .DEFAULT_GOAL := test
 
 demo: env
@@ -68,6 +69,10 @@ test-triton: env-triton
 test-deploy: env-deploy
 	OMP_NUM_THREADS=1 .venv-deploy/bin/python $(PYTEST) tests/export tests/commands/test_predict.py
 
+# What needs LiteRT's converter too, which does not resolve beside the others.
+test-litert: env-litert
+	OMP_NUM_THREADS=1 .venv-litert/bin/python $(PYTEST) -k litert tests/export
+
 # Build the wheel and the sdist, install them, and use them with openmim away from the checkout.
 test-package: env-package
 	rm -rf build dist
@@ -89,6 +94,7 @@ env-compiled: .venv-compiled/.installed
 env-triton: .venv-triton/.installed
 env-package: .venv-package/.installed
 env-deploy: .venv-deploy/.installed
+env-litert: .venv-litert/.installed
 
 .venv/.installed: $(PINS)
 	@$(INSTALL) .venv lite
@@ -106,6 +112,14 @@ env-deploy: .venv-deploy/.installed
 
 .venv-deploy/.installed: $(PINS) requirements/deploy.txt
 	@$(INSTALL) .venv-deploy deploy
+
+# LiteRT's converter, 700 MB, beside the packages of .venv-deploy.
+.venv-litert/.installed: .venv-deploy/.installed requirements/litert.txt
+	$(PYTHON) -m venv --clear .venv-litert
+	.venv-deploy/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+	    > "$$(.venv-litert/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/venv.pth"
+	.venv-litert/bin/python -m pip install --quiet --no-deps -r requirements/litert.txt
+	@touch $@
 
 .venv-package/.installed: $(PINS) requirements/package.txt
 	@$(INSTALL) .venv-package lite

@@ -15,7 +15,8 @@ def import_with_blocked(package, blocked):
 @pytest.mark.parametrize('package, blocked', [
     ('mobileone_mm, mobileone_mm.export.pipeline', [
         'mmdet', 'mmseg', 'mmpretrain', 'torchvision', 'timm', 'numba', 'onnx', 'onnxruntime',
-        'openvino', 'nncf', 'ncnn', 'coremltools', 'mmdeploy', 'tensorboard']),
+        'openvino', 'nncf', 'ncnn', 'coremltools', 'mmdeploy', 'executorch', 'torchao',
+        'litert_torch', 'ai_edge_litert', 'tensorboard']),
     ('mobileone_mm.detection', ['mmseg', 'onnx', 'torchvision', 'numba']),
 ])
 def test_import_with_other_libraries_blocked(package, blocked):

@@ -1,6 +1,7 @@
 """Fold a trained model, export it to a runtime, and check that predictions stay the same.
 
     python tools/deploy.py CONFIG CHECKPOINT --backend onnxruntime --image IMG --out DIR
+    python tools/deploy.py CONFIG CHECKPOINT --backend all --evaluate --image IMG --out DIR
 """
 
 import argparse
@@ -8,7 +9,7 @@ import sys
 
 from command_line import arguments, run
 
-BACKENDS = ('onnx', 'openvino', 'onnxruntime', 'tensorrt', 'ncnn', 'coreml', 'litert', 'executorch')
+BACKENDS = ('onnx', 'openvino', 'onnxruntime', 'tensorrt', 'ncnn', 'litert', 'executorch', 'coreml')
 FORMS = ('react-native', )
 
 
@@ -16,8 +17,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('config', help='the config of the checkpoint')
     parser.add_argument('checkpoint', help='trained or folded weights')
-    parser.add_argument('--backend', required=True, choices=BACKENDS)
-    parser.add_argument('--image', required=True, help='a picture, for tracing and comparison')
+    parser.add_argument('--backend', required=True, choices=(*BACKENDS, 'all'),
+                        help='all: every one that is installed, and a table of them')
+    parser.add_argument('--image', required=True, help='a picture: example input and comparison')
     parser.add_argument('--out', required=True, help='directory for the exported model')
     parser.add_argument('--half', action='store_true', help='float16')
     parser.add_argument('--dynamic', nargs='+', default=[], metavar='AXIS',
@@ -28,15 +30,27 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('--form', choices=FORMS, default='',
                         help="executorch: a detector's outputs in the form that "
                              "react-native-executorch's useObjectDetection takes")
+    parser.add_argument('--evaluate', action='store_true',
+                        help='with --backend all: test checkpoint and files on the test set')
     arguments().add_cfg_options(parser)
     return parser
 
 
-def deploy(args: argparse.Namespace) -> None:
-    from mobileone_mm.export.pipeline import export_model
+def deploy(args: argparse.Namespace) -> int:
+    from mobileone_mm.export import ExportError
     options = dict(vars(args))
     del options['debug']
-    print(export_model(**options))
+    if args.backend != 'all':
+        if options.pop('evaluate'):
+            raise ExportError('--evaluate goes with --backend all; of one file: tools/test.py')
+        from mobileone_mm.export.pipeline import export_model
+        print(export_model(**options))
+        return 0
+    from mobileone_mm.commands.deploy_all import deploy_all, table
+    del options['backend']
+    rows = deploy_all(**options, tell=lambda text: print(text, file=sys.stderr))
+    print(table(rows))
+    return int(any(row.failed for row in rows))
 
 
 if __name__ == '__main__':

@@ -34,6 +34,11 @@ _DETECTIONS = {
     'confidence': (('K', 'C'), 'probability of each class'),
     'coordinates': (('K', 4), 'center x, center y, width, height, from 0 to 1'),
 }
+_BEST_CLASSES = {
+    'boxes': (('P', 4), 'x1, y1, x2, y2 in pixels of the input, for each anchor'),
+    'scores': (('P', ), 'probability of the best class, for each anchor'),
+    'labels': (('P', ), 'index into classes, as a float, for each anchor'),
+}
 _LABEL_MAPS = {
     'labels': (('N', 'H', 'W'), 'index into classes, of each pixel of the input'),
     'output': (('N', 1, 'H', 'W'), 'index into classes, of each pixel of the input'),
@@ -41,8 +46,8 @@ _LABEL_MAPS = {
 }
 
 
-def describe_input(preprocessor: ImgDataPreprocessor, normalized: bool, tensor: str, layout: str
-                   ) -> Dict[str, Any]:
+def describe_input(preprocessor: ImgDataPreprocessor, normalized: bool, tensor: str, layout: str,
+                   form: str = '') -> Dict[str, Any]:
     """The tensor that an app fills: x = (pixel - mean) / std, for each of the channels.
 
     Args:
@@ -50,16 +55,17 @@ def describe_input(preprocessor: ImgDataPreprocessor, normalized: bool, tensor: 
         normalized: Whether the app normalizes; if not, the graph does.
         tensor: Its name in the runtime.
         layout: One of :data:`LAYOUTS`.
+        form: 'react-native' takes RGB, 0 to 1.
     """
     normalize = Normalize(preprocessor)
     app = normalized and normalize.enabled
     # Core ML brings a picture into the order that the network was trained with.
-    swapped = normalize.swap and (normalized or layout == 'image')
+    swapped = form or normalize.swap and (normalized or layout == 'image')
     return dict(
         tensor=tensor, layout=layout, dtype='uint8' if layout == 'image' else 'float32',
         channels='RGB' if swapped else 'BGR', normalization='app' if normalized else 'graph',
         mean=normalize.mean.flatten().tolist() if app else [0.] * 3,
-        std=normalize.std.flatten().tolist() if app else [1.] * 3)
+        std=normalize.std.flatten().tolist() if app else [255. if form else 1.] * 3)
 
 
 def describe_resize(cfg: Config) -> Dict[str, Any]:
@@ -86,7 +92,7 @@ def describe_resize(cfg: Config) -> Dict[str, Any]:
 
 
 def describe_outputs(task: str, names: Sequence[str], tensors: Sequence[Optional[str]],
-                     layout: str) -> List[Dict[str, Any]]:
+                     layout: str, form: str = '') -> List[Dict[str, Any]]:
     """Name, tensor, axes and meaning of each output, in the runtime's order.
 
     Args:
@@ -94,22 +100,23 @@ def describe_outputs(task: str, names: Sequence[str], tensors: Sequence[Optional
         names: What they are.
         tensors: Their names in the runtime; ``None`` where it has none.
         layout: The input's.
+        form: As in :class:`.interface.Interface`.
     """
     meanings: Dict[str, Tuple[Tuple[Any, ...], str]] = (
-        _LABEL_MAPS if task == 'segmentation' else
+        _LABEL_MAPS if task == 'segmentation' else _BEST_CLASSES if form else
         _RAW if left_to_the_app(task, names) else _DETECTIONS)
     return [dict(name=name, tensor=tensor,
                  axes=[axis for axis in meanings[name][0] if axis != 'N' or layout[0] == 'N'],
                  meaning=meanings[name][1]) for name, tensor in zip(names, tensors)]
 
 
-def left_to_the_app(task: str, names: Sequence[str]) -> List[str]:
+def left_to_the_app(task: str, names: Sequence[str], form: str = '') -> List[str]:
     """Which of :data:`STEPS` follow on outputs of such names."""
     if task == 'segmentation':
         return [] if {'labels', 'output'} & set(names) else ['label_map']
     if 'deltas' in names:
         return ['decode', 'nms']
-    return ['nms'] if set(names) == {'scores', 'boxes'} else []
+    return ['nms'] if form or set(names) == {'scores', 'boxes'} else []
 
 
 def describe_precision(backend: str, half: bool) -> str:

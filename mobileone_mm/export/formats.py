@@ -73,10 +73,10 @@ FORMATS: Dict[str, Format] = {f.name: f for f in (
            dynamic=DYNAMIC, half=True, unpinned=MMDEPLOY),
     Format('ncnn', 'ncnn_format', '.param', 'ncnn', 'ncnn', ('ncnn', 'pnnx'), half=True),
     Format('litert', 'litert_format', '.tflite', 'litert', 'litert',
-           ('litert_torch', 'ai_edge_litert'), python=(3, 10),
+           ('litert_torch', 'ai_edge_litert'), python=(3, 11),
            place=', in an environment of its own (in the repository: make env-litert)'),
     Format('executorch', 'executorch_format', '.pte', 'executorch', 'executorch',
-           ('executorch', 'torchao'), half=True, forms=FORMS, python=(3, 10)),
+           ('executorch', 'torchao'), forms=FORMS, python=(3, 10)),
     Format('coreml', 'coreml_format', '.mlpackage', 'mil', 'coreml', ('coremltools', ), half=True,
            stand_in="Core ML itself needs macOS or iOS and was not run here: the package's network "
            "was computed in PyTorch by MIL's definitions, and mmdet's suppression stood in for "

@@ -9,7 +9,7 @@ from ..utils.fileio import atomic_path
 from ..utils.libraries import TASKS, class_palette
 from . import description
 from .errors import ExportError
-from .formats import FORMATS
+from .formats import FORMATS, FORMS
 from .job import ExportJob
 from .outside_the_graph.decode_settings import thresholds
 
@@ -39,6 +39,7 @@ class Interface:
         thresholds: Of a detector; see :func:`.decode_settings.thresholds`.
         decode: What the steps left to the caller need besides; see :mod:`.decode_settings`.
         versions: Of what made the file.
+        form: Of a detector's outputs, of :data:`.formats.FORMS`; empty for the backend's own.
         format: :data:`FORMAT`.
     """
 
@@ -57,6 +58,7 @@ class Interface:
     thresholds: Dict[str, Any] = field(default_factory=dict)
     decode: Dict[str, Any] = field(default_factory=dict)
     versions: Dict[str, str] = field(default_factory=dict)
+    form: str = ''
     format: int = FORMAT
 
     @classmethod
@@ -81,13 +83,14 @@ class Interface:
             job.backend, job.task, (batch, channels, height, width), list(job.dynamic), job.half,
             description.describe_precision(job.backend, job.half),
             description.describe_input(job.model.data_preprocessor, normalized, input_tensor,
-                                       layout),
+                                       layout, job.form),
             description.describe_resize(job.cfg),
-            description.describe_outputs(job.task, outputs, output_tensors or outputs, layout),
-            description.left_to_the_app(job.task, outputs), list(job.classes),
+            description.describe_outputs(job.task, outputs, output_tensors or outputs, layout,
+                                         job.form),
+            description.left_to_the_app(job.task, outputs, job.form), list(job.classes),
             class_palette(job.cfg.test_dataloader.dataset, len(job.classes)),
             thresholds(job.model.test_cfg) if detector else {}, decode,
-            description.versions(job.backend))
+            description.versions(job.backend), job.form)
 
     @property
     def normalized(self) -> bool:
@@ -151,6 +154,7 @@ class Interface:
                  and self.input['layout'] in description.LAYOUTS),
                 ('postprocess', all(step in description.STEPS for step in self.postprocess)),
                 ('palette', isinstance(self.palette, list)),
+                ('form', self.form in ('', *FORMS)),
                 ('resize, thresholds, decode or versions', all(
                     isinstance(group, dict)
                     for group in (self.resize, self.thresholds, self.decode, self.versions)))):

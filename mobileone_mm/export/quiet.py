@@ -28,9 +28,9 @@ def silence() -> Iterator[None]:
             for number in (1, 2):
                 os.dup2(sink.fileno(), number)
             yield
-            for stream in (sys.stdout, sys.stderr):
-                stream.flush()
     finally:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
         logging.disable(disabled)
         for number, copy in zip((1, 2), saved):
             os.dup2(copy, number)

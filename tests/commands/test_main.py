@@ -24,6 +24,7 @@ from mobileone_mm.datasets.custom_coco import BASES
 from mobileone_mm.datasets.drawn.layouts import LAYOUTS
 from mobileone_mm.datasets.prepare import DATASETS
 from mobileone_mm.export import FORMATS
+from mobileone_mm.export.formats import FORMS
 from mobileone_mm.export.int8.quantize import BACKENDS
 from mobileone_mm.utils.errors import PreflightError
 
@@ -50,8 +51,9 @@ def test_choices_of_tools_equal_those_of_the_package():
     assert of('ablation', 'VARIANTS') == {name: v.about for name, v in VARIANTS.items()}
     for tool, name, known in (
             ('custom_coco', 'BASES', BASES), ('demo', 'TASKS', TASKS),
-            ('deploy', 'BACKENDS', FORMATS), ('make_shapes', 'LAYOUTS', LAYOUTS),
-            ('prepare_data', 'DATASETS', DATASETS), ('quantize', 'BACKENDS', BACKENDS)):
+            ('deploy', 'BACKENDS', FORMATS), ('deploy', 'FORMS', FORMS),
+            ('make_shapes', 'LAYOUTS', LAYOUTS), ('prepare_data', 'DATASETS', DATASETS),
+            ('quantize', 'BACKENDS', BACKENDS)):
         assert of(tool, name) == tuple(known)
 
 

@@ -12,6 +12,10 @@ from mobileone_mm.export import FORMATS, ExportError, MissingPackageError, check
     (('tflite', ), 'choose one of onnx, openvino'),
     (('ncnn', ['batch']), 'fixed batch; dynamic: onnx'),
     (('onnx', ['depth']), 'expected batch or size'),
+    (('litert', ['size']), 'litert is exported for a fixed size'),
+    (('litert', [], True), 'litert is not exported in float16; these are: onnx'),
+    (('litert', [], False, 'react-native'), "no form 'react-native'; these have one: executorch"),
+    (('executorch', [], False, 'ios'), "executorch has no form 'ios'"),
 ])
 def test_unsupported_options_are_refused(arguments, message):
     with pytest.raises(ExportError, match=message):
@@ -26,6 +30,8 @@ def test_a_missing_package_names_its_extra(monkeypatch):
     monkeypatch.setattr('mobileone_mm.export.formats.find_spec', lambda name: None)
     with pytest.raises(MissingPackageError, match=r'needs ncnn, pnnx: pip install .*\[ncnn\]'):
         require(FORMATS['ncnn'])
+    with pytest.raises(MissingPackageError, match=r'litert_torch.*\[litert\].*make env-litert'):
+        require(FORMATS['litert'])
     with pytest.raises(MissingPackageError, match=r'\[mmdeploy\].*--no-deps mmdeploy==1.3.1'):
         require(FORMATS['onnxruntime'])
 
@@ -37,10 +43,18 @@ def test_nothing_is_missing_where_it_is_installed(monkeypatch):
         require(backend)
 
 
+def test_an_old_python_is_named(monkeypatch):
+    monkeypatch.setattr('sys.version_info', (3, 9, 18))
+    with pytest.raises(MissingPackageError, match='executorch needs Python 3.10 or later'):
+        require(FORMATS['executorch'])
+
+
 def test_every_extra_is_declared(pytestconfig):
     parser = configparser.ConfigParser(interpolation=configparser.BasicInterpolation())
     parser.read(pytestconfig.rootpath / 'setup.cfg')
     extras = parser['options.extras_require']
     for backend in FORMATS.values():
-        assert set(backend.packages) - {'mmdeploy'} <= set(extras[backend.extra].split())
-        assert set(extras[backend.extra].split('\n')) <= set(extras['deploy'].split('\n'))
+        packages = {package.replace('_', '-') for package in backend.packages} - {'mmdeploy'}
+        assert packages <= set(extras[backend.extra].replace(';', ' ').split())
+        if not backend.place:
+            assert set(extras[backend.extra].split('\n')) <= set(extras['deploy'].split('\n'))

@@ -16,7 +16,7 @@ from mobileone_mm.datasets.drawn.shapes import make_shapes  # noqa: E402
 from mobileone_mm.export.formats import FORMATS  # noqa: E402
 from mobileone_mm.utils.configs import read_config  # noqa: E402
 
-PACKAGES = dict(onnxruntime='mmdeploy', coreml='coremltools')
+PACKAGES = dict(onnxruntime='mmdeploy', coreml='coremltools', litert='litert_torch')
 
 
 @pytest.fixture(scope='module')
@@ -50,7 +50,8 @@ def _names(name):
 @pytest.mark.parametrize('backend', [name for name, f in FORMATS.items() if f.runtime])
 def test_a_checkpoint_is_exported_compared_and_evaluated(own, run_tool, tmp_path, backend, capsys):
     package = PACKAGES.get(backend, backend)
-    pytest.importorskip(package, reason=f'needs {package} (make test-deploy)')
+    lane = 'test-litert' if backend == 'litert' else 'test-deploy'
+    pytest.importorskip(package, reason=f'needs {package} (make {lane})')
     status = run_tool('deploy', own / 'config.py', own / 'work/epoch_2.pth', '--backend', backend,
                       '--image', next(own.glob('coco/val2017/*')), '--out', tmp_path)
     told = capsys.readouterr()

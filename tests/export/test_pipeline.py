@@ -13,6 +13,7 @@ for _name in ('mmdet', 'mmseg', 'onnx', 'onnxruntime'):
 
 from mobileone_mm.export import ExportError, ParityError  # noqa: E402
 from mobileone_mm.export.backends import onnx_format  # noqa: E402
+from mobileone_mm.export.interface import Interface  # noqa: E402
 from mobileone_mm.export.pipeline import export_model  # noqa: E402
 from mobileone_mm.folding.deployed_files import write_deployed  # noqa: E402
 from mobileone_mm.folding.models import build_model  # noqa: E402
@@ -54,6 +55,14 @@ def test_exports_answer_like_the_model(export, trained, tmp_path, task, backend,
     assert result.parity.worst['maps'][0] < 1e-4
     assert result.bytes > 1e6 and 0 < result.latency_ms < 1e4
     assert 'Parity: 4 images' in str(result)
+    if backend == 'openvino':  # which computes in bfloat16 where a CPU has it, unless told not to
+        import openvino
+        options = dict(INFERENCE_PRECISION_HINT=Interface.read(result.path).precision)
+        core = openvino.Core()
+        compiled = core.compile_model(str(result.path), 'CPU', options)
+        assert compiled.get_property('INFERENCE_PRECISION_HINT') == openvino.Type.f32
+        info = core.read_model(result.path).get_rt_info(['runtime_options', *options])
+        assert info.astype(str) == 'f32'
 
 
 def test_a_batch_of_two(export):
@@ -234,6 +243,15 @@ def test_pictures_are_checked(export, trained, tmp_path):
         export(image='9.png')
     with pytest.raises(ExportError, match='no pictures .* in '):
         export(verify=tmp_path)
+
+
+def test_a_form_of_the_outputs_is_compared(export, trained):
+    pytest.importorskip('executorch', reason='needs executorch (make test-deploy)')
+    form = dict(backend='executorch', form='react-native')
+    result = export(verify=trained / 'pictures', **form)
+    assert result.parity.objects > 20 and result.parity.worst['maps'][0] < 1e-4
+    with pytest.raises(ExportError, match='--form react-native is for detectors; .* segmentation'):
+        export('segmentation', **form)
 
 
 def test_a_size_the_file_was_not_exported_for_is_refused(export, trained):

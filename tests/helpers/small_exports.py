@@ -5,6 +5,7 @@ from importlib import import_module
 import export_models
 import pytest
 import torch
+from torch import nn
 
 from mobileone_mm.export import FORMATS, ExportError, ParityError
 from mobileone_mm.export.job import ExportJob
@@ -90,6 +91,19 @@ def check_batches_are_refused(backend, model, cfg, folder):
     with pytest.raises(ExportError, match='batch size 1, not 2'):
         export(exporting)
     assert not list(folder.iterdir())
+
+
+def check_latency_is_of_a_right_conversion(backend, folder):
+    """What tools/benchmark/latency.py times: a wrong one is refused."""
+    from mobileone_mm.benchmark.latency.backends import Preparer
+    from mobileone_mm.benchmark.latency.networks import Network
+    tiny = Network('tiny', 'backbones', 'tiny', lambda: nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()))
+    preparer = Preparer(tiny, folder, size=32)
+    outputs = preparer.call(backend)()
+    preparer.check(outputs)
+    with pytest.raises(ParityError, match="its logits differ from PyTorch's"):
+        preparer.check([outputs[0][:, ::-1].copy()])
 
 
 def _data(model, batch):

@@ -27,7 +27,8 @@ def parse_args() -> argparse.Namespace:
                         help='families, names, patterns of names or timm:NAME, see --list '
                              '(default: every family whose library is installed)')
     parser.add_argument('--backends', nargs='+',
-                        default=['torch', 'onnxruntime', 'openvino', 'ncnn'])
+                        default=['torch', 'onnxruntime', 'openvino', 'ncnn'],
+                        help='also litert and executorch (default: %(default)s)')
     parser.add_argument('--threads', type=int, default=1)
     parser.add_argument('--batch', type=int, default=1)
     parser.add_argument('--size', type=int, help='pixels; default: 224, 320 (detectors), '

@@ -9,16 +9,14 @@ load on the machine hardly counts. Metrics are those of tools/test.py.
 
 import argparse
 import sys
-import time
-from statistics import median
 from typing import Dict
 
 from mmengine.config import DictAction
 
+from mobileone_mm.commands.deploy_all import processor_times
 from mobileone_mm.commands.train_test import test
 from mobileone_mm.export import FORMATS, ExportError
 from mobileone_mm.export.pipeline import Exported, export_model, load_trained
-from mobileone_mm.export.running.exported_model import ExportedModel
 from mobileone_mm.export.samples import Samples
 
 
@@ -94,20 +92,8 @@ def latencies(args: argparse.Namespace, files: Dict[str, Exported]) -> Dict[str,
     """Median milliseconds of those that are run by their own runtime."""
     cfg, model = load_trained(args.config, args.checkpoint, args.cfg_options)
     image = Samples(cfg)(args.image)['inputs'][0][None].float()
-    calls = {}
-    for name, result in files.items():
-        if result.latency_ms is not None:
-            exported = ExportedModel.load(result.path, model.data_preprocessor, threads=1)
-            array = exported.normalize(image).numpy()
-            calls[name] = lambda run=exported.runtime, array=array: run(array)
-            calls[name]()
-    samples: Dict[str, list] = {name: [] for name in calls}
-    for _ in range(args.rounds):
-        for name, call in calls.items():
-            start = time.process_time()
-            call()
-            samples[name].append(1e3 * (time.process_time() - start))
-    return {name: f'{median(times):.1f}' for name, times in samples.items()}
+    return {name: f'{ms:.1f}' for name, ms in processor_times(
+        files, model, image, args.rounds).items()}
 
 
 if __name__ == '__main__':

@@ -17,8 +17,11 @@ TOLERANCE = 1e-2
 
 Call = Callable[[], object]
 BACKENDS: Dict[str, str] = {
-    'torch': 'torch', 'onnxruntime': 'onnxruntime', 'openvino': 'openvino', 'ncnn': 'ncnn'}
+    'torch': 'torch', 'onnxruntime': 'onnxruntime', 'openvino': 'openvino', 'ncnn': 'ncnn',
+    'litert': 'ai_edge_litert', 'executorch': 'executorch'}
 """Backends, and the package that each needs besides torch."""
+
+PHONES = {'litert': '.tflite', 'executorch': '.pte'}
 
 
 def check_backends(names: List[str]) -> None:
@@ -28,10 +31,12 @@ def check_backends(names: List[str]) -> None:
         ValueError: The name is unknown.
         mobileone_mm.export.MissingPackageError: A package is missing; the message names the extra.
     """
-    from ...export import MissingPackageError
+    from ...export import FORMATS, MissingPackageError, require
     for name in names:
         if name not in BACKENDS:
             raise ValueError(f'backend must be one of {list(BACKENDS)}, got {name!r}')
+        if name in PHONES:
+            require(FORMATS[name])
         packages = [BACKENDS[name]]
         packages += dict(onnxruntime=['onnx'], openvino=['onnx'], ncnn=['pnnx']).get(name, [])
         for package in packages:
@@ -75,7 +80,8 @@ class Preparer:
         if backend == 'torch':
             return _torch_call(self.module, self.image)
         from ...export.running.runtimes import load_runtime
-        path = self._ncnn() if backend == 'ncnn' else self.onnx(backend)
+        path = (self._ncnn() if backend == 'ncnn' else
+                self._of_phones(backend) if backend in PHONES else self.onnx(backend))
         runtime = load_runtime(backend, path, self.threads)
         array = np.ascontiguousarray(self.image.numpy())
         return lambda: runtime(array)
@@ -120,6 +126,18 @@ class Preparer:
         param = run_pnnx(forms.without_ends(self.module), self.image, folder)
         check_layers(param, norms=True)
         return param
+
+    def _of_phones(self, backend: str) -> Path:
+        """The network as LiteRT's or ExecuTorch's file: detectors up to the decoded boxes."""
+        from ...export.backends.executorch_format import write_executorch
+        from ...export.backends.litert_format import write_litert
+        module = forms.for_phones(self.module, self.image)
+        path = self.folder / f'{self.network.name}{PHONES[backend]}'
+        if backend == 'executorch':
+            write_executorch(module, self.image, path)
+        else:
+            write_litert(module, self.image, path, getattr(module, 'output_names', ('logits', )))
+        return path
 
 
 def _torch_call(module: nn.Module, image: Tensor) -> Call:

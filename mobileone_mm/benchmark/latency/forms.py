@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ...folding.reparameterize import reparameterize
 from .networks import Network
 
-__all__ = ['TOLERANCE', 'as_graph', 'build', 'fold', 'with_pick', 'without_ends']
+__all__ = ['TOLERANCE', 'as_graph', 'build', 'fold', 'for_phones', 'with_pick', 'without_ends']
 
 TOLERANCE = 1e-4
 """Largest accepted change of an output by folding, relative to the largest output."""
@@ -88,6 +88,22 @@ def without_ends(module: nn.Module) -> nn.Module:
         return RawDetectorGraph(module.model, decode=False, normalize=False)
     if isinstance(module, SegmentorGraph):
         return SegmentorGraph(module.model, argmax=False, normalize=False)
+    return module
+
+
+def for_phones(module: nn.Module, image: Tensor) -> nn.Module:
+    """The graph of LiteRT's and ExecuTorch's files in place of an end-to-end one.
+
+    Args:
+        module: Others than a detector's or segmentor's graph are returned as they are.
+        image: (N, 3, H, W).
+    """
+    from ...export.graphs.fixed_size import FixedSizeDetector, FixedSizeSegmentor
+    from ...export.graphs.models import DetectorGraph, SegmentorGraph
+    if isinstance(module, DetectorGraph):
+        return FixedSizeDetector(module.model, image).eval()
+    if isinstance(module, SegmentorGraph):
+        return FixedSizeSegmentor(SegmentorGraph(module.model, argmax=False)).eval()
     return module
 
 

@@ -14,7 +14,8 @@ import torch
 
 __all__ = ['Peak', 'describe', 'measure_peak']
 
-PACKAGES = ('torch', 'onnx', 'onnxruntime', 'openvino', 'ncnn', 'mmengine', 'mmcv', 'mmcv-lite',
+PACKAGES = ('torch', 'onnx', 'onnxruntime', 'openvino', 'ncnn', 'ai-edge-litert', 'litert-torch',
+            'executorch', 'mmengine', 'mmcv', 'mmcv-lite',
             'mmdet', 'mmsegmentation', 'timm', 'numpy', 'mobileone_mm')
 
 

@@ -46,7 +46,9 @@ class Row:
     def of(cls, network: Network, backend: str, settings: Any, cost: Dict[str, int],
            times: Summary) -> 'Row':
         """Make a row of a measurement."""
-        whole = backend != 'ncnn' or network.family not in ('detectors', 'segmentors')
+        raw = dict(ncnn=('detectors', 'segmentors'), litert=('detectors', ),
+                   executorch=('detectors', ))
+        whole = network.family not in raw.get(backend, ())
         ms = [round(t, 4) for t in (times.median, times.min, times.p10, times.p90)]
         return cls(network.name, network.label, network.family, network.group, network.form,
                    backend, 'whole' if whole else 'network', settings.threads, settings.batch,

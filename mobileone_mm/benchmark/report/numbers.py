@@ -10,7 +10,8 @@ from ..latency.roofline import Layer
 __all__ = ['BACKENDS', 'KINDS', 'STOCK', 'Bound', 'Correlation', 'accuracy', 'bounds',
            'correlation', 'kind_shares', 'main_backend', 'of_network', 'ratio', 'unfolded_ratio']
 
-BACKENDS = dict(torch='PyTorch', onnxruntime='ONNX Runtime', openvino='OpenVINO', ncnn='ncnn')
+BACKENDS = dict(torch='PyTorch', onnxruntime='ONNX Runtime', openvino='OpenVINO', ncnn='ncnn',
+                litert='LiteRT', executorch='ExecuTorch')
 KINDS = ('pointwise', 'dense', 'depthwise', 'linear', 'other')
 """Kinds of layers, see :func:`mobileone_mm.benchmark.latency.roofline.kind_of`."""
 STOCK = dict(backbones='mobilenet_v2_x1.0', detectors='ssdlite_mobilenet_v2',

@@ -20,7 +20,8 @@ from torch import Tensor
 
 from ..errors import ExportError
 from ..graphs.adaptive_pool import pool_by_matrices
-from ..graphs.models import Normalize, RawDetectorGraph, SegmentorGraph, decode_deltas
+from ..graphs.fixed_size import FixedSizeDetector
+from ..graphs.models import Normalize, SegmentorGraph
 from ..interface import Interface
 from ..job import ExportJob
 from ..outside_the_graph.decode_settings import detector_settings
@@ -35,20 +36,17 @@ INPUT = 'image'
 PREVIEW = 'com.apple.coreml.model.preview.'  # Xcode's keys
 
 
-class CoreMLDetector(RawDetectorGraph):
+class CoreMLDetector(FixedSizeDetector):
     """An SSD detector in the terms of Apple's suppression stage, for one image.
 
     Args:
-        detector: As in :class:`RawDetectorGraph`.
-        image: (1, 3, H, W), for its size.
+        detector: As in :class:`FixedSizeDetector`.
+        image: As in :class:`FixedSizeDetector`.
     """
 
-    anchors: Tensor
-
     def __init__(self, detector: 'SingleStageDetector', image: Tensor) -> None:
-        super().__init__(detector, decode=False)
+        super().__init__(detector, image)
         self.output_names = RAW_OUTPUTS
-        self.register_buffer('anchors', self.priors(image))
 
     def forward(self, image: Tensor) -> Tuple[Tensor, Tensor]:
         """Every anchor's prediction.
@@ -60,11 +58,9 @@ class CoreMLDetector(RawDetectorGraph):
             Confidence (P, C), and coordinates (P, 4) as center x, center y, width and height in
             parts of the image's width and height.
         """
-        scores, deltas = super().forward(image)
+        scores, boxes = super().forward(image)
         height, width = image.shape[-2:]
-        boxes = decode_deltas(self.anchors, deltas, self.model.bbox_head.bbox_coder,
-                              (height, width))[0]
-        low, high = boxes[:, :2], boxes[:, 2:]
+        low, high = boxes[0, :, :2], boxes[0, :, 2:]
         scale = boxes.new_tensor([width, height])
         return scores[0], torch.cat([(low + high) / 2 / scale, (high - low) / scale], 1)
 

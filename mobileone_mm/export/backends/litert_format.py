@@ -5,45 +5,53 @@ decoded boxes of all anchors, for :func:`.ssd_decode.select`; segmentors the lab
 """
 
 from pathlib import Path
-from typing import Dict
+from typing import Dict, Sequence
 
 from torch import Tensor, nn
 
+from ...folding.verify import tensors_of
 from ...utils.fileio import atomic_path
 from ..interface import Interface
 from ..job import ExportJob
 from ..quiet import silence
-from .phones import PhoneGraph, phone_graph, postprocess
+from .phones import phone_graph, postprocess
 
-__all__ = ['ChannelsLast', 'export', 'postprocess']
+__all__ = ['export', 'postprocess', 'write_litert']
 
 INPUT = 'image'
 
 
 class ChannelsLast(nn.Module):
-    """A graph for LiteRT, which names the outputs by the keys of a dict.
+    """A network for LiteRT, which names the outputs by the keys of a dict.
 
     Args:
         network: Takes images (1, 3, H, W).
+        names: Of its outputs.
     """
 
-    def __init__(self, network: PhoneGraph) -> None:
+    def __init__(self, network: nn.Module, names: Sequence[str]) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.names = network, names
 
     def forward(self, image: Tensor) -> Dict[str, Tensor]:
         """The outputs by their names, of an image (1, H, W, 3)."""
-        return dict(zip(self.network.output_names, self.network(image.permute(0, 3, 1, 2))))
+        return dict(zip(self.names, tensors_of(self.network(image.permute(0, 3, 1, 2)))))
 
 
 def export(job: ExportJob) -> Path:
     """Write ``job.out``, a .tflite file, and its interface."""
     graph, decode = phone_graph(job)
-    example = job.image.permute(0, 2, 3, 1).contiguous()
-    with silence(), atomic_path(job.out) as path:
-        import litert_torch
-        litert_torch.convert(ChannelsLast(graph).eval(), sample_kwargs={INPUT: example}
-                             ).export(str(path))
+    write_litert(graph, job.image, job.out, graph.output_names)
     # A signature has its outputs in the order of the alphabet.
-    Interface.of(job, sorted(graph.output_names), **decode).write(job.out)
+    Interface.of(job, sorted(graph.output_names), input_tensor=INPUT, layout='NHWC', **decode
+                 ).write(job.out)
     return job.out
+
+
+def write_litert(network: nn.Module, image: Tensor, path: Path, names: Sequence[str]) -> None:
+    """Write a network in eval mode, for images of the shape (N, 3, H, W) of ``image``."""
+    example = image.permute(0, 2, 3, 1).contiguous()
+    with silence(), atomic_path(path) as temporary:
+        import litert_torch
+        litert_torch.convert(ChannelsLast(network, names).eval(), sample_kwargs={INPUT: example}
+                             ).export(str(temporary))

@@ -5,6 +5,7 @@ from pathlib import Path
 from ..graphs.trace import export_onnx
 from ..interface import Interface
 from ..job import ExportJob
+from ..running.runtimes import OPENVINO_OPTIONS
 from .onnx_format import INPUT, build_graph, open_axes
 
 
@@ -12,14 +13,18 @@ def export(job: ExportJob) -> Path:
     """Write ``job.out``, an .xml file with its .bin, and its interface.
 
     With ``job.half`` the weights are stored in float16; OpenVINO computes in what the device does
-    best, on most CPUs float32.
+    best. A CPU with bfloat16 has to be told to compute in float32: so says the interface and, for
+    whoever looks there, the file's ``rt_info``, which no plugin follows by itself.
     """
     import openvino
     graph = build_graph(job, half=False, pick='topk')
     intermediate = job.out.with_suffix('.tmp.onnx')
     export_onnx(graph, (job.image, ), intermediate, [INPUT], graph.output_names,
                 open_axes(job, graph.output_names))
-    openvino.save_model(openvino.convert_model(intermediate), job.out, compress_to_fp16=job.half)
+    model = openvino.convert_model(intermediate)
+    for name, value in OPENVINO_OPTIONS.items():
+        model.set_rt_info(value, ['runtime_options', name])
+    openvino.save_model(model, job.out, compress_to_fp16=job.half)
     intermediate.unlink()
     Interface.of(job, graph.output_names).write(job.out)
     return job.out

@@ -20,13 +20,12 @@ class FixedSizeDetector(RawDetectorGraph):
     Args:
         detector: As in :class:`RawDetectorGraph`.
         image: (1, 3, H, W), for its size.
-        half: As in :class:`ExportGraph`.
     """
 
     anchors: Tensor
 
-    def __init__(self, detector: 'SingleStageDetector', image: Tensor, half: bool = False) -> None:
-        super().__init__(detector, decode=False, half=half)
+    def __init__(self, detector: 'SingleStageDetector', image: Tensor) -> None:
+        super().__init__(detector, decode=False)
         self.output_names = ('scores', 'boxes')
         self.register_buffer('anchors', self.priors(image))
 

@@ -1,0 +1,177 @@
+"""Every backend that is installed, side by side: ``tools/deploy.py --backend all``."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any, Callable, Dict, List, Optional, Sequence
+
+from mmengine.model import BaseModel
+from torch import Tensor
+
+from ..export.errors import MissingPackageError
+from ..export.formats import FORMATS
+from ..export.pipeline import Exported, export_model, load_trained
+from ..export.running.exported_model import ExportedModel
+from ..export.samples import Samples
+from ..utils.fileio import atomic_path
+from .main import describe
+from .train_test import test
+
+__all__ = ['Row', 'deploy_all', 'processor_times']
+
+ROUNDS = 20
+METRICS = ('coco/bbox_mAP', 'mIoU')  # of those that a test prints, what a table has room for
+
+
+@dataclass
+class Row:
+    """One backend's line.
+
+    Attributes:
+        backend: A key of ``FORMATS``, or 'PyTorch'.
+        exported: What was written; None if nothing was.
+        problem: Why, or what else went wrong.
+        failed: Whether it did; a backend that is not installed has not failed.
+        ms: Processor time of one run on one thread.
+        metric: The name and value of a metric of the test set.
+    """
+
+    backend: str
+    exported: Optional[Exported] = None
+    problem: str = ''
+    failed: bool = False
+    ms: Optional[float] = None
+    metric: Optional[Sequence[Any]] = None
+
+    def cells(self) -> List[str]:
+        """The cells of the table."""
+        metric = f'{self.metric[1]:.4f}' if self.metric else ''
+        if self.exported is None:
+            return [self.backend, self.problem, '', '', '', metric]
+        parity = self.problem or str(self.exported.parity or 'not run here')
+        return [self.backend, self.exported.path.name, f'{self.exported.bytes:,}', parity,
+                'not run here' if self.ms is None else f'{self.ms:.1f}', metric]
+
+
+def deploy_all(config: str, checkpoint: str, image: str, out: str, evaluate: bool = False,
+               verify: Optional[str] = None, cfg_options: Any = None,
+               tell: Callable[[str], Any] = print, **options: Any) -> List[Row]:
+    """Export to each backend in turn, then measure all files; a failure is a line of the table.
+
+    The table, CONFIG_all.md, and a picture of it, CONFIG_all.png, are written anew after each step,
+    so that an interrupted run has lost nothing.
+
+    Args:
+        config: As :func:`export_model`.
+        checkpoint: As :func:`export_model`.
+        image: As :func:`export_model`.
+        out: As :func:`export_model`.
+        evaluate: Test the checkpoint and each file on the test set.
+        verify: As :func:`export_model`.
+        cfg_options: As :func:`export_model`.
+        tell: Gets a line when a step begins.
+        options: More of :func:`export_model`.
+    """
+    cfg, model = load_trained(config, checkpoint, cfg_options)
+    example = Samples(cfg)(image)['inputs'][0][None].float()
+    rows = [Row('PyTorch', problem='unfolded')] if evaluate else []
+    target = Path(out) / f'{Path(config).stem}_all'
+    for backend, chosen in FORMATS.items():
+        tell(f'{backend}: exporting')
+        rows.append(_export(backend, config=config, checkpoint=checkpoint, image=image, out=out,
+                            verify=verify if chosen.runtime else None, cfg_options=cfg_options,
+                            **options))
+        write(rows, target)
+    tell('measuring all in turns')
+    files = {row.backend: row.exported for row in rows if row.exported}
+    for name, ms in processor_times(files, model, example).items():
+        next(row for row in rows if row.backend == name).ms = ms
+    write(rows, target)
+    for row in rows if evaluate else []:
+        if row.exported is None and row.backend in FORMATS or row.exported and (
+                not row.exported.parity):
+            continue
+        tell(f'{row.backend}: testing')
+        changes = ['--cfg-options', *cfg_options] if cfg_options else []
+        try:
+            found = test([config, str(row.exported.path if row.exported else checkpoint),
+                          '--work-dir', out, *changes])
+            name = next((name for name in METRICS if name in found), next(iter(found)))
+            row.metric = name, found[name]
+        except Exception as error:
+            row.problem, row.failed = describe(error), True
+        write(rows, target)
+    return rows
+
+
+def _export(backend: str, **options: Any) -> Row:
+    try:
+        return Row(backend, export_model(backend=backend, **options))
+    except MissingPackageError as error:
+        return Row(backend, problem=describe(error))
+    except Exception as error:  # converters have exceptions of their own
+        return Row(backend, problem=describe(error), failed=True)
+
+
+def processor_times(files: Dict[str, Exported], model: BaseModel, image: Tensor,
+                    rounds: int = ROUNDS) -> Dict[str, float]:
+    """Median milliseconds of processor time of one run on one thread, all files in turns.
+
+    So what else the machine does hardly counts. Files that are run by a stand-in have none.
+
+    Args:
+        files: By any name.
+        model: The PyTorch model, for its preprocessing.
+        image: (1, 3, H, W), BGR, 0 to 255.
+        rounds: How often each runs.
+    """
+    calls = {}
+    for name, result in files.items():
+        if result.latency_ms is not None:
+            exported = ExportedModel.load(result.path, model.data_preprocessor, threads=1)
+            array = exported.normalize(image).numpy()
+            calls[name] = lambda run=exported.runtime, array=array: run(array)
+            calls[name]()
+    samples: Dict[str, List[float]] = {name: [] for name in calls}
+    for _ in range(rounds):
+        for name, call in calls.items():
+            start = time.process_time()
+            call()
+            samples[name].append(1e3 * (time.process_time() - start))
+    return {name: median(times) for name, times in samples.items()}
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The rows in Markdown."""
+    metric = next((row.metric[0] for row in rows if row.metric), '')
+    header = ['backend', 'file', 'bytes', 'parity', 'ms, one thread', metric]
+    return '\n'.join('| ' + ' | '.join(cells) + ' |' for cells in (
+        header, ['--'] * len(header), *(row.cells() for row in rows))) + '\n'
+
+
+def write(rows: Sequence[Row], target: Path) -> None:
+    """The table as ``target``.md and, once there are times, the picture as ``target``.png."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(target.with_suffix('.md')) as path:
+        path.write_text(table(rows), encoding='utf-8')
+    timed = [row for row in rows if row.exported and row.ms is not None]
+    if timed:
+        _draw(timed, target.with_suffix('.png'))
+
+
+def _draw(rows: Sequence[Row], path: Path) -> None:
+    """Latency against the metric or, where there is none, the size."""
+    from ..utils.plots import new_figure, save_figure
+    figure = new_figure(6, 4)
+    axis = figure.add_subplot()
+    measured = [row for row in rows if row.metric]
+    name = measured[0].metric[0] if measured and measured[0].metric else 'megabytes'
+    for row in measured or rows:
+        x, size = row.ms or 0., row.exported.bytes / 1e6 if row.exported else 0.
+        y = row.metric[1] if row.metric else size
+        axis.plot(x, y, 'o')
+        axis.annotate(row.backend, (x, y), xytext=(5, 5), textcoords='offset points')
+    axis.set(xlabel='milliseconds of one run, one thread', ylabel=name, xlim=(0, None))
+    axis.margins(.15)
+    save_figure(figure, path, dpi=120)

@@ -1,0 +1,59 @@
+"""What OpenVINO's own choice on a CPU with bfloat16 costs: one exported file, float32 and bfloat16.
+
+    python tools/evidence/openvino_bfloat16.py CONFIG CHECKPOINT DIR/NAME.xml --images DIR
+"""
+
+import argparse
+import time
+from statistics import median
+
+from torch import Tensor
+
+from mobileone_mm.export.interface import Interface
+from mobileone_mm.export.pipeline import load_trained, verify_parity
+from mobileone_mm.export.running.exported_model import ExportedModel
+from mobileone_mm.export.running.runtimes import OpenVINO
+from mobileone_mm.export.samples import Samples, list_pictures
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('config')
+    parser.add_argument('checkpoint')
+    parser.add_argument('model', help='an .xml that tools/deploy.py exported')
+    parser.add_argument('--images', required=True, help='a directory of pictures')
+    parser.add_argument('--limit', type=int, help='pictures at most')
+    parser.add_argument('--rounds', type=int, default=20, help='of the timing')
+    parser.add_argument('--cfg-options', nargs='+')
+    return parser.parse_args()
+
+
+def main() -> None:
+    import openvino
+    args = parse_args()
+    print('left alone it computes in',
+          openvino.Core().get_property('CPU', 'INFERENCE_PRECISION_HINT').to_string())
+    cfg, model = load_trained(args.config, args.checkpoint, args.cfg_options)
+    samples, pictures = Samples(cfg), list_pictures(args.images)[:args.limit]
+    interface = Interface.read(args.model)
+    files = {precision: ExportedModel(OpenVINO(args.model, 1, precision), interface,
+                                      model.data_preprocessor) for precision in ('f32', 'bf16')}
+    image = samples(pictures[0])['inputs'][0][None].float()
+    times = {precision: [] for precision in files}
+    for _ in range(args.rounds):
+        for precision, exported in files.items():
+            times[precision].append(processor_ms(exported, image))
+    for precision, exported in files.items():
+        parity = verify_parity(model, exported, samples, pictures)
+        parity.worst.pop('maps')  # of a graph of its own, in float32
+        print(f'{precision}: {median(times[precision]):.1f} ms; {parity}')
+
+
+def processor_ms(exported: ExportedModel, image: Tensor) -> float:
+    start = time.process_time()
+    exported.run(image)
+    return 1e3 * (time.process_time() - start)
+
+
+if __name__ == '__main__':
+    main()
