@@ -25,6 +25,11 @@ _RAW = {
     'boxes': (('N', 'P', 4), 'x1, y1, x2, y2 in pixels of the input, for each anchor'),
     'deltas': (('N', 'P', 4), 'dx, dy, dw, dh of each anchor'),
 }
+_ONE_CLASS = {
+    'boxes': (('P', 4), 'x1, y1, x2, y2 in pixels of the input, for each anchor'),
+    'scores': (('P', ), 'probability of its best class'),
+    'labels': (('P', ), 'index of that class'),
+}
 _DETECTIONS = {
     'boxes': (('N', 'K', 4), 'x1, y1, x2, y2 in pixels of the input, best first'),
     'scores': (('N', 'K'), 'probability; 0: no more boxes'),
@@ -41,25 +46,26 @@ _LABEL_MAPS = {
 }
 
 
-def describe_input(preprocessor: ImgDataPreprocessor, normalized: bool, tensor: str, layout: str
-                   ) -> Dict[str, Any]:
+def describe_input(preprocessor: ImgDataPreprocessor, normalized: bool, tensor: Optional[str],
+                   layout: str, form: str = '') -> Dict[str, Any]:
     """The tensor that an app fills: x = (pixel - mean) / std, for each of the channels.
 
     Args:
         preprocessor: The model's data preprocessor.
         normalized: Whether the app normalizes; if not, the graph does.
-        tensor: Its name in the runtime.
+        tensor: Its name in the runtime; ``None`` where it has none.
         layout: One of :data:`LAYOUTS`.
+        form: One of :data:`.formats.FORMS`: takes RGB, 0 to 1.
     """
     normalize = Normalize(preprocessor)
     app = normalized and normalize.enabled
     # Core ML brings a picture into the order that the network was trained with.
-    swapped = normalize.swap and (normalized or layout == 'image')
+    swapped = normalize.swap and (normalized or layout == 'image') or form
     return dict(
         tensor=tensor, layout=layout, dtype='uint8' if layout == 'image' else 'float32',
         channels='RGB' if swapped else 'BGR', normalization='app' if normalized else 'graph',
         mean=normalize.mean.flatten().tolist() if app else [0.] * 3,
-        std=normalize.std.flatten().tolist() if app else [1.] * 3)
+        std=normalize.std.flatten().tolist() if app else [255. if form else 1.] * 3)
 
 
 def describe_resize(cfg: Config) -> Dict[str, Any]:
@@ -86,7 +92,7 @@ def describe_resize(cfg: Config) -> Dict[str, Any]:
 
 
 def describe_outputs(task: str, names: Sequence[str], tensors: Sequence[Optional[str]],
-                     layout: str) -> List[Dict[str, Any]]:
+                     layout: str, form: str = '') -> List[Dict[str, Any]]:
     """Name, tensor, axes and meaning of each output, in the runtime's order.
 
     Args:
@@ -94,22 +100,23 @@ def describe_outputs(task: str, names: Sequence[str], tensors: Sequence[Optional
         names: What they are.
         tensors: Their names in the runtime; ``None`` where it has none.
         layout: The input's.
+        form: One of :data:`.formats.FORMS`.
     """
     meanings: Dict[str, Tuple[Tuple[Any, ...], str]] = (
-        _LABEL_MAPS if task == 'segmentation' else
+        _LABEL_MAPS if task == 'segmentation' else _ONE_CLASS if form else
         _RAW if left_to_the_app(task, names) else _DETECTIONS)
     return [dict(name=name, tensor=tensor,
                  axes=[axis for axis in meanings[name][0] if axis != 'N' or layout[0] == 'N'],
                  meaning=meanings[name][1]) for name, tensor in zip(names, tensors)]
 
 
-def left_to_the_app(task: str, names: Sequence[str]) -> List[str]:
-    """Which of :data:`STEPS` follow on outputs of such names."""
+def left_to_the_app(task: str, names: Sequence[str], form: str = '') -> List[str]:
+    """Which of :data:`STEPS` follow on outputs of such names and form."""
     if task == 'segmentation':
         return [] if {'labels', 'output'} & set(names) else ['label_map']
     if 'deltas' in names:
         return ['decode', 'nms']
-    return ['nms'] if set(names) == {'scores', 'boxes'} else []
+    return ['nms'] if form or set(names) == {'scores', 'boxes'} else []
 
 
 def describe_precision(backend: str, half: bool) -> str:

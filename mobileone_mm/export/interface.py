@@ -9,7 +9,7 @@ from ..utils.fileio import atomic_path
 from ..utils.libraries import TASKS, class_palette
 from . import description
 from .errors import ExportError
-from .formats import FORMATS
+from .formats import FORMATS, FORMS
 from .job import ExportJob
 from .outside_the_graph.decode_settings import thresholds
 
@@ -39,6 +39,7 @@ class Interface:
         thresholds: Of a detector; see :func:`.decode_settings.thresholds`.
         decode: What the steps left to the caller need besides; see :mod:`.decode_settings`.
         versions: Of what made the file.
+        form: Of a detector's outputs, of :data:`.formats.FORMS`; empty for the backend's own.
         format: :data:`FORMAT`.
     """
 
@@ -57,11 +58,13 @@ class Interface:
     thresholds: Dict[str, Any] = field(default_factory=dict)
     decode: Dict[str, Any] = field(default_factory=dict)
     versions: Dict[str, str] = field(default_factory=dict)
+    form: str = ''
     format: int = FORMAT
 
     @classmethod
     def of(cls, job: ExportJob, outputs: Sequence[str], normalized: bool = False,
-           input_tensor: str = 'image', output_tensors: Optional[Sequence[Optional[str]]] = None,
+           input_tensor: Optional[str] = 'image',
+           output_tensors: Optional[Sequence[Optional[str]]] = None,
            layout: str = 'NCHW', **decode: Any) -> 'Interface':
         """The interface of a job's export.
 
@@ -70,7 +73,7 @@ class Interface:
             outputs: What the outputs are, in their order.
             normalized: Whether the caller normalizes as the config's data preprocessor does. If
                 not, the input is a picture's pixels, 0 to 255.
-            input_tensor: The input's name in the runtime.
+            input_tensor: The input's name in the runtime; ``None`` where it has none.
             output_tensors: The outputs' names in the runtime, if they are not ``outputs``.
             layout: One of :data:`.description.LAYOUTS`.
             **decode: See the class.
@@ -81,17 +84,18 @@ class Interface:
             job.backend, job.task, (batch, channels, height, width), list(job.dynamic), job.half,
             description.describe_precision(job.backend, job.half),
             description.describe_input(job.model.data_preprocessor, normalized, input_tensor,
-                                       layout),
+                                       layout, job.form),
             description.describe_resize(job.cfg),
-            description.describe_outputs(job.task, outputs, output_tensors or outputs, layout),
-            description.left_to_the_app(job.task, outputs), list(job.classes),
+            description.describe_outputs(job.task, outputs, output_tensors or outputs, layout,
+                                         job.form),
+            description.left_to_the_app(job.task, outputs, job.form), list(job.classes),
             class_palette(job.cfg.test_dataloader.dataset, len(job.classes)),
             thresholds(job.model.test_cfg) if detector else {}, decode,
-            description.versions(job.backend))
+            description.versions(job.backend), job.form)
 
     @property
     def normalized(self) -> bool:
-        """Whether the caller normalizes; if not, the input is BGR, 0 to 255."""
+        """Whether the caller normalizes as the config's data preprocessor does."""
         return bool(self.input['normalization'] == 'app')
 
     @property
@@ -145,7 +149,7 @@ class Interface:
                 ('outputs', isinstance(self.outputs, list)),
                 ('dynamic, outputs or classes', all(isinstance(group, list) and all(
                     isinstance(text, str) for text in group) for group in texts)),
-                ('half', isinstance(self.half, bool)),
+                ('half', isinstance(self.half, bool)), ('form', self.form in ('', *FORMS)),
                 ('precision', self.precision in ('f32', 'f16')),
                 ('input', self.input['normalization'] in ('app', 'graph')
                  and self.input['layout'] in description.LAYOUTS),

@@ -37,7 +37,7 @@ def test_what_an_export_writes_is_read(tmp_path):
     dict(more=1), dict(half=0), dict(precision='f8'), dict(input={}), dict(input=[]),
     dict(input=dict(normalization='app', layout='HWC')), dict(postprocess=['rm']),
     dict(postprocess=None), dict(palette=None), dict(thresholds=1), dict(resize=None),
-    dict(versions='1')])
+    dict(versions='1'), dict(form='x')])
 def test_anything_else_is_refused(change, tmp_path):
     (tmp_path / 'x.json').write_text(json.dumps({**GOOD, **change}))
     with pytest.raises(ExportError, match='does not describe an exported model'):

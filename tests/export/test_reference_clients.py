@@ -1,6 +1,8 @@
 """The clients of examples/python, which know only NAME.json and the model file, against PyTorch."""
 
 import ast
+import json
+import re
 import shutil
 import subprocess
 import sys
@@ -82,6 +84,27 @@ def answers(client, path, pictures, monkeypatch):
     return [client.predict(path, cv2.imread(str(picture))) for picture in pictures]
 
 
+def assert_every_key(path, trained):
+    """NAME.json has what the table in docs/deploy.md has, filled in."""
+    info = json.loads(path.with_suffix('.json').read_text())
+    assert documented_keys() == set(info) | {f'input.{key}' for key in info['input']} | {
+        f'resize.{key}' for key in info['resize']}
+    assert info['classes'] == Samples(trained[2]).classes
+    assert len(info['palette']) == len(info['classes'])
+    assert set(FORMATS[info['backend']].packages) < set(info['versions'])
+    assert info['precision'] == 'f32' and info['thresholds'].keys() == (
+        {'score_thr', 'nms_pre', 'min_bbox_size', 'iou_threshold', 'max_per_img'}
+        if info['task'] == 'detection' else set())
+
+
+def documented_keys():
+    """The first column of the table of keys."""
+    page = (example_files.EXAMPLES.parent / 'docs/deploy.md').read_text()
+    table = page.split('## NAME.json')[1].split('\n## ')[0]
+    rows = re.findall(r'^\| (`[^|]+) \|', table, re.M)
+    return {key for row in rows for key in re.findall('`([a-z._]+)`', row)}
+
+
 def assert_same(sample, answer):
     """Boxes to .02 pixels, scores to 1e-4, labels exactly; 99.9 % of a label map."""
     if not isinstance(answer, tuple):
@@ -101,6 +124,7 @@ def assert_same(sample, answer):
 def test_a_client_answers_as_pytorch(trained, backend, monkeypatch):
     folder, model, cfg = trained
     path = exported(folder, backend)
+    assert_every_key(path, trained)
     client = example_files.load(CLIENTS[backend])
     pictures = sorted(folder.glob('*.png'))
     samples = Samples(cfg)

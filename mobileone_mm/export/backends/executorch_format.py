@@ -29,5 +29,7 @@ def export(job: ExportJob) -> Path:
         content = program.to_executorch().buffer
     with atomic_path(job.out) as path:
         path.write_bytes(content)
-    Interface.of(job, graph.output_names, **decode).write(job.out)
+    names = graph.output_names
+    Interface.of(job, names, input_tensor=None, output_tensors=[None] * len(names),
+                 **decode).write(job.out)
     return job.out

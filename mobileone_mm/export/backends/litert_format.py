@@ -45,5 +45,5 @@ def export(job: ExportJob) -> Path:
         litert_torch.convert(ChannelsLast(graph).eval(), sample_kwargs={INPUT: example}
                              ).export(str(path))
     # A signature has its outputs in the order of the alphabet.
-    Interface.of(job, sorted(graph.output_names), **decode).write(job.out)
+    Interface.of(job, sorted(graph.output_names), layout='NHWC', **decode).write(job.out)
     return job.out

@@ -46,15 +46,15 @@ def phone_graph(job: ExportJob) -> Tuple[PhoneGraph, Dict[str, Any]]:
 def postprocess(outputs: Sequence[np.ndarray], interface: Interface, size: Tuple[int, int]
                 ) -> Union[Tuple[np.ndarray, np.ndarray, np.ndarray], np.ndarray]:
     """As :func:`~mobileone_mm.export.running.exported_model.read_outputs`, of a phone's outputs."""
-    named = dict(zip(interface.outputs, outputs))
+    named = dict(zip(interface.output_names, outputs))
     if interface.task == 'segmentation':
         return named['labels'][0]
     scores, boxes = named['scores'], named['boxes']
     if interface.form:  # one class an anchor
         best = np.zeros((len(scores), len(interface.classes)), np.float32)
         best[np.arange(len(scores)), named['labels'].astype(int)] = scores
-        return select(best, boxes, interface.decode)
-    return select(scores[0], boxes[0], interface.decode)
+        return select(best, boxes, interface.settings)
+    return select(scores[0], boxes[0], interface.settings)
 
 
 def is_of_phones(interface: Interface) -> bool:
@@ -73,7 +73,7 @@ def raw_outputs(model: BaseModel, image: Tensor, outputs: Sequence[np.ndarray],
         outputs: What the file gives for it.
         interface: Of the file.
     """
-    named = dict(zip(interface.outputs, outputs))
+    named = dict(zip(interface.output_names, outputs))
     if interface.task == 'segmentation':
         ready = Normalize(model.data_preprocessor)(image)
         return list(tensors_of(model(ready, mode='tensor'))), [named['logits']]
