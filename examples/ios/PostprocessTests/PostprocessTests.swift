@@ -87,6 +87,8 @@ final class PostprocessTests: XCTestCase {
         XCTAssertEqual(info.outputs.map { $0.name }, ["scores", "boxes"])
         XCTAssertEqual(info.shape, [1, 3, 40, 56])
         XCTAssertEqual(info.classes.count, info.palette.count)
+        XCTAssertEqual(info.decode.value?.levels.count, 2)
+        XCTAssertEqual(info.thresholds.value?.iouThreshold, 0.45)
     }
 
     private func equal(_ actual: [Float], _ expected: [Float], _ tolerance: Float) {
