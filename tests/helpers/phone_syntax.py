@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import List
 
 EXAMPLES = Path(__file__).resolve().parents[2] / 'examples'
-GRAMMARS = {'.kt': 'tree_sitter_kotlin', '.kts': 'tree_sitter_kotlin', '.swift': 'tree_sitter_swift'}
+GRAMMARS = {'.kt': 'tree_sitter_kotlin', '.kts': 'tree_sitter_kotlin',
+            '.swift': 'tree_sitter_swift'}
 
 
 def sources() -> List[Path]:
