@@ -52,7 +52,8 @@ final class PostprocessTests: XCTestCase {
 
     func testNormalize() throws {
         for sample in try vectors().normalize {
-            equal(Postprocess.normalize(rgb: sample.rgb, input: sample.input), sample.expected, 1e-5)
+            let actual = Postprocess.normalize(rgb: sample.rgb, input: sample.input)
+            equal(actual, sample.expected, 1e-5)
         }
     }
 
