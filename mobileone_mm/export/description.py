@@ -77,17 +77,18 @@ def describe_resize(cfg: Config) -> Dict[str, Any]:
     """
     transforms = [(pipeline_kind(transform), transform)
                   for transform in cfg.test_dataloader.dataset.pipeline]
-    found: Dict[str, Any] = dict(size=[], keep_ratio=True, interpolation='', padding=None)
+    found: Dict[str, Any] = dict(size=[], keep_ratio=True, interpolation='', padding=None,
+                                 others=[])
     for kind, transform in transforms:
-        if kind == 'Resize':
-            scale = transform.get('scale') or []
+        if kind == 'Resize' and transform.get('scale'):
+            scale = transform['scale']
             found.update(size=[scale] * 2 if isinstance(scale, int) else list(scale),
                          keep_ratio=bool(transform.get('keep_ratio', False)),
                          interpolation=transform.get('interpolation', 'bilinear'))
         elif kind == 'Pad':
             found['padding'] = {key: value for key, value in transform.items() if key != 'type'}
-    found['others'] = [kind for kind, _ in transforms
-                       if kind not in ('Resize', 'Pad', *_LEAVES_PIXELS)]
+        elif kind not in _LEAVES_PIXELS:
+            found['others'].append(kind)
     return found
 
 

@@ -24,6 +24,7 @@ from mobileone_mm.export import FORMATS  # noqa: E402
 from mobileone_mm.export.errors import MissingPackageError  # noqa: E402
 from mobileone_mm.export.formats import require  # noqa: E402
 from mobileone_mm.export.pipeline import export_model  # noqa: E402
+from mobileone_mm.export.running.exported_model import ExportedModel  # noqa: E402
 from mobileone_mm.export.samples import Samples  # noqa: E402
 
 CLIENTS = dict(onnx='run_onnxruntime', onnxruntime='run_onnxruntime', openvino='run_openvino',
@@ -141,6 +142,34 @@ def test_an_open_size_follows_the_resize_rule(trained, monkeypatch):
     answer, = answers(example_files.load('run_onnxruntime'), path, [picture], monkeypatch)
     with torch.no_grad():
         assert_same(model.test_step(Samples(cfg)(picture))[0], answer)
+
+
+def test_an_ort_file_answers_as_its_onnx(trained, tmp_path, monkeypatch):
+    folder, _, _ = trained
+    path = shutil.copy(exported(folder, 'onnx'), tmp_path / 'x.onnx')
+    shutil.copy(exported(folder, 'onnx').with_suffix('.json'), tmp_path / 'x.json')
+    subprocess.run([sys.executable, '-m', 'onnxruntime.tools.convert_onnx_models_to_ort', path],
+                   check=True, capture_output=True)
+    client = example_files.load('run_onnxruntime')
+    pictures = [folder / '0.png']
+    one, other = (np.concatenate([np.ravel(part) for part in answers(client, file, pictures,
+                                                                     monkeypatch)[0]])
+                  for file in (path, tmp_path / 'x.ort'))
+    np.testing.assert_allclose(one, other, atol=1e-3)
+
+
+def test_the_form_of_react_native(trained, monkeypatch):
+    folder, model, cfg = trained
+    if 'detector' not in folder.name:
+        pytest.skip('it is of detectors')
+    path = exported(folder, 'executorch', form='react-native')
+    info = json.loads(path.with_suffix('.json').read_text())
+    assert [info['input'][key] for key in ('channels', 'std')] == ['RGB', [255.] * 3]
+    assert [output['name'] for output in info['outputs']] == ['boxes', 'scores', 'labels']
+    answer, = answers(example_files.load('run_executorch'), path, [folder / '0.png'], monkeypatch)
+    # mmdet reports each class of a box, this form the best: compare with the package's reading.
+    assert_same(ExportedModel.load(path, model.data_preprocessor).test_step(
+        Samples(cfg)(folder / '0.png'))[0], answer)
 
 
 def test_wrong_numbers_in_the_json_are_seen(trained, tmp_path, monkeypatch):
