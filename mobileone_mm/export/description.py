@@ -46,16 +46,16 @@ _LABEL_MAPS = {
 }
 
 
-def describe_input(preprocessor: ImgDataPreprocessor, normalized: bool, tensor: str, layout: str,
-                   form: str = '') -> Dict[str, Any]:
+def describe_input(preprocessor: ImgDataPreprocessor, normalized: bool, tensor: Optional[str],
+                   layout: str, form: str = '') -> Dict[str, Any]:
     """The tensor that an app fills: x = (pixel - mean) / std, for each of the channels.
 
     Args:
         preprocessor: The model's data preprocessor.
         normalized: Whether the app normalizes; if not, the graph does.
-        tensor: Its name in the runtime.
+        tensor: Its name in the runtime; ``None`` where it has none.
         layout: One of :data:`LAYOUTS`.
-        form: 'react-native' takes RGB, 0 to 1.
+        form: One of :data:`.formats.FORMS`: takes RGB, 0 to 1.
     """
     normalize = Normalize(preprocessor)
     app = normalized and normalize.enabled
@@ -77,17 +77,18 @@ def describe_resize(cfg: Config) -> Dict[str, Any]:
     """
     transforms = [(pipeline_kind(transform), transform)
                   for transform in cfg.test_dataloader.dataset.pipeline]
-    found: Dict[str, Any] = dict(size=[], keep_ratio=True, interpolation='', padding=None)
+    found: Dict[str, Any] = dict(size=[], keep_ratio=True, interpolation='', padding=None,
+                                 others=[])
     for kind, transform in transforms:
-        if kind == 'Resize':
-            scale = transform.get('scale') or []
+        if kind == 'Resize' and transform.get('scale'):
+            scale = transform['scale']
             found.update(size=[scale] * 2 if isinstance(scale, int) else list(scale),
                          keep_ratio=bool(transform.get('keep_ratio', False)),
                          interpolation=transform.get('interpolation', 'bilinear'))
         elif kind == 'Pad':
             found['padding'] = {key: value for key, value in transform.items() if key != 'type'}
-    found['others'] = [kind for kind, _ in transforms
-                       if kind not in ('Resize', 'Pad', *_LEAVES_PIXELS)]
+        elif kind not in _LEAVES_PIXELS:
+            found['others'].append(kind)
     return found
 
 
@@ -100,7 +101,7 @@ def describe_outputs(task: str, names: Sequence[str], tensors: Sequence[Optional
         names: What they are.
         tensors: Their names in the runtime; ``None`` where it has none.
         layout: The input's.
-        form: As in :class:`.interface.Interface`.
+        form: One of :data:`.formats.FORMS`.
     """
     meanings: Dict[str, Tuple[Tuple[Any, ...], str]] = (
         _LABEL_MAPS if task == 'segmentation' else _BEST_CLASSES if form else

@@ -63,7 +63,8 @@ class Interface:
 
     @classmethod
     def of(cls, job: ExportJob, outputs: Sequence[str], normalized: bool = False,
-           input_tensor: str = 'image', output_tensors: Optional[Sequence[Optional[str]]] = None,
+           input_tensor: Optional[str] = 'image',
+           output_tensors: Optional[Sequence[Optional[str]]] = None,
            layout: str = 'NCHW', **decode: Any) -> 'Interface':
         """The interface of a job's export.
 
@@ -72,7 +73,7 @@ class Interface:
             outputs: What the outputs are, in their order.
             normalized: Whether the caller normalizes as the config's data preprocessor does. If
                 not, the input is a picture's pixels, 0 to 255.
-            input_tensor: The input's name in the runtime.
+            input_tensor: The input's name in the runtime; ``None`` where it has none.
             output_tensors: The outputs' names in the runtime, if they are not ``outputs``.
             layout: One of :data:`.description.LAYOUTS`.
             **decode: See the class.
@@ -94,7 +95,7 @@ class Interface:
 
     @property
     def normalized(self) -> bool:
-        """Whether the caller normalizes; if not, the input is BGR, 0 to 255."""
+        """Whether the caller normalizes as the config's data preprocessor does."""
         return bool(self.input['normalization'] == 'app')
 
     @property
@@ -148,7 +149,7 @@ class Interface:
                 ('outputs', isinstance(self.outputs, list)),
                 ('dynamic, outputs or classes', all(isinstance(group, list) and all(
                     isinstance(text, str) for text in group) for group in texts)),
-                ('half', isinstance(self.half, bool)),
+                ('half', isinstance(self.half, bool)), ('form', self.form in ('', *FORMS)),
                 ('precision', self.precision in ('f32', 'f16')),
                 ('input', self.input['normalization'] in ('app', 'graph')
                  and self.input['layout'] in description.LAYOUTS),

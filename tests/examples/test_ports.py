@@ -5,42 +5,31 @@ import subprocess
 from pathlib import Path
 
 import example_files
+import phone_syntax
 import pytest
 
-SOURCES = sorted(path for kind in ('kt', 'kts', 'swift') for path in
-                 example_files.EXAMPLES.rglob(f'*.{kind}') if '.build' not in path.parts)
+SOURCES = phone_syntax.sources()
 JARS = [Path('/usr/share/java') / name for name in (  # where Debian puts them
     'junit4.jar', 'hamcrest.jar', 'hamcrest-core.jar', 'com.android.json.jar')]
 
 
-def syntax_errors(source, language):
-    """The lines of a source where tree-sitter finds no rule."""
-    name = 'swift' if language == 'swift' else 'kotlin'
-    tree_sitter = pytest.importorskip(
-        'tree_sitter', reason='tree-sitter is not installed (requirements/lint.txt)')
-    grammar = pytest.importorskip(
-        f'tree_sitter_{name}', reason=f'tree-sitter-{name} is not installed '
-        '(requirements/lint.txt)')
-    parser = tree_sitter.Parser(tree_sitter.Language(grammar.language()))
-    open_nodes, lines = [parser.parse(source.encode()).root_node], []
-    while open_nodes:
-        node = open_nodes.pop()
-        if node.is_error or node.is_missing:
-            lines.append(node.start_point[0] + 1)
-        open_nodes += node.children
-    return sorted(lines)
+def errors(text, suffix):
+    try:
+        return phone_syntax.syntax_errors(text, suffix)
+    except ImportError as error:
+        pytest.skip(f'{error} (requirements/lint.txt)')
 
 
 @pytest.mark.parametrize('path', SOURCES, ids=lambda path: path.name)
 def test_the_sources_parse(path):
     assert len(SOURCES) >= 11
-    assert not syntax_errors(path.read_text(), path.suffix[1:])
+    assert not errors(path.read_text(), path.suffix)
 
 
 @pytest.mark.parametrize('path', SOURCES, ids=lambda path: path.name)
 def test_a_planted_syntax_error_is_found(path):
     text = path.read_text()
-    assert syntax_errors(text[:text.rindex(')')], path.suffix[1:])
+    assert errors(text[:text.rindex(')')], path.suffix)
 
 
 def test_the_kotlin_port_gives_the_vectors(tmp_path):

@@ -73,6 +73,7 @@ def test_the_resize_rule_is_the_pipelines():
                   dict(type='Pad', size_divisor=32), dict(type='CenterCrop')) == dict(
         size=[64, 64], keep_ratio=True, interpolation='bicubic', padding=dict(size_divisor=32),
         others=['CenterCrop'])
+    assert resize(dict(type='Resize', scale_factor=.5))['others'] == ['Resize']
 
 
 def test_thresholds_of_one_stage_of_two_and_of_none():

@@ -1,6 +1,8 @@
 """The clients of examples/python, which know only NAME.json and the model file, against PyTorch."""
 
 import ast
+import json
+import re
 import shutil
 import subprocess
 import sys
@@ -22,6 +24,7 @@ from mobileone_mm.export import FORMATS  # noqa: E402
 from mobileone_mm.export.errors import MissingPackageError  # noqa: E402
 from mobileone_mm.export.formats import require  # noqa: E402
 from mobileone_mm.export.pipeline import export_model  # noqa: E402
+from mobileone_mm.export.running.exported_model import ExportedModel  # noqa: E402
 from mobileone_mm.export.samples import Samples  # noqa: E402
 
 CLIENTS = dict(onnx='run_onnxruntime', onnxruntime='run_onnxruntime', openvino='run_openvino',
@@ -82,6 +85,27 @@ def answers(client, path, pictures, monkeypatch):
     return [client.predict(path, cv2.imread(str(picture))) for picture in pictures]
 
 
+def assert_every_key(path, trained):
+    """NAME.json has what the table in docs/deploy.md has, filled in."""
+    info = json.loads(path.with_suffix('.json').read_text())
+    assert documented_keys() == set(info) | {f'input.{key}' for key in info['input']} | {
+        f'resize.{key}' for key in info['resize']}
+    assert info['classes'] == Samples(trained[2]).classes
+    assert len(info['palette']) == len(info['classes'])
+    assert set(FORMATS[info['backend']].packages) < set(info['versions'])
+    assert info['precision'] == 'f32' and info['thresholds'].keys() == (
+        {'score_thr', 'nms_pre', 'min_bbox_size', 'iou_threshold', 'max_per_img'}
+        if info['task'] == 'detection' else set())
+
+
+def documented_keys():
+    """The first column of the table of keys."""
+    page = (example_files.EXAMPLES.parent / 'docs/deploy.md').read_text()
+    table = page.split('## NAME.json')[1].split('\n## ')[0]
+    rows = re.findall(r'^\| (`[^|]+) \|', table, re.M)
+    return {key for row in rows for key in re.findall('`([a-z._]+)`', row)}
+
+
 def assert_same(sample, answer):
     """Boxes to .02 pixels, scores to 1e-4, labels exactly; 99.9 % of a label map."""
     if not isinstance(answer, tuple):
@@ -101,6 +125,7 @@ def assert_same(sample, answer):
 def test_a_client_answers_as_pytorch(trained, backend, monkeypatch):
     folder, model, cfg = trained
     path = exported(folder, backend)
+    assert_every_key(path, trained)
     client = example_files.load(CLIENTS[backend])
     pictures = sorted(folder.glob('*.png'))
     samples = Samples(cfg)
@@ -117,6 +142,34 @@ def test_an_open_size_follows_the_resize_rule(trained, monkeypatch):
     answer, = answers(example_files.load('run_onnxruntime'), path, [picture], monkeypatch)
     with torch.no_grad():
         assert_same(model.test_step(Samples(cfg)(picture))[0], answer)
+
+
+def test_an_ort_file_answers_as_its_onnx(trained, tmp_path, monkeypatch):
+    folder, _, _ = trained
+    path = shutil.copy(exported(folder, 'onnx'), tmp_path / 'x.onnx')
+    shutil.copy(exported(folder, 'onnx').with_suffix('.json'), tmp_path / 'x.json')
+    subprocess.run([sys.executable, '-m', 'onnxruntime.tools.convert_onnx_models_to_ort', path],
+                   check=True, capture_output=True)
+    client = example_files.load('run_onnxruntime')
+    pictures = [folder / '0.png']
+    one, other = (np.concatenate([np.ravel(part) for part in answers(client, file, pictures,
+                                                                     monkeypatch)[0]])
+                  for file in (path, tmp_path / 'x.ort'))
+    np.testing.assert_allclose(one, other, atol=1e-3)
+
+
+def test_the_form_of_react_native(trained, monkeypatch):
+    folder, model, cfg = trained
+    if 'detector' not in folder.name:
+        pytest.skip('it is of detectors')
+    path = exported(folder, 'executorch', form='react-native')
+    info = json.loads(path.with_suffix('.json').read_text())
+    assert [info['input'][key] for key in ('channels', 'std')] == ['RGB', [255.] * 3]
+    assert [output['name'] for output in info['outputs']] == ['boxes', 'scores', 'labels']
+    answer, = answers(example_files.load('run_executorch'), path, [folder / '0.png'], monkeypatch)
+    # mmdet reports each class of a box, this form the best: compare with the package's reading.
+    assert_same(ExportedModel.load(path, model.data_preprocessor).test_step(
+        Samples(cfg)(folder / '0.png'))[0], answer)
 
 
 def test_wrong_numbers_in_the_json_are_seen(trained, tmp_path, monkeypatch):

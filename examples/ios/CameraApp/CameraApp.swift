@@ -66,8 +66,10 @@ final class Camera: NSObject, ObservableObject, AVCaptureVideoDataOutputSampleBu
         }
         info = try! ModelInfo.read(Data(contentsOf: url("json")))
         let model = try! VNCoreMLModel(for: MLModel(contentsOf: url("mlmodelc")))
-        request = VNCoreMLRequest(model: model)
+        let request = VNCoreMLRequest(model: model)
         request.imageCropAndScaleOption = .scaleFill  // as the config's Resize(keep_ratio=False)
+        self.request = request
+        super.init()
     }
 
     func start() async {
@@ -102,13 +104,13 @@ final class Camera: NSObject, ObservableObject, AVCaptureVideoDataOutputSampleBu
         {
             answer.labels = picture(of: labels)
         }
-        DispatchQueue.main.async { self.answer = answer }
+        DispatchQueue.main.async { [answer] in self.answer = answer }
     }
 
     /// Labels (H, W) as a picture in the classes' colors.
     private func picture(of labels: MLMultiArray) -> CGImage? {
         let (height, width) = (labels.shape[0].intValue, labels.shape[1].intValue)
-        let colors = info.palette.map { $0.map(UInt8.init) + [255] }
+        let colors = info.palette.map { color in color.map { UInt8($0) } + [255] }
         let pixels = (0..<labels.count).flatMap { colors[labels[$0].intValue] }
         return CGImage(
             width: width, height: height, bitsPerComponent: 8, bitsPerPixel: 32,

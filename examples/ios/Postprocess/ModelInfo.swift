@@ -32,6 +32,13 @@ struct LabelMap: Decodable {
     let threshold: Float?
 }
 
+/// Nothing where the JSON has an empty object, as a segmentor's.
+struct Perhaps<T: Decodable>: Decodable {
+    let value: T?
+
+    init(from decoder: Decoder) { value = try? T(from: decoder) }
+}
+
 struct ModelInfo: Decodable {
     struct Output: Decodable {
         let name: String
@@ -44,6 +51,8 @@ struct ModelInfo: Decodable {
     let outputs: [Output]
     let classes: [String]
     let palette: [[Int]]
+    let decode: Perhaps<Decode>
+    let thresholds: Perhaps<Thresholds>
 
     static func read(_ json: Data) throws -> ModelInfo {
         let info = try decoder.decode(ModelInfo.self, from: json)

@@ -71,7 +71,8 @@ func detections(
     for level in levels {
         let end = start + level.size[0] * level.size[1] * level.anchors.count
         var pairs = (start * classes..<end * classes).filter { scores[$0] > thresholds.scoreThr }
-        pairs.sort { (scores[$0], $1) > (scores[$1], $0) }  // of equal scores the first comes first
+        // Of equal scores the first comes first.
+        pairs.sort { (scores[$0], $1) > (scores[$1], $0) }
         if thresholds.nmsPre >= 0 { pairs = Array(pairs.prefix(thresholds.nmsPre)) }
         for pair in pairs {
             let i = pair / classes * 4

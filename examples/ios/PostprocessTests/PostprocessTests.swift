@@ -52,7 +52,8 @@ final class PostprocessTests: XCTestCase {
 
     func testNormalize() throws {
         for sample in try vectors().normalize {
-            equal(Postprocess.normalize(rgb: sample.rgb, input: sample.input), sample.expected, 1e-5)
+            let actual = Postprocess.normalize(rgb: sample.rgb, input: sample.input)
+            equal(actual, sample.expected, 1e-5)
         }
     }
 
@@ -87,6 +88,8 @@ final class PostprocessTests: XCTestCase {
         XCTAssertEqual(info.outputs.map { $0.name }, ["scores", "boxes"])
         XCTAssertEqual(info.shape, [1, 3, 40, 56])
         XCTAssertEqual(info.classes.count, info.palette.count)
+        XCTAssertEqual(info.decode.value?.levels.count, 2)
+        XCTAssertEqual(info.thresholds.value?.iouThreshold, 0.45)
     }
 
     private func equal(_ actual: [Float], _ expected: [Float], _ tolerance: Float) {

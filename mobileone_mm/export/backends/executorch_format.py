@@ -21,7 +21,8 @@ def export(job: ExportJob) -> Path:
     """Write ``job.out``, a .pte file, and its interface."""
     graph, decode = phone_graph(job)
     write_executorch(graph, job.image, job.out)
-    Interface.of(job, graph.output_names, output_tensors=[None] * len(graph.output_names),
+    names = graph.output_names
+    Interface.of(job, names, input_tensor=None, output_tensors=[None] * len(names),
                  **decode).write(job.out)
     return job.out
 

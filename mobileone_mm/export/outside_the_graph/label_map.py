@@ -1,4 +1,4 @@
-"""From a segmentor's logits to labels at the image's size, in plain NumPy: a reference for apps."""
+"""From a segmentor's logits to labels at the image's size, in plain NumPy."""
 
 from typing import Optional, Tuple
 

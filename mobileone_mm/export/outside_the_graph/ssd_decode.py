@@ -1,4 +1,4 @@
-"""From an SSD network's two outputs to boxes, in plain NumPy: a reference to port to an app.
+"""From an SSD network's two outputs to boxes, in plain NumPy.
 
 Shapes: P anchors over all levels, A of them in a cell, C classes, M pairs of anchor and class, K
 boxes that remain. Boxes are x1, y1, x2, y2 in pixels of the network's input.
