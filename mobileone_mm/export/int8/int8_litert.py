@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Any, Dict, Iterable, Iterator, List, Sequence
+from typing import Any, Dict, Iterable, List, Sequence
 
 import numpy as np
 
@@ -42,10 +42,10 @@ def quantize_litert(source: Path, target: Path, images: Iterable[np.ndarray],
     for operator in OPERATORS:
         recipe.add_static_config('.*', qtyping.TFLOperationName[operator], activation_num_bits=8,
                                  weight_num_bits=8)
-    for name in kept_layers(graph.nodes(), keep):
-        for operator in CONVOLUTIONS:
+    for tensor in graph.computing(kept_layers(graph.nodes(), keep)):
+        for operator in OPERATORS:
             recipe.add_quantization_config(
-                re.escape(graph.tensors[name]), qtyping.TFLOperationName[operator],
+                f'^{re.escape(tensor)};?$', qtyping.TFLOperationName[operator],
                 algorithm_key=algorithm_manager.AlgorithmName.NO_QUANTIZE)
     with silence(), atomic_path(target) as path:
         job = quantizer.Quantizer(str(source))
@@ -56,9 +56,8 @@ def quantize_litert(source: Path, target: Path, images: Iterable[np.ndarray],
     return _errors(graph, _Graph(bytes(content)), few)
 
 
-def _samples(name: str, images: Iterable[np.ndarray]) -> Iterator[Dict[str, np.ndarray]]:
-    for image in images:
-        yield {name: np.ascontiguousarray(image.transpose(0, 2, 3, 1))}
+def _samples(name: str, images: Iterable[np.ndarray]) -> List[Dict[str, np.ndarray]]:
+    return [{name: np.ascontiguousarray(image.transpose(0, 2, 3, 1))} for image in images]
 
 
 class _Graph:
@@ -67,7 +66,7 @@ class _Graph:
     Attributes:
         signature: Name of its only one.
         input: Name of its input.
-        tensors: By the name of a convolution: the name of its output in the file.
+        outputs: By the name of a convolution: the index of its output.
     """
 
     def __init__(self, content: bytes) -> None:
@@ -89,13 +88,21 @@ class _Graph:
                 name = layer_name(self.details[index]['name'])
                 same = sum(other.split('@')[0] == name for other in self.outputs)
                 self.outputs[f'{name}@{same + 1}' if same else name] = index
-        self.tensors = {name: self.details[index]['name'] for name, index in self.outputs.items()}
 
     def nodes(self) -> List[Node]:
         """The operators, in their order."""
         names = {index: name for name, index in self.outputs.items()}
         return [Node(list(operator['inputs']), list(operator['outputs']),
                      names.get(operator['outputs'][0], '')) for operator in self.operators]
+
+    def computing(self, names: Sequence[str]) -> List[str]:
+        """The tensors that convolutions write, and those that the padding before them writes."""
+        pads = {operator['outputs'][0] for operator in self.operators
+                if operator['op_name'] == 'PAD'}
+        written = {self.outputs[name] for name in names}
+        read = {operator['inputs'][0] for operator in self.operators
+                if operator['outputs'][0] in written}
+        return [self.details[index]['name'] for index in written | read & pads]
 
     def values(self, image: np.ndarray) -> List[np.ndarray]:
         """The outputs of all convolutions in float32, for an image (1, 3, H, W)."""
