@@ -12,6 +12,7 @@ from ..quiet import silence
 from .layers import LayerError, Node, Noise, kept_layers
 
 CONVOLUTION = torch.ops.aten.conv2d.default
+ACTIVATIONS = ('relu', 'relu_', 'hardtanh', 'hardtanh_', 'relu6')  # computed with a convolution
 
 
 def quantize_executorch(graph: nn.Module, target: Path, images: Iterable[np.ndarray],
@@ -84,9 +85,19 @@ class _Recorder(torch.fx.Interpreter):
         return [self.found[name].numpy() for name in self.names]
 
 
+def _written(node: torch.fx.Node) -> str:
+    """The node that holds what a convolution writes: its activation, if that alone reads it."""
+    users = list(node.users)
+    follows = len(users) == 1 and getattr(users[0].target, '__name__', '').split('.')[0] in \
+        ACTIVATIONS
+    return users[0].name if follows else node.name
+
+
 def _errors(source: torch.fx.GraphModule, quantized: torch.fx.GraphModule, names: Dict[str, str],
             images: Iterable[np.ndarray]) -> List[LayerError]:
-    noise, sides = Noise(len(names)), [_Recorder(graph, names) for graph in (source, quantized)]
+    """Compare what all convolutions write; both graphs have the same names of nodes."""
+    written = [_written(node) for node in source.graph.nodes if node.name in names]
+    noise, sides = Noise(len(names)), [_Recorder(graph, written) for graph in (source, quantized)]
     for image in images:
         noise.add(*(side.outputs(torch.from_numpy(image)) for side in sides))
     in_8_bits = {node.name: 'dequantize' in str(node.args[0].target)
