@@ -1,4 +1,4 @@
-"""Quantize a trained model to 8 bits after training, for ONNX Runtime or OpenVINO.
+"""Quantize a trained model to 8 bits after training, for one of four runtimes.
 
     python tools/quantize.py CONFIG CHECKPOINT --backend onnx --out DIR --evaluate
 """
@@ -8,7 +8,7 @@ import sys
 
 from command_line import arguments, run
 
-BACKENDS = ('onnx', 'openvino')
+BACKENDS = ('onnx', 'openvino', 'litert', 'executorch')
 
 
 def make_parser() -> argparse.ArgumentParser:

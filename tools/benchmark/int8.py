@@ -1,10 +1,11 @@
-"""Time a detector in 8 bits beside a float32 one, in turns, in one process, on one thread.
+"""Time networks in 8 bits beside float32 ones, in turns, in one process, on one thread.
 
-    python tools/benchmark/int8.py --net ssdlite_mobileone_s1 --baseline ssdlite_mobilenet_v2
+    python tools/benchmark/int8.py --nets ssdlite_mobileone_s1 --baseline ssdlite_mobilenet_v2
+    python tools/benchmark/int8.py --nets deeplabv3_mobileone_s1 --baseline deeplabv3_mobilenet_v2
 
-Weights are random, from the image to the boxes, and quantized by what tools/quantize.py quantizes
-with: the end layers stay float32. OpenVINO needs nncf, of the extra int8. Times are the
-processor's, so that what else the machine does hardly counts.
+Weights are random, from the image to the boxes or the label map, and quantized by what
+tools/quantize.py quantizes with; the baseline too. OpenVINO needs nncf, of the extra int8. Times
+are the processor's, so that what else the machine does hardly counts.
 """
 
 import argparse
@@ -15,16 +16,21 @@ import tempfile
 import time
 import warnings
 from pathlib import Path
-from typing import Callable, Dict
+from typing import Callable, Dict, Tuple
+
+Row = Tuple[str, str, str]  # network, backend, layers in float32
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--net', default='ssdlite_mobileone_s1',
-                        help='in 8 bits and in float32 (default: %(default)s)')
+    parser.add_argument('--nets', nargs='+', default=['ssdlite_mobileone_s1'],
+                        help='in 8 bits and in float32 (default: ssdlite_mobileone_s1)')
     parser.add_argument('--baseline', default='ssdlite_mobilenet_v2',
-                        help='in float32 (default: %(default)s)')
+                        help='in 8 bits and in float32 (default: %(default)s)')
+    parser.add_argument('--keep', nargs='+', default=['first'], metavar='LAYERS',
+                        help='what stays in float32, as tools/quantize.py takes it, joined by +: '
+                        'a row for each (default: first)')
     parser.add_argument('--backends', nargs='+', default=['onnxruntime', 'openvino'],
                         choices=['onnxruntime', 'openvino'])
     parser.add_argument('--rounds', type=int, default=50)
@@ -51,41 +57,47 @@ def measure(args: argparse.Namespace) -> None:
                 call()
                 samples[name].append(1e3 * (time.process_time() - start))
     print(vnni())
-    for name, turns in samples.items():
+    medians = {name: summarize(turns).median for name, turns in samples.items()}
+    print('| network | backend | layers in float32 | ms | 10 to 90 % | of the baseline | '
+          'of its own float32 |')
+    print('|--|--|--|--|--|--|--|')
+    for (name, backend, keep), turns in samples.items():
         summary = summarize(turns)
-        baseline = f'{args.baseline}, {name.split(", ")[1]}'
-        ratio = summary.median / summarize(samples[baseline]).median
-        print(f'{name:42} {summary.median:7.2f} ms, 10 to 90 %: {summary.p10:.2f} to '
-              f'{summary.p90:.2f}, {ratio:.2f} times the baseline, {summary.samples} runs')
+        ratios = [summary.median / medians[other, backend, 'all'] for other in
+                  (args.baseline, name)]
+        print(f'| {name} | {backend} | {keep} | {summary.median:.2f} | {summary.p10:.2f} to '
+              f'{summary.p90:.2f} | {ratios[0]:.2f} | {ratios[1]:.2f} |')
 
 
-def prepare(args: argparse.Namespace, folder: Path) -> Dict[str, Callable[[], object]]:
-    """A warm call for each network, backend and precision."""
+def prepare(args: argparse.Namespace, folder: Path) -> Dict[Row, Callable[[], object]]:
+    """A warm call for each network, backend and choice of layers."""
     from mobileone_mm.benchmark.latency.backends import Preparer, check_backends
     from mobileone_mm.benchmark.latency.networks import select
     check_backends(args.backends)
+    networks = [select([name])[0] for name in dict.fromkeys((args.baseline, *args.nets))]
     calls = {}
-    for name in (args.baseline, args.net):
-        preparer = Preparer(select([name])[0], folder)
+    for network in networks:
+        preparer = Preparer(network, folder)
         for backend in args.backends:
-            calls[f'{name}, {backend}'] = preparer.call(backend)
-            if name == args.net:
-                calls[f'{name}, {backend}, int8'] = quantized(preparer, backend)
+            calls[network.name, backend, 'all'] = preparer.call(backend)
+            for index, keep in enumerate(args.keep):
+                calls[network.name, backend, keep] = quantized(preparer, backend, keep, index)
     for call in calls.values():
         call()
     return calls
 
 
-def quantized(preparer, backend: str) -> Callable[[], object]:
+def quantized(preparer, backend: str, keep: str, index: int) -> Callable[[], object]:
     """A call of the network in 8 bits; ranges come of its one image."""
-    from mobileone_mm.export.int8.int8_onnx import first_and_last, quantize_onnx
+    from mobileone_mm.export.int8.int8_onnx import graph_nodes, quantize_onnx
     from mobileone_mm.export.int8.int8_openvino import quantize_openvino
+    from mobileone_mm.export.int8.layers import kept_layers
     from mobileone_mm.export.running.runtimes import load_runtime
     source, image = preparer.onnx(backend), preparer.image.numpy()
     quantize, suffix = dict(onnxruntime=(quantize_onnx, '.onnx'),
                             openvino=(quantize_openvino, '.xml'))[backend]
-    target = quantize(source, source.with_name(f'{source.stem}_int8{suffix}'), [image],
-                      first_and_last(source))
+    target = quantize(source, source.with_name(f'{source.stem}_{index}{suffix}'), [image],
+                      kept_layers(graph_nodes(source), keep.split('+')))
     runtime = load_runtime(backend, target, threads=1)
     return lambda: runtime(image)
 

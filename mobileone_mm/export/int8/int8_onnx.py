@@ -1,36 +1,23 @@
 """8-bit integers for ONNX Runtime: quantize and dequantize nodes around the convolutions."""
 
 from pathlib import Path
-from typing import (Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence, Set,
-                    Tuple)
+from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence
 
 import numpy as np
 
-from ..errors import ExportError
+from .layers import LayerError, Node, Noise
 
 # Activations fuse into the convolution before them; all else (decoding, suppression) stays float.
 OPERATORS = ('Conv', 'Relu', 'Clip')
-
-
-class LayerError(NamedTuple):
-    """How much of a layer's output is quantization noise.
-
-    Attributes:
-        name: Of the convolution in the graph.
-        sqnr_db: Signal to noise ratio of its output, in decibels, noise of earlier layers
-            included: 20 dB is a noise of a tenth of the signal.
-        quantized: Whether it computes in 8 bits.
-    """
-
-    name: str
-    sqnr_db: float
-    quantized: bool
 
 
 def quantize_onnx(source: Path, target: Path, images: Iterable[np.ndarray],
                   keep: Sequence[str] = (), per_channel: bool = True,
                   reduce_range: bool = False) -> Path:
     """Quantize the convolutions of an ONNX file after training.
+
+    The range of an activation goes from the mean of the images' minima to that of their maxima:
+    outliers would make the steps between 8-bit values too large.
 
     Args:
         source: A float32 graph with one input.
@@ -49,51 +36,18 @@ def quantize_onnx(source: Path, target: Path, images: Iterable[np.ndarray],
             str(prepared), str(target), _reader(prepared, images), quant_format=QuantFormat.QDQ,
             op_types_to_quantize=list(OPERATORS), nodes_to_exclude=list(keep),
             per_channel=per_channel, reduce_range=reduce_range,
-            activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8)
+            activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
+            extra_options=dict(CalibMovingAverage=True))
     finally:
         prepared.unlink(missing_ok=True)
     return target
 
 
-def kept_layers(path: Path, keep: Sequence[str]) -> List[str]:
-    """Names of the convolutions that stay in float32.
-
-    Args:
-        path: A float32 graph.
-        keep: 'first' for the convolutions that see the image, 'last' for those that make the
-            predictions, 'none', or names of convolutions.
-
-    Raises:
-        ExportError: A name is of no convolution.
-    """
-    above, below = _neighbors(path)
-    chosen: Set[str] = set()
-    for name in keep:
-        if name == 'first':
-            chosen.update(conv for conv, convs in above.items() if not convs)
-        elif name == 'last':
-            chosen.update(conv for conv, convs in below.items() if not convs)
-        elif name in above:
-            chosen.add(name)
-        elif name != 'none':
-            raise ExportError(f'keep {name!r}: expected first, last, none or the name of one of the '
-                              f'{len(above)} convolutions, such as {next(iter(above))}')
-    return sorted(chosen)
-
-
-def _neighbors(path: Path) -> Tuple[Dict[str, Set[str]], Dict[str, Set[str]]]:
-    """By convolution: those that it depends on, and those that depend on it."""
+def graph_nodes(path: Path) -> List[Node]:
+    """The nodes of an ONNX file, in their order."""
     import onnx
-    above: Dict[str, Set[str]] = {}
-    of_tensor: Dict[str, Set[str]] = {}
-    for node in onnx.load(str(path)).graph.node:
-        convs = set().union(*(of_tensor.get(name, set()) for name in node.input))
-        if node.op_type == 'Conv':
-            above[node.name] = convs
-            convs = convs | {node.name}
-        of_tensor.update((name, convs) for name in node.output)
-    below = {name: {other for other, convs in above.items() if name in convs} for name in above}
-    return above, below
+    return [Node(node.input, node.output, node.name if node.op_type == 'Conv' else '')
+            for node in onnx.load(str(path)).graph.node]
 
 
 def layer_errors(source: Path, quantized: Path, images: Iterable[np.ndarray]) -> List[LayerError]:
@@ -108,15 +62,11 @@ def layer_errors(source: Path, quantized: Path, images: Iterable[np.ndarray]) ->
     names = [name for name in own if name in other]
     expected, actual = (_with_outputs(path, [nodes[name].output[0] for name in names])
                         for path, nodes in ((source, own), (quantized, other)))
-    signal, noise = np.zeros(len(names)), np.zeros(len(names))
+    noise = Noise(len(names))
     for image in images:
-        for index, pair in enumerate(zip(expected(image), actual(image))):
-            wanted, found = (tensor.astype(np.float64) for tensor in pair)
-            signal[index] += np.square(wanted).sum()
-            noise[index] += np.square(wanted - found).sum()
-    decibels = 10 * np.log10(np.maximum(signal, 1e-30) / np.maximum(noise, 1e-30))
-    return [LayerError(name, float(ratio), 'DequantizeLinear' in other[name].input[1])
-            for name, ratio in zip(names, decibels)]
+        noise.add(expected(image), actual(image))
+    return [LayerError(name, ratio, 'DequantizeLinear' in other[name].input[1])
+            for name, ratio in zip(names, noise.decibels())]
 
 
 def _convolutions(path: Path) -> Dict[str, Any]:

@@ -2,14 +2,15 @@
 
 import shutil
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
-from typing import List, Optional, Sequence, Union
+from typing import List, Optional, Sequence, Tuple, Union
 
 import torch
 
 from ...backbones.mobileone import MobileOne
 from ...utils.libraries import TASKS
-from ..backends import onnx_format
+from ..backends.phones import phone_graph
 from ..errors import ExportError
 from ..formats import FORMATS, check_options, require
 from ..interface import Interface
@@ -17,11 +18,13 @@ from ..job import ExportJob
 from ..pipeline import folded_form, load_trained, partial_directory
 from .calibration import CalibrationImages
 from .equalize import equalize as equalize_layers
-from .int8_onnx import LayerError, kept_layers, layer_errors, quantize_onnx
+from .int8_executorch import quantize_executorch
+from .int8_litert import quantize_litert
+from .int8_onnx import graph_nodes, layer_errors, quantize_onnx
 from .int8_openvino import quantize_openvino, quantized_layers
+from .layers import ERROR_IMAGES, LayerError, kept_layers
 
-BACKENDS = ('onnx', 'openvino')
-ERROR_IMAGES = 4  # for the errors of layers
+BACKENDS = ('onnx', 'openvino', 'litert', 'executorch')
 
 
 @dataclass
@@ -56,9 +59,10 @@ class Quantized:
 
 def quantize_model(config: Union[str, Path], checkpoint: Union[str, Path], backend: str,
                    out: Union[str, Path], images: int = 64, equalize: bool = True,
-                   keep: Sequence[str] = ('first', ), per_channel: bool = True, reduce_range: bool = False,
-                   dynamic: Sequence[str] = (), cfg_options: Optional[dict] = None) -> Quantized:
-    """Fold a trained model, export it to ONNX and quantize its convolutions to 8 bits.
+                   keep: Sequence[str] = ('first', ), per_channel: bool = True,
+                   reduce_range: bool = False, dynamic: Sequence[str] = (),
+                   cfg_options: Optional[dict] = None) -> Quantized:
+    """Fold a trained model, export it and quantize its convolutions to 8 bits.
 
     Args:
         config: The config that the checkpoint belongs to.
@@ -67,7 +71,7 @@ def quantize_model(config: Union[str, Path], checkpoint: Union[str, Path], backe
         out: Directory for the result, which is named after the config.
         images: How many images of the config's validation set find the ranges of activations.
         equalize: Equalize the backbone's layers first, see :mod:`.equalize`.
-        keep: The convolutions that stay in float32, see :func:`.int8_onnx.kept_layers`.
+        keep: The convolutions that stay in float32, see :func:`.layers.kept_layers`.
         per_channel: ONNX: a scale for each output channel; OpenVINO always has one.
         reduce_range: ONNX: weights of 7 bits, for x86 without VNNI; NNCF decides by itself.
         dynamic: Axes to keep open: 'batch', 'size'; the latter also where images differ in size.
@@ -84,28 +88,27 @@ def quantize_model(config: Union[str, Path], checkpoint: Union[str, Path], backe
     calibration = CalibrationImages(cfg, images)
     sizes = {image.shape for image in calibration}
     name = f'{Path(config).stem}_{backend}_int8'
+    if len(sizes) > 1 and 'size' not in FORMATS[backend].dynamic:
+        raise ExportError(f'{backend} is exported for a fixed size, but the validation images have '
+                          f'{len(sizes)}: add a Resize of keep_ratio=False to the test pipeline')
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     with partial_directory(out, name) as folder:
         folded, deployed, weights = folded_form(cfg, model, folder)
         equalized = (equalize_layers(folded.backbone)
                      if equalize and isinstance(folded.backbone, MobileOne) else [])
-        source = onnx_format.export(ExportJob(
-            'onnx', TASKS[cfg.default_scope], folded, deployed, weights,
-            image=torch.from_numpy(next(iter(calibration))), out=folder / 'float32.onnx',
+        exporter = FORMATS['onnx' if backend == 'openvino' else backend]
+        source = folder / f'float32{exporter.suffix}'
+        job = ExportJob(
+            exporter.name, TASKS[cfg.default_scope], folded, deployed, weights,
+            image=torch.from_numpy(next(iter(calibration))), out=source,
             dynamic=sorted({*dynamic, *(['size'] if len(sizes) > 1 else [])}),
-            classes=list(calibration.dataset.metainfo.get('classes', ()))))
-        in_float = kept_layers(source, keep)
+            classes=list(calibration.dataset.metainfo.get('classes', ())))
+        import_module(f'..backends.{exporter.module}', __package__).export(job)
         target = folder / f'{name}{FORMATS[backend].suffix}'
-        layers: List[LayerError] = []
-        if backend == 'onnx':
-            quantize_onnx(source, target, calibration, in_float, per_channel, reduce_range)
-            few = CalibrationImages(cfg, min(images, ERROR_IMAGES))
-            layers = layer_errors(source, target, few)
-            quantized = sum(layer.quantized for layer in layers)
-        else:
-            quantize_openvino(source, target, calibration, in_float)
-            quantized = quantized_layers(target)
+        few = CalibrationImages(cfg, min(images, ERROR_IMAGES))
+        layers, quantized = _quantize(backend, job, target, calibration, few, keep, per_channel,
+                                      reduce_range)
         replace(Interface.read(source), backend=backend).write(target)
         float_bytes = source.stat().st_size
         for path in (source, source.with_suffix('.json')):
@@ -114,3 +117,21 @@ def quantize_model(config: Union[str, Path], checkpoint: Union[str, Path], backe
         size = sum(path.stat().st_size for path in folder.iterdir() if path.suffix != '.json')
         deployed.dump(folder / f'{name}.py')
     return Quantized(out / target.name, size, float_bytes, layers, quantized, len(equalized))
+
+
+def _quantize(backend: str, job: ExportJob, target: Path, images: CalibrationImages,
+              few: CalibrationImages, keep: Sequence[str], per_channel: bool, reduce_range: bool
+              ) -> Tuple[List[LayerError], int]:
+    """Write the 8-bit file; the errors of its layers, and how many compute in 8 bits."""
+    if backend == 'openvino':
+        quantize_openvino(job.out, target, images, kept_layers(graph_nodes(job.out), keep))
+        return [], quantized_layers(target)
+    if backend == 'onnx':
+        kept = kept_layers(graph_nodes(job.out), keep)
+        quantize_onnx(job.out, target, images, kept, per_channel, reduce_range)
+        layers = layer_errors(job.out, target, few)
+    elif backend == 'litert':
+        layers = quantize_litert(job.out, target, images, few, keep)
+    else:
+        layers = quantize_executorch(phone_graph(job)[0], target, images, few, keep)
+    return layers, sum(layer.quantized for layer in layers)

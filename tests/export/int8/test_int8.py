@@ -10,6 +10,7 @@ import torch
 
 from mobileone_mm import MobileOne
 from mobileone_mm.export.int8.equalize import chain, equalize
+from mobileone_mm.export.int8.layers import kept_layers
 from mobileone_mm.folding.reparameterize import reparameterize
 
 ARCH = dict(small_exports.ARCH, num_blocks=(1, 2, 3, 1))
@@ -78,13 +79,13 @@ def exported(tmp_path_factory):
 
 
 def test_first_and_last_layers_stay_in_float32(exported):
-    from mobileone_mm.export.int8.int8_onnx import first_and_last, layer_errors, quantize_onnx
+    from mobileone_mm.export.int8.int8_onnx import graph_nodes, layer_errors, quantize_onnx
     (source, _), images, folder = exported
-    keep = first_and_last(source)
+    keep = kept_layers(graph_nodes(source), ['first', 'last'])
     assert len([name for name in keep if 'bbox_head' in name]) == 8 and len(keep) == 9
     assert any('stage0' in name for name in keep)
     errors = layer_errors(source, quantize_onnx(source, folder / 'a.onnx', images, keep), images)
-    assert sorted(error.name for error in errors if not error.quantized) == keep
+    assert [error.name for error in errors if not error.quantized] == keep
     assert errors[0].sqnr_db > 100  # nothing before it is quantized
     assert all(error.sqnr_db < 60 for error in errors if error.quantized)
 
@@ -102,11 +103,11 @@ def test_equalization_and_channel_scales_reduce_the_noise(exported):
 
 def test_openvino_quantizes_the_same_layers(exported):
     pytest.importorskip('nncf', reason="nncf is not installed: pip install 'mobileone_mm[int8]'")
-    from mobileone_mm.export.int8.int8_onnx import first_and_last
+    from mobileone_mm.export.int8.int8_onnx import graph_nodes
     from mobileone_mm.export.int8.int8_openvino import quantize_openvino, quantized_layers
     from mobileone_mm.export.running.runtimes import load_runtime
     (source, _), images, folder = exported
-    keep = first_and_last(source)
+    keep = kept_layers(graph_nodes(source), ['first', 'last'])
     target = quantize_openvino(source, folder / 'c.xml', images, keep)
     convs = len(_convolutions(source))
     assert quantized_layers(target) == convs - len(keep)

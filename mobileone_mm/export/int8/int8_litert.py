@@ -1,0 +1,139 @@
+"""8-bit integers for LiteRT, through ai-edge-quantizer."""
+
+import re
+from pathlib import Path
+from typing import Any, Dict, Iterable, List, Sequence
+
+import numpy as np
+
+from ...utils.fileio import atomic_path
+from ..errors import MissingPackageError
+from ..quiet import silence
+from .layers import LayerError, Node, Noise, kept_layers
+
+CONVOLUTIONS = ('CONV_2D', 'DEPTHWISE_CONV_2D')
+# Padding for a stride of 2 lies between two convolutions; all else stays float.
+OPERATORS = (*CONVOLUTIONS, 'PAD')
+
+
+def quantize_litert(source: Path, target: Path, images: Iterable[np.ndarray],
+                    few: Iterable[np.ndarray], keep: Sequence[str] = ()) -> List[LayerError]:
+    """Quantize a file's convolutions, with a scale for each output channel.
+
+    Args:
+        source: A float32 .tflite file with one input (1, H, W, 3).
+        target: The .tflite to write.
+        images: Inputs (1, 3, H, W) to find the ranges of activations with.
+        few: Inputs to compare the outputs of all convolutions on.
+        keep: As :func:`.layers.kept_layers` takes it.
+
+    Raises:
+        MissingPackageError: ai-edge-quantizer is not installed.
+    """
+    try:
+        with silence():
+            from ai_edge_quantizer import algorithm_manager, qtyping, quantizer, recipe_manager
+    except ImportError as error:
+        raise MissingPackageError(
+            "int8 for LiteRT needs ai-edge-quantizer: pip install 'mobileone_mm[litert]'") \
+            from error
+    graph = _Graph(source.read_bytes())
+    recipe = recipe_manager.RecipeManager()
+    for operator in OPERATORS:
+        recipe.add_static_config('.*', qtyping.TFLOperationName[operator], activation_num_bits=8,
+                                 weight_num_bits=8)
+    for tensor in graph.computing(kept_layers(graph.nodes(), keep)):
+        for operator in OPERATORS:
+            recipe.add_quantization_config(
+                f'^{re.escape(tensor)};?$', qtyping.TFLOperationName[operator],
+                algorithm_key=algorithm_manager.AlgorithmName.NO_QUANTIZE)
+    with silence(), atomic_path(target) as path:
+        job = quantizer.Quantizer(str(source))
+        job.load_quantization_recipe(recipe.get_quantization_recipe())
+        ranges = job.calibrate({graph.signature: _samples(graph.input, images)}, num_threads=1)
+        content = job.quantize(ranges).quantized_model
+        path.write_bytes(content)
+    return _errors(graph, _Graph(bytes(content)), few)
+
+
+def _samples(name: str, images: Iterable[np.ndarray]) -> List[Dict[str, np.ndarray]]:
+    return [{name: np.ascontiguousarray(image.transpose(0, 2, 3, 1))} for image in images]
+
+
+class _Graph:
+    """A .tflite file operator by operator, without XNNPACK, which hides what is inside.
+
+    Attributes:
+        signature: Name of its only one.
+        input: Name of its input.
+        outputs: By the name of a convolution: the index of its output.
+    """
+
+    def __init__(self, content: bytes) -> None:
+        with silence():
+            from ai_edge_litert.interpreter import Interpreter, OpResolverType
+            self.interpreter = Interpreter(
+                model_content=content, num_threads=1, experimental_preserve_all_tensors=True,
+                experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES)
+            self.interpreter.allocate_tensors()
+        (self.signature, ends), = self.interpreter.get_signature_list().items()
+        self.input = ends['inputs'][0]
+        self.details: Dict[int, Any] = {
+            tensor['index']: tensor for tensor in self.interpreter.get_tensor_details()}
+        self.operators = self.interpreter._get_ops_details()  # there is no public way
+        self.outputs: Dict[str, int] = {}
+        for operator in self.operators:
+            if operator['op_name'] in CONVOLUTIONS:
+                index = operator['outputs'][0]
+                name = layer_name(self.details[index]['name'])
+                same = sum(other.split('@')[0] == name for other in self.outputs)
+                self.outputs[f'{name}@{same + 1}' if same else name] = index
+
+    def nodes(self) -> List[Node]:
+        """The operators, in their order."""
+        names = {index: name for name, index in self.outputs.items()}
+        return [Node(list(operator['inputs']), list(operator['outputs']),
+                     names.get(operator['outputs'][0], '')) for operator in self.operators]
+
+    def computing(self, names: Sequence[str]) -> List[str]:
+        """The tensors that convolutions write, and those that the padding before them writes."""
+        pads = {operator['outputs'][0] for operator in self.operators
+                if operator['op_name'] == 'PAD'}
+        written = {self.outputs[name] for name in names}
+        read = {operator['inputs'][0] for operator in self.operators
+                if operator['outputs'][0] in written}
+        return [self.details[index]['name'] for index in written | read & pads]
+
+    def values(self, image: np.ndarray) -> List[np.ndarray]:
+        """The outputs of all convolutions in float32, for an image (1, 3, H, W)."""
+        last = np.ascontiguousarray(image.transpose(0, 2, 3, 1))
+        self.interpreter.get_signature_runner()(**{self.input: last})
+        return [self._value(index) for index in self.outputs.values()]
+
+    def _value(self, index: int) -> np.ndarray:
+        value = self.interpreter.get_tensor(index).astype(np.float32)
+        scale, zero_point = self.details[index]['quantization']
+        return (value - zero_point) * scale if scale else value
+
+    def in_8_bits(self) -> List[bool]:
+        """Whether each convolution computes in 8 bits."""
+        return [self.details[index]['dtype'] == np.int8 for index in self.outputs.values()]
+
+
+def layer_name(tensor: str) -> str:
+    """The path of a module in the name that a tensor has in a file.
+
+    LiteRT's are like ``pkg.Graph/pkg.Graph_network/pkg.MobileOne_backbone/pkg.Block_stage0/...;``.
+    Where modules are called by number, their numbers alone are left.
+    """
+    steps = [step.split('.')[-1].partition('_')[2] for step in
+             tensor.split(';')[0].split('/')[2:]]
+    return '.'.join(step for step in steps if step not in ('', 'activation', 'activate')) or tensor
+
+
+def _errors(source: _Graph, quantized: _Graph, images: Iterable[np.ndarray]) -> List[LayerError]:
+    noise = Noise(len(source.outputs))
+    for image in images:
+        noise.add(source.values(image), quantized.values(image))
+    return [LayerError(*layer) for layer in
+            zip(source.outputs, noise.decibels(), quantized.in_8_bits())]

@@ -1,0 +1,72 @@
+"""8 bits for LiteRT and ExecuTorch: what the files answer, and what the table says of them."""
+
+import export_models
+import numpy as np
+import pytest
+import small_exports
+import torch
+
+from mobileone_mm.export.running.runtimes import load_runtime
+
+pytest.importorskip('mmdet', reason='mmdet is not installed')
+PACKAGES = dict(litert=('litert_torch', 'ai_edge_quantizer'), executorch=('executorch', 'torchao'))
+IMAGES = [export_models.images(1, *small_exports.SIZE, seed=s).float().numpy() for s in range(4)]
+
+
+def quantize(backend, folder, task='detector', images=IMAGES, keep=('first', )):
+    """The file, what is left of the float32 graph, and the table."""
+    from mobileone_mm.export.backends.phones import phone_graph
+    for package in PACKAGES[backend]:
+        pytest.importorskip(package, reason=f'{package} is not installed (make test-deploy)')
+    folder.mkdir(exist_ok=True)
+    job = small_exports.job(backend, *getattr(small_exports, task)(), folder / 'float32')
+    target = folder / f'int8{job.out.suffix}'
+    if backend == 'executorch':
+        from mobileone_mm.export.int8.int8_executorch import quantize_executorch
+        graph = phone_graph(job)[0]
+        return target, graph, quantize_executorch(graph, target, images, IMAGES[:2], keep)
+    from mobileone_mm.export.int8.int8_litert import quantize_litert
+    source = small_exports.export(job)
+    layers = quantize_litert(source, target, images, IMAGES[:2], keep)
+    return target, phone_graph(job)[0], layers
+
+
+def decibels(backend, path, graph):
+    """Signal to noise ratio of the file's outputs, against PyTorch's in float32."""
+    names = graph.output_names if backend == 'executorch' else sorted(graph.output_names)
+    found = dict(zip(names, load_runtime(backend, path, 1)(IMAGES[0])))
+    with torch.no_grad():
+        expected = dict(zip(graph.output_names, graph(torch.from_numpy(IMAGES[0]))))
+    return {name: 10 * np.log10(np.square(value.numpy()).sum() / np.square(
+        value.numpy() - found[name]).sum()) for name, value in expected.items()
+        if value.is_floating_point()}
+
+
+@pytest.mark.parametrize('backend', PACKAGES)
+def test_the_file_answers_as_pytorch_and_the_table_tells_its_layers(backend, tmp_path):
+    path, graph, layers = quantize(backend, tmp_path)
+    convolutions = [m for m in graph.modules() if isinstance(m, torch.nn.Conv2d)]
+    assert len(layers) == len(convolutions) == len({layer.name for layer in layers})
+    assert [layer.quantized for layer in layers] == [False] + [True] * (len(layers) - 1)
+    assert layers[0].sqnr_db > 100 and 'stage0' in layers[0].name  # in float32, as its input is
+    assert all(layer.sqnr_db < 60 for layer in layers[1:])
+    answers = decibels(backend, path, graph)
+    assert answers['scores'] > 10 and answers['boxes'] > 25
+    # A layer of the table can be kept by its name.
+    name = layers[3].name
+    _, _, layers = quantize(backend, tmp_path / 'named', keep=[name])
+    assert [layer.name for layer in layers if not layer.quantized] == [name]
+
+
+@pytest.mark.parametrize('backend', PACKAGES)
+def test_a_segmentor_in_8_bits(backend, tmp_path):
+    path, graph, _ = quantize(backend, tmp_path, 'segmentor')
+    assert decibels(backend, path, graph)['logits'] > 10
+
+
+@pytest.mark.parametrize('backend', PACKAGES)
+def test_ranges_of_dark_images_are_noticed(backend, tmp_path):
+    """The planted fault: activations are cut off at ranges that were found on other images."""
+    path, graph, layers = quantize(backend, tmp_path, images=[image / 50 for image in IMAGES])
+    assert decibels(backend, path, graph)['scores'] < 10
+    assert np.median([layer.sqnr_db for layer in layers]) < 5

@@ -1,0 +1,37 @@
+"""Which layers stay in float32, and the noise of each: small graphs that a reader can follow."""
+
+import numpy as np
+import pytest
+
+from mobileone_mm.export.errors import ExportError
+from mobileone_mm.export.int8.layers import Node, Noise, kept_layers
+
+# An image into a stem, two branches that meet, and two heads; one sees another's output.
+GRAPH = [Node(['image'], ['normal']), Node(['normal', 'w'], ['a'], 'stem'),
+         Node(['a'], ['b'], 'left'), Node(['a'], ['c'], 'right'), Node(['b', 'c'], ['d']),
+         Node(['d'], ['e'], 'scores'), Node(['d'], ['f'], 'boxes')]
+
+
+@pytest.mark.parametrize('keep, expected', [
+    (['none'], []), (['first'], ['stem']), (['last'], ['scores', 'boxes']),
+    (['last', 'first'], ['stem', 'scores', 'boxes']), (['right', 'none'], ['right'])])
+def test_layers_are_kept(keep, expected):
+    assert kept_layers(GRAPH, keep) == expected
+
+
+def test_all_that_see_the_image_are_first():
+    graph = [*GRAPH, Node(['image'], ['g'], 'other stem')]
+    assert kept_layers(graph, ['first']) == ['stem', 'other stem']
+
+
+def test_an_unknown_layer_is_refused():
+    with pytest.raises(ExportError, match='--keep middle: expected first, last, none or the name'):
+        kept_layers(GRAPH, ['first', 'middle'])
+
+
+def test_noise_adds_up_over_images():
+    noise = Noise(2)
+    for _ in range(3):
+        noise.add([np.full(4, 10.), np.ones(2)], [np.full(4, 9.), np.ones(2)])
+    a_tenth, none = noise.decibels()
+    assert a_tenth == pytest.approx(20) and none > 100
