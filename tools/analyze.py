@@ -22,11 +22,11 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def analyze(args: argparse.Namespace) -> None:
-    from mobileone_mm.commands.analyze import list_tools, run_tool
+    from mobileone_mm.commands.analyze import list_tools, run_analysis
     if args.list:
         print(list_tools())
     else:
-        run_tool(args.library, args.name, args.arguments)
+        run_analysis(args.library, args.name, args.arguments)
 
 
 if __name__ == '__main__':

@@ -1,7 +1,7 @@
 """mmdet's and mmseg's own analysis tools, as ``tools/analyze.py`` runs them.
 
-They import mmcv's compiled operators. Beside mmcv-lite those of this package take their place, since
-it is imported first.
+They import mmcv's compiled operators. Beside mmcv-lite those of this package take their place,
+since it is imported first.
 """
 
 import runpy
@@ -15,14 +15,14 @@ from mmengine.dataset import RepeatDataset
 
 from ..utils.libraries import TASKS, PreflightError
 
-__all__ = ['list_tools', 'run_tool']
+__all__ = ['list_tools', 'run_analysis']
 
 TOOLS = {
     'mmdet': {
         'analyze_logs': 'learning curves, time of an iteration',
         'analyze_results': 'the best and the worst images',
         'browse_dataset': 'the training images as they are augmented',
-        'coco_error_analysis': "precision over recall by kind of error",
+        'coco_error_analysis': 'precision over recall by kind of error',
         'confusion_matrix': 'which class is taken for which',
         'eval_metric': 'metrics of saved predictions',
         'get_flops': 'operations and parameters',
@@ -42,7 +42,7 @@ def list_tools() -> str:
         for library, tools in TOOLS.items() for name, what in tools.items())
 
 
-def run_tool(library: Optional[str], name: Optional[str], arguments: List[str]) -> None:
+def run_analysis(library: Optional[str], name: Optional[str], arguments: List[str]) -> None:
     """Run a tool in this process, as its library's ``python tools/analysis_tools/NAME.py`` does.
 
     Args:
@@ -93,7 +93,7 @@ def _samples(dataset: RepeatDataset) -> Iterator[Any]:
 
 
 def _draw_on_contiguous_images() -> None:
-    """mmseg's browse_dataset passes views, on which current OpenCV refuses to write."""
+    """The browse_dataset of mmseg passes views, on which current OpenCV refuses to write."""
     from mmseg.visualization import SegLocalVisualizer
     draw = SegLocalVisualizer.add_datasample
 

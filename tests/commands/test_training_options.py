@@ -119,7 +119,8 @@ def test_a_lower_rate_for_the_backbone(train):
 
 def test_the_rate_scales_with_the_batch(train):
     work_dir = train('--auto-scale-lr', **{'param_scheduler': []})
-    assert groups(work_dir) == {pytest.approx(dumped(work_dir).optim_wrapper.optimizer.lr * 2 / 192)}
+    rate, = groups(work_dir)
+    assert rate == pytest.approx(dumped(work_dir).optim_wrapper.optimizer.lr * 2 / 192)
 
 
 def test_mixed_precision(train):
@@ -130,12 +131,9 @@ def test_mixed_precision(train):
 def test_frozen_stages(train):
     work_dir = train('frozen_stages', 2)
     before, after = (checkpoint(work_dir, epoch)['state_dict'] for epoch in (1, 2))
-    same = {key for key in before if torch.equal(before[key], after[key])}
-    for stage, changes in (('stage0', False), ('stage1', False), ('stage2', True)):
-        keys = {key for key in before if key.startswith(f'backbone.{stage}.')}
-        weights = {key for key in keys if key.endswith('conv.weight')}
-        assert weights and (not weights & same if changes else keys <= same)
-        assert {key for key in keys if 'running' in key} <= same
+    changed = {key for key in before if not torch.equal(before[key], after[key])}
+    assert not {key for key in changed if re.match(r'backbone\.stage[01]|backbone.*running', key)}
+    assert {key for key in changed if re.match(r'backbone\.stage4.*conv\.weight', key)}
 
 
 def test_averaged_weights(train):
@@ -158,7 +156,7 @@ def test_the_interval_of_the_log(train):
 
 
 def test_profiling(train, tmp_path):
-    train('ProfilerHook')
+    train('ProfilerHook', num_train=6)
     events = json.loads((tmp_path / 'trace.json').read_text())['traceEvents']
     assert any('conv' in event['name'] for event in events)
 
