@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, NamedTuple, Optional, Union
 
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.runner.checkpoint import weights_to_cpu
 from torch import Tensor, nn
 
@@ -37,7 +37,8 @@ def deployed_config(cfg: Config, fuse_conv_bn: bool = False) -> Config:
     """The config of the folded form of ``cfg.model``, for testing and inference.
 
     Every MobileOne gets ``deploy=True`` and no initial weights. Hooks that change a model during
-    training (EMA, folding) are removed.
+    training (EMA, folding) are removed, and so is the wrapper of a resumable training's data, which
+    mmdet's and mmseg's own tools do not look into.
 
     Args:
         cfg: A complete config, which is not changed.
@@ -54,6 +55,9 @@ def deployed_config(cfg: Config, fuse_conv_bn: bool = False) -> Config:
     _set_deploy(cfg.model, fuse_conv_bn)
     cfg.load_from, cfg.resume, cfg.launcher = None, False, 'none'
     drop_training_hooks(cfg)
+    loader = cfg.get('train_dataloader') or ConfigDict()
+    if _type_name(loader.get('dataset') or {}) == 'SeededDataset':
+        loader.dataset = loader.dataset.dataset
     return cfg
 
 

@@ -51,7 +51,14 @@ class SeededDataset(RepeatDataset):
         self._state[0], self._state[1] = seed, epoch
 
     def __getitem__(self, idx: int) -> Any:
-        """Make a sample, and restore the caller's random number generators."""
+        """Make a sample, and restore the caller's random number generators.
+
+        Raises:
+            IndexError: ``idx`` is past the last sample, where RepeatDataset would start again.
+            DatasetError: The sample cannot be loaded or augmented.
+        """
+        if idx >= len(self):
+            raise IndexError(f'{idx}: expected less than {len(self)}')
         with _random_state_kept():
             seed = _seed_python(*self._state.tolist(), idx)
             torch.default_generator.manual_seed(seed)  # torch.manual_seed() would also seed GPUs
