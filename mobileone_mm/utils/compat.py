@@ -1,16 +1,17 @@
-"""What mmengine 0.10 needs help with: reading checkpoints, and mmseg under another name."""
+"""What mmengine 0.10 needs help with: checkpoints, copies of configs, mmseg under another name."""
 
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Any
 
+from mmengine.config import Config
 from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.fileio import get_local_path
 from mmengine.runner import checkpoint as mmengine_checkpoint
 
 from .checkpoint_files import read_checkpoint
 
-__all__ = ['find_forks', 'read_all_checkpoints']
+__all__ = ['escape_templates', 'find_forks', 'read_all_checkpoints']
 
 REMOTE = (r'(\S+\:)?s3://', r'(\S+\:)?petrel://')
 
@@ -41,6 +42,17 @@ def find_forks() -> None:
     except PackageNotFoundError:
         if find_spec('mmseg') is not None:
             MODULE2PACKAGE['mmseg'] = 'mmseg'
+
+
+def escape_templates() -> None:
+    """Let the text of a config give an equal one when it is read.
+
+    mmengine copies a config into work directories, checkpoints and logs, and replaces
+    ``{{ variables }}`` when it reads such a copy, also within strings. These may be a user's data,
+    names of classes for example, and some would become code.
+    """
+    original: Any = Config.pretty_text.fget
+    Config.pretty_text = property(lambda cfg: original(cfg).replace('{{', '{\\x7b'))
 
 
 def _load_checkpoint(filename: str, map_location: Any = None, **_: Any) -> Any:

@@ -10,7 +10,7 @@ from .config_options import Options, apply_options, check_settings, parse_option
 from .errors import PreflightError
 from .libraries import check_library
 
-__all__ = ['config_directory', 'config_text', 'parse_config', 'read_config']
+__all__ = ['config_directory', 'parse_config', 'read_config']
 
 
 def config_directory(task: str) -> Path:
@@ -50,15 +50,6 @@ def parse_config(path: Union[str, Path]) -> Config:
         raise
     except (AttributeError, NameError, RecursionError, TypeError, ValueError) as error:  # its code's
         raise PreflightError(f'{path}: {type(error).__name__}: {error}') from error
-
-
-def config_text(cfg: Config) -> str:
-    """The text of a config that gives an equal one when it is read.
-
-    mmengine replaces ``{{ variables }}`` in the text, also within strings, which may be a user's:
-    names of classes for example.
-    """
-    return cfg.pretty_text.replace('{{', '{\\x7b')
 
 
 def _syntax_problem(path: Path) -> str:

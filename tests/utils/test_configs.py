@@ -1,8 +1,9 @@
-"""Configs that are written give equal ones when they are read."""
+"""Configs that are written give equal ones when they are read, whoever writes them."""
 
 from mmengine.config import Config
+from mmengine.visualization import LocalVisBackend
 
-from mobileone_mm.utils.configs import config_text
+import mobileone_mm  # noqa: F401  (what is tested)
 
 NAMES = ('{{ fileBasename }}', "{{$X:'+str(1)+'}}", '"""', 'a\'b"c\\', '{{ _base_.x }}',
          '{{$NO_SUCH:x"y}}', 'C:\\Users\\x', 'eins\nzwei', '{{{', '%s', "'); import os  #")
@@ -10,8 +11,10 @@ NAMES = ('{{ fileBasename }}', "{{$X:'+str(1)+'}}", '"""', 'a\'b"c\\', '{{ _base
 
 def test_names_of_classes_neither_break_out_nor_are_expanded(tmp_path):
     cfg = Config(dict(metainfo=dict(classes=NAMES), more={'a': {'b': {}}}, one=[{'c': 1}]))
-    (tmp_path / 'x.py').write_text(config_text(cfg), encoding='utf-8')
-    read = Config.fromfile(tmp_path / 'x.py')
-    assert read.to_dict() == cfg.to_dict()
-    (tmp_path / 'y.py').write_text(cfg.pretty_text, encoding='utf-8')
-    assert Config.fromfile(tmp_path / 'y.py').metainfo.classes != NAMES  # as mmengine writes it
+    cfg.dump(tmp_path / 'dumped.py')  # as the Runner does
+    LocalVisBackend(str(tmp_path / 'logged')).add_config(cfg)
+    for path in (tmp_path / 'dumped.py', tmp_path / 'logged/config.py'):
+        assert Config.fromfile(path).to_dict() == cfg.to_dict()
+    # of a checkpoint's meta
+    assert Config.fromstring(cfg.pretty_text, '.py').to_dict() == cfg.to_dict()
+    assert r'{\x7b fileBasename' in cfg.pretty_text
