@@ -13,22 +13,27 @@ from ...utils.libraries import PreflightError
 
 try:
     import fcntl
-except ImportError:  # Windows
+except ImportError:
     fcntl = None  # type: ignore
+try:
+    import msvcrt  # of Windows
+except ImportError:
+    msvcrt = None  # type: ignore
 
 __all__ = ['lock_directories']
 
 NAME = '.training.lock'
+FAR = 1 << 30  # Windows lets nobody read the bytes that it locks, so one after the owner's name
 
 
 @contextmanager
 def lock_directories(*directories: Union[str, Path]) -> Iterator[None]:
     """Keep other trainings out of directories, which are made where they do not exist.
 
-    The lock is the operating system's (``fcntl.lockf``) on the file ``.training.lock``. It goes
-    with its process, however that ends, so a file that is left over locks nothing. On NFS it also
-    holds between hosts. Some network file systems have no such locks: there nothing is locked, with
-    a warning; nor is it on Windows.
+    The lock is the operating system's (``fcntl.lockf``, on Windows ``msvcrt.locking``) on the file
+    ``.training.lock``. It goes with its process, however that ends, so a file that is left over
+    locks nothing. On NFS it also holds between hosts. Some network file systems have no such locks:
+    there nothing is locked, with a warning.
 
     Raises:
         PreflightError: Another process trains in one of them; the message names it.
@@ -41,13 +46,10 @@ def lock_directories(*directories: Union[str, Path]) -> Iterator[None]:
 
 @contextmanager
 def _lock(directory: Path) -> Iterator[None]:
-    if fcntl is None:
-        yield
-        return
     directory.mkdir(parents=True, exist_ok=True)
     with open(directory / NAME, 'a+', encoding='utf-8') as file:
         try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock_file(file)
         except OSError as error:
             if error.errno in (errno.EACCES, errno.EAGAIN):
                 raise PreflightError(
@@ -58,6 +60,14 @@ def _lock(directory: Path) -> Iterator[None]:
         else:
             _sign(file)
         yield
+
+
+def _lock_file(file: IO[str]) -> None:
+    if fcntl is not None:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return
+    os.lseek(file.fileno(), FAR, os.SEEK_SET)
+    msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
 
 
 def _sign(file: IO[str]) -> None:
