@@ -48,7 +48,7 @@ def parse_config(path: Union[str, Path]) -> Config:
             if scope in str(error):
                 check_library(scope)
         raise
-    except (AttributeError, NameError, RecursionError, TypeError, ValueError) as error:  # its code's
+    except (AttributeError, NameError, RecursionError, TypeError, ValueError) as error:  # in it
         raise PreflightError(f'{path}: {type(error).__name__}: {error}') from error
 
 
