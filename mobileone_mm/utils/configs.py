@@ -83,20 +83,30 @@ def read_config(path: Union[str, Path], cfg_options: Options = None) -> Config:
     """
     cfg = parse_config(path)
     options = parse_options(cfg_options)
-    if 'data_root' in options and cfg.get('data_root'):
-        _move_data(cfg, cfg.data_root, options['data_root'])
+    if 'data_root' in options:
+        _move_root(cfg, options['data_root'])
     apply_options(cfg, options)
     check_settings(cfg)
     check_library(cfg.get('default_scope'))
     return cfg
 
 
-def _move_data(node: Any, old: str, new: str) -> None:
-    """Replace the start of every path below the old data root."""
+def _move_root(cfg: Config, new: Any) -> None:
+    old = cfg.get('data_root')
+    if not isinstance(new, str) or not old or _move_data(cfg, old, new) < 2:  # 1 is its own
+        raise PreflightError(f'--cfg-options data_root={new}: no path of the config lies below its '
+                             f'data_root, which is {old!r}: change the paths of its data sets')
+
+
+def _move_data(node: Any, old: str, new: str) -> int:
+    """Replace the start of every path below the old data root; returns how many there were."""
+    count = 0
     old, new = old.rstrip('/'), new.rstrip('/')
     items = node.items() if isinstance(node, (dict, Config)) else enumerate(node)
     for key, value in list(items):
         if isinstance(value, str) and (value.rstrip('/') == old or value.startswith(old + '/')):
             node[key] = new + value[len(old):]
+            count += 1
         elif isinstance(value, (dict, list)):
-            _move_data(value, old, new)
+            count += _move_data(value, old, new)
+    return count
