@@ -24,11 +24,11 @@ def read_all_checkpoints() -> None:
     refuses mmengine's own training checkpoints for the logged scalars in them.
     """
     loader = mmengine_checkpoint.CheckpointLoader
-    loader.register_scheme('', _load_checkpoint, force=True)
-    loader.register_scheme(('http://', 'https://'), _load_checkpoint, force=True)
-    loader.register_scheme(REMOTE, _load_remote, force=True)
+    loader.register_scheme('', load_from_file, force=True)
+    loader.register_scheme(('http://', 'https://'), load_from_file, force=True)
+    loader.register_scheme(REMOTE, load_from_remote, force=True)
     # What mmengine turns open-mmlab://, torchvision:// and mmcls:// into goes here.
-    mmengine_checkpoint.load_from_http = _load_checkpoint
+    mmengine_checkpoint.load_from_http = load_from_file
 
 
 def find_forks() -> None:
@@ -55,11 +55,11 @@ def escape_templates() -> None:
     Config.pretty_text = property(lambda cfg: original(cfg).replace('{{', '{\\x7b'))
 
 
-def _load_checkpoint(filename: str, map_location: Any = None, **_: Any) -> Any:
-    """Replaces mmengine's; the caller decides where the weights go."""
+def load_from_file(filename: str, map_location: Any = None, **_: Any) -> Any:
+    """Replaces mmengine's, which logs what follows ``load_from_``."""
     return read_checkpoint(filename)
 
 
-def _load_remote(filename: str, map_location: Any = None, **_: Any) -> Any:
+def load_from_remote(filename: str, map_location: Any = None, **_: Any) -> Any:
     with get_local_path(filename) as path:
         return read_checkpoint(path)
