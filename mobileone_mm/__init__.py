@@ -6,13 +6,14 @@ them live in :mod:`mobileone_mm.detection` and :mod:`mobileone_mm.segmentation`.
 """
 
 from .utils import omp  # noqa: F401, I001  (before torch)
-from .utils.compat import find_forks, read_all_checkpoints
+from .utils.compat import escape_templates, find_forks, read_all_checkpoints
 from .utils.mmcv_ops import install_ops_fallback
 from .utils.old_paths import keep_old_paths
 
 # Before anyone imports mmdet.models or mmseg.models: both import mmcv.ops and so mmcv._ext.
 install_ops_fallback()
 read_all_checkpoints()
+escape_templates()
 find_forks()
 keep_old_paths()
 

@@ -26,6 +26,7 @@ def make_parser() -> argparse.ArgumentParser:
 def report(args: argparse.Namespace) -> None:
     from mobileone_mm.commands.bn_statistics import (
         TrainingBatches,
+        check_out,
         measure_gap,
         rank_shifts,
         statistics,
@@ -35,6 +36,8 @@ def report(args: argparse.Namespace) -> None:
     from mobileone_mm.folding.models import build_model, load_weights
     from mobileone_mm.utils.configs import read_config
     from mobileone_mm.utils.devices import find_device
+    if args.out:
+        check_out(args.out, args.checkpoint)
     device = find_device(args.device)
     cfg = read_config(args.config, args.cfg_options)
     for note in check_data(cfg, ('train', )).notes:

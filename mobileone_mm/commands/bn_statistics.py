@@ -27,8 +27,8 @@ from ..engine.hooks.progressive_learning_hook import pipelines_of
 from ..folding.models import load_weights
 from ..utils.fileio import atomic_path
 
-__all__ = ['Gap', 'Shift', 'TrainingBatches', 'measure_gap', 'rank_shifts', 'reestimate',
-           'statistics', 'write_reestimated']
+__all__ = ['Gap', 'Shift', 'TrainingBatches', 'check_out', 'measure_gap', 'rank_shifts',
+           'reestimate', 'statistics', 'write_reestimated']
 
 Statistics = Dict[str, Dict[str, torch.Tensor]]
 
@@ -177,6 +177,18 @@ def rank_shifts(before: Statistics, after: Statistics) -> List[Shift]:
     return sorted(shifts, key=lambda shift: shift.mean, reverse=True)
 
 
+def check_out(out: Union[str, Path], checkpoint: Union[str, Path]) -> None:
+    """Check the name of the file to write.
+
+    Raises:
+        ValueError: It does not end in ``.pth``, or is that of the checkpoint.
+    """
+    if Path(out).suffix != '.pth':
+        raise ValueError(f'--out {out}: expected a name that ends with .pth')
+    if Path(out).resolve() == Path(checkpoint).resolve():
+        raise ValueError(f'{out} would overwrite the checkpoint: choose another name')
+
+
 def write_reestimated(model: BaseModel, checkpoint: Union[str, Path], out: Union[str, Path],
                       batches: Sequence[Any]) -> int:
     """Load a checkpoint, re-estimate its statistics and write a new checkpoint.
@@ -194,11 +206,10 @@ def write_reestimated(model: BaseModel, checkpoint: Union[str, Path], out: Union
         The number of batch norms with new statistics.
 
     Raises:
-        ValueError: ``out`` is the checkpoint itself, or no norm got new statistics.
+        ValueError: As of :func:`check_out`; or no norm got new statistics.
     """
     out = Path(out)
-    if out.resolve() == Path(checkpoint).resolve():
-        raise ValueError(f'{out} would overwrite the checkpoint: choose another name')
+    check_out(out, checkpoint)
     meta = load_weights(model, checkpoint)
     number = reestimate(model, batches)
     if not number:

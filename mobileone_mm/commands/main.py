@@ -22,6 +22,7 @@ OS_ERRORS = {
     errno.EPERM: 'no permission',
     errno.EROFS: 'is on a read-only file system',
     errno.ENOSPC: 'no space is left on the disk',
+    errno.EFBIG: 'is larger than the system allows',
     errno.EDQUOT: 'the disk quota is used up',
     errno.ENAMETOOLONG: 'the name is too long',
 }
@@ -75,7 +76,7 @@ def describe(error: BaseException) -> str:
     if isinstance(error, OSError) and error.errno in OS_ERRORS:
         place = f'{error.filename}: ' if error.filename else ''  # set on opening, not on writing
         return f'{place}{OS_ERRORS[error.errno]}'
-    if 'PytorchStreamWriter failed' in text:  # torch.save's
+    if 'PytorchStreamWriter failed' in text or 'unexpected pos' in text:  # torch.save's
         return 'a checkpoint could not be written: is the disk full?'
     if 'Original Traceback' in text:  # of a data loader's worker
         text = re.split(r'^(?=[\w.]+(?:Error|Exception|Warning): )', text, flags=re.MULTILINE)[-1]

@@ -21,6 +21,7 @@ from ..utils.devices import find_device
 from ..utils.errors import PreflightError
 from ..utils.libraries import class_palette
 from .frames import check_out, open_sink, open_source
+from .main import describe
 from .predict_files import open_files
 
 LISTED = 20  # how many problems are printed at the end
@@ -102,7 +103,7 @@ def predict(predictor: Predictor, source: str, out: Union[str, Path],
             limit: Optional[int] = None, save: Sequence[str] = ()) -> Speed:
     """Draw the predictions on pictures, folders, videos or a camera; Ctrl-C ends a camera.
 
-    A picture that cannot be read is skipped and listed in the result.
+    A picture that cannot be read or drawn on is skipped and listed in the result.
 
     Args:
         predictor: The model.
@@ -128,9 +129,16 @@ def predict(predictor: Predictor, source: str, out: Union[str, Path],
         try:
             for frame in bar.track(pictures.frames, total or None, description='pictures'):
                 before = time.perf_counter()
-                sample = predictor(frame.picture)
-                in_model += time.perf_counter() - before
-                write(frame.name, predictor.draw(frame.picture, sample))
+                try:
+                    sample = predictor(frame.picture)
+                    in_model += time.perf_counter() - before
+                    drawn = predictor.draw(frame.picture, sample)
+                except Exception as error:  # of a size, say, that a library cannot take
+                    if pictures.count == 1 or pictures.fps:
+                        raise
+                    pictures.problems.append(f'{frame.file_name}: {describe(error)}')
+                    continue
+                write(frame.name, drawn)
                 for each in files:
                     each.add(frame, sample)
                 count += 1

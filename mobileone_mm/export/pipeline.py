@@ -22,7 +22,7 @@ from ..folding.models import build_model, load_weights
 from ..folding.reparameterize import holds_unfolded, reparameterize
 from ..folding.verify import tensors_of, textbook
 from ..utils.checkpoint_files import is_folded
-from ..utils.configs import config_text, read_config
+from ..utils.configs import read_config
 from ..utils.libraries import TASKS
 from .backends.phones import best_classes, is_of_phones, raw_outputs
 from .errors import ExportError, ParityError, UnknownHeadError
@@ -116,7 +116,7 @@ def export_model(config: Union[str, Path], checkpoint: Union[str, Path], backend
         path = _export(job)
         shutil.rmtree(folder / 'folded')
         result = Exported(path, _bytes(folder))
-        (folder / f'{name}.py').write_text(config_text(job.cfg), encoding='utf-8')
+        (folder / f'{name}.py').write_text(job.cfg.pretty_text, encoding='utf-8')
         if chosen.runtime:
             exported = ExportedModel.load(path, model.data_preprocessor, threads=1)
             result.parity = verify_parity(model, exported, samples, pictures)

@@ -57,7 +57,8 @@ def list_pictures(folder: Union[str, Path]) -> List[Path]:
         ExportError: There are none.
     """
     found = sorted(path for path in Path(folder).glob('*')
-                   if path.suffix.lower() in PICTURES and not path.name.startswith('.'))
+                   if path.suffix.lower() in PICTURES and not path.name.startswith('.')
+                   and not path.is_dir())
     if not found:
         raise ExportError(f'no pictures ({", ".join(PICTURES)}) in {folder}')
     return found

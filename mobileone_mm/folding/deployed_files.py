@@ -10,7 +10,6 @@ from mmengine.runner.checkpoint import weights_to_cpu
 from torch import Tensor, nn
 
 from ..utils.checkpoint_files import CheckpointError, is_folded
-from ..utils.configs import config_text
 from ..utils.fileio import atomic_path
 from .models import build_model, load_weights
 from .reparameterize import reparameterize
@@ -105,7 +104,7 @@ def write_deployed(model: nn.Module,
     if is_folded(model.state_dict()):
         raise ValueError('the config builds a folded model (deploy=True): give the config that the '
                          'checkpoint was trained with')
-    config = config_text(deployed_config(cfg, fuse_conv_bn))
+    config = deployed_config(cfg, fuse_conv_bn).pretty_text
     meta = load_weights(model, checkpoint)
     model.eval()
     folded = reparameterize(model, fuse_conv_bn=fuse_conv_bn)

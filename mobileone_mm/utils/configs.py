@@ -10,7 +10,7 @@ from .config_options import Options, apply_options, check_settings, parse_option
 from .errors import PreflightError
 from .libraries import check_library
 
-__all__ = ['config_directory', 'config_text', 'parse_config', 'read_config']
+__all__ = ['config_directory', 'parse_config', 'read_config']
 
 
 def config_directory(task: str) -> Path:
@@ -52,15 +52,6 @@ def parse_config(path: Union[str, Path]) -> Config:
         raise PreflightError(f'{path}: {type(error).__name__}: {error}') from error
 
 
-def config_text(cfg: Config) -> str:
-    """The text of a config, which reads back as an equal config.
-
-    mmengine replaces ``{{ variables }}`` in the text, even within strings, which may be the user's,
-    for example names of classes.
-    """
-    return cfg.pretty_text.replace('{{', '{\\x7b')
-
-
 def _syntax_problem(path: Path) -> str:
     """The location of a syntax error, in a config or in a local file that it is based on."""
     try:
@@ -92,20 +83,30 @@ def read_config(path: Union[str, Path], cfg_options: Options = None) -> Config:
     """
     cfg = parse_config(path)
     options = parse_options(cfg_options)
-    if 'data_root' in options and cfg.get('data_root'):
-        _move_data(cfg, cfg.data_root, options['data_root'])
+    if 'data_root' in options:
+        _move_root(cfg, options['data_root'])
     apply_options(cfg, options)
     check_settings(cfg)
     check_library(cfg.get('default_scope'))
     return cfg
 
 
-def _move_data(node: Any, old: str, new: str) -> None:
-    """Replace the start of every path below the old data root."""
+def _move_root(cfg: Config, new: Any) -> None:
+    old = cfg.get('data_root')
+    if not isinstance(new, str) or not old or _move_data(cfg, old, new) < 2:  # 1 is its own
+        raise PreflightError(f'--cfg-options data_root={new}: no path of the config lies below its '
+                             f'data_root, which is {old!r}: change the paths of its data sets')
+
+
+def _move_data(node: Any, old: str, new: str) -> int:
+    """Replace the start of every path below the old data root; returns how many there were."""
+    count = 0
     old, new = old.rstrip('/'), new.rstrip('/')
     items = node.items() if isinstance(node, (dict, Config)) else enumerate(node)
     for key, value in list(items):
         if isinstance(value, str) and (value.rstrip('/') == old or value.startswith(old + '/')):
             node[key] = new + value[len(old):]
+            count += 1
         elif isinstance(value, (dict, list)):
-            _move_data(value, old, new)
+            count += _move_data(value, old, new)
+    return count

@@ -89,6 +89,8 @@ def test_written_whole_or_not_at_all(tmp_path, batches, monkeypatch):
     trained, out = tmp_path / 'epoch_1.pth', tmp_path / 'out' / 'new.pth'
     original = model()
     torch.save(dict(meta=dict(epoch=1), state_dict=original.state_dict(), optimizer={}), trained)
+    with pytest.raises(ValueError, match='a.txt: expected a name that ends with .pth'):
+        write_reestimated(original, trained, tmp_path / 'a.txt', batches)
     with pytest.raises(ValueError, match='would overwrite'):
         write_reestimated(model(), trained, trained, batches)
     with pytest.raises(ValueError, match='no batch norm'):

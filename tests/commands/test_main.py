@@ -199,6 +199,8 @@ def test_status_and_marks(capsys):
     (FileExistsError(errno.EEXIST, 'x', '/a'), '/a: exists and is not a folder'),
     (RuntimeError('[enforce fail at x.cc:1] . PytorchStreamWriter failed writing file data/1: file'
                   ' write failed'), 'a checkpoint could not be written: is the disk full?'),
+    (RuntimeError('[enforce fail at inline_container.cc:672] . unexpected pos 76352 vs 76240'),
+     'a checkpoint could not be written: is the disk full?'),
     (KeyError('Index 9 exceeds'), 'Index 9 exceeds'),
     (ValueError('class `A` in a/b.py: class `B` in b.py: arch is wrong'), 'arch is wrong'),
     (ValueError('Caught ValueError in DataLoader worker process 0.\nOriginal Traceback (most recent'

@@ -164,6 +164,16 @@ def test_a_picture_too_large_to_draw_on(run_tool, trained, tmp_path, capsys, mon
     assert [path.name for path in (tmp_path / 'out').iterdir()] == ['small.png']
 
 
+def test_a_picture_that_a_library_cannot_take(run_tool, trained, tmp_path, capsys):
+    shutil.copytree(trained / 'pictures', tmp_path / 'in')
+    cv2.imwrite(str(tmp_path / 'in/0b.png'), np.zeros((1, 1, 3), np.uint8))  # mmseg's drawing fails
+    assert run_tool('predict', trained / 'segmentation.pth', tmp_path / 'in', '--out',
+                    tmp_path / 'out') == 1
+    printed = capsys.readouterr()
+    assert 'error: 0b.png: index 1 is out of bounds' in printed.err
+    assert '3 pictures: ' in printed.out
+
+
 def test_a_truncated_video_reports_its_frames(trained, tmp_path, monkeypatch):
     path = tmp_path / 'cut.avi'
     content = (trained / 'video.avi').read_bytes()

@@ -4,7 +4,7 @@ import os
 import unicodedata
 from collections import Counter, defaultdict
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Set
 from urllib.parse import unquote
 
 __all__ = ['repair_names']
@@ -22,7 +22,8 @@ def repair_names(content: Dict[str, Any], folder: Path) -> List[str]:
         folder: To which file names are relative.
     """
     images = content['images']
-    missing = [image for image in images if not os.path.isfile(folder / image['file_name'])]
+    present = _list_folders(folder, {os.path.dirname(image['file_name']) for image in images})
+    missing = [image for image in images if image['file_name'] not in present]
     if not missing or not folder.is_dir():
         return []
     files = _list_files(folder)
@@ -37,6 +38,12 @@ def repair_names(content: Dict[str, Any], folder: Path) -> List[str]:
     for image, name in repaired:
         image['file_name'] = name
     return [f'names of {len(repaired):,} images are written otherwise than on the disk ({example})']
+
+
+def _list_folders(folder: Path, inner: Set[str]) -> Set[str]:
+    """What lies in some folders; much faster than to ask for each file."""
+    return {os.path.join(name, entry) for name in inner if os.path.isdir(folder / name)
+            for entry in os.listdir(folder / name)}
 
 
 def _list_files(folder: Path) -> Dict[str, List[str]]:

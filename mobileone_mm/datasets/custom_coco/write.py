@@ -54,7 +54,6 @@ def write_custom_config(train: CocoSplit, val: CocoSplit, out: Union[str, Path],
     input_size = input_size if input_size is not None else (192 if from_scratch else BASE_SIZE)
     _check_arguments(out, base, epochs, batch_size, workers, from_scratch, checkpoint)
     match_categories(val.file, train.classes)
-    _check_names(train)
     levels = plan_levels(base.split('_')[2], input_size, from_scratch)
     counts = train.counts(train.classes, training=True)
     counts.require(train.path)
@@ -107,14 +106,6 @@ def _check_arguments(out: Path, base: str, epochs: int, batch_size: int, workers
 
 def _is_remote(checkpoint: str) -> bool:
     return '://' in checkpoint
-
-
-def _check_names(train: CocoSplit) -> None:
-    for name in train.classes:
-        if '{{' in name:
-            raise PreflightError(f'{train.path}: the category {name!r} holds two braces, which '
-                                 'mmengine expands in the copies that training writes of its '
-                                 'config: rename it')
 
 
 def _drop_last(images: int, batch_size: int, levels: Optional[Levels]) -> int:

@@ -47,7 +47,8 @@ def read_classes(path: Union[str, Path]) -> ClassTable:
         raise PreflightError(f'--classes {path}: no such file')
     try:
         text = path.read_text(encoding='utf-8-sig')
-        content = json.loads(text) if path.suffix.lower() == '.json' else text.splitlines()
+        lines = re.split(r'\r\n|\r|\n', text)
+        content = json.loads(text) if path.suffix.lower() == '.json' else lines
     except ValueError as error:
         raise PreflightError(f'--classes {path}: cannot be read ({error})') from error
     if isinstance(content, list):

@@ -10,7 +10,8 @@ from PIL import Image
 __all__ = ['Mask', 'MaskError', 'displayed_size', 'image_size', 'read_mask', 'to_text']
 
 ORIENTATION = 0x0112  # EXIF's tag
-LOSSY = ('JPEG', 'MPO')
+LOSSY = ('JPEG', 'MPO', 'AVIF')
+LOSSY_TIFF = ('jpeg', 'tiff_jpeg', 'webp')
 
 
 class MaskError(ValueError):
@@ -70,7 +71,7 @@ def read_mask(path: Union[str, Path]) -> Mask:
 
 
 def _read(image: Image.Image, path: Union[str, Path]) -> Mask:
-    mode, lossy = image.mode, image.format in LOSSY
+    mode, lossy = image.mode, _is_lossy(image, path)
     if mode == 'P':
         values = np.asarray(image).astype(np.int32)
         colors = np.asarray(image.getpalette('RGB') or [], np.int32).reshape(-1, 3)
@@ -93,6 +94,15 @@ def _read(image: Image.Image, path: Union[str, Path]) -> Mask:
         return Mask(mode, pixels[..., 0], 'gray', {}, lossy)
     return Mask(mode, pixels[..., 0] << 16 | pixels[..., 1] << 8 | pixels[..., 2], 'color', {},
                 lossy)
+
+
+def _is_lossy(image: Image.Image, path: Union[str, Path]) -> bool:
+    if image.format == 'TIFF':
+        return image.info.get('compression') in LOSSY_TIFF
+    if image.format == 'WEBP':  # the name of the chunk of pixels says which of both it is
+        with open(path, 'rb') as file:
+            return b'VP8L' not in file.read(1 << 16)
+    return image.format in LOSSY
 
 
 def _check_alpha(pixels: np.ndarray, path: Union[str, Path]) -> None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
-from ...utils.libraries import PreflightError
+from ...utils.libraries import TASKS, PreflightError
 from ...utils.messages import shorten
 from ...utils.wrapped import count_samples, unwrapped
 from .coco import check_coco
@@ -104,17 +104,18 @@ def _check_coco(source: Source, loader: str, evaluators: Sequence[Dict[str, Any]
 
 def _class_agreement_problems(cfg: Any, loaders: Sequence[str]) -> List[str]:
     """Check that all data sets have the training classes in the same order: labels are numbers."""
-    if cfg.get('default_scope') != 'mmdet':
+    scope = cfg.get('default_scope')
+    if scope not in TASKS:  # of classification the folders' names are the classes
         return []
     classes = {}
     for loader in dict.fromkeys(('train', *loaders)):
         dataloader = cfg.get(f'{loader}_dataloader') or {}
         for dataset in unwrapped(dataloader.get('dataset') or {}):
-            classes[loader] = Source(dataset, 'mmdet').classes
+            classes[loader] = Source(dataset, scope).classes
     train = classes.pop('train', None)
     return [f'{loader}_dataloader has the classes ({shorten(own)}), training has '
-            f'({shorten(train)}): give both the same, in the same order. The categories of '
-            'annotation files are matched by name'
+            f'({shorten(train)}): give both the same, in the same order'
+            + ('. The categories of annotation files are matched by name' * (scope == 'mmdet'))
             for loader, own in classes.items() if train and own and own != train]
 
 

@@ -13,21 +13,26 @@ from ...utils.libraries import PreflightError
 
 try:
     import fcntl
-except ImportError:  # Windows
+except ImportError:
     fcntl = None  # type: ignore
+try:
+    import msvcrt  # of Windows
+except ImportError:
+    msvcrt = None  # type: ignore
 
 __all__ = ['lock_directories']
 
 NAME = '.training.lock'
+FAR = 1 << 30  # Windows lets nobody read the bytes that it locks, so one after the owner's name
 
 
 @contextmanager
 def lock_directories(*directories: Union[str, Path]) -> Iterator[None]:
     """Keep other trainings out of directories, which are created if needed.
 
-    This uses a lock of the operating system (``fcntl.lockf``) on the file ``.training.lock``. The
-    lock ends with its process, so a leftover file locks nothing. On NFS it works across hosts.
-    Windows has no such locks, nor do some network file systems, where a warning says so.
+    This uses a lock of the operating system (``fcntl.lockf``, on Windows ``msvcrt.locking``) on the
+    file ``.training.lock``. The lock ends with its process, so a leftover file locks nothing. It
+    works across hosts on NFS. Some network file systems have no such locks; there, a warning says so.
 
     Raises:
         PreflightError: Another process trains in one of them; the message names it.
@@ -40,13 +45,10 @@ def lock_directories(*directories: Union[str, Path]) -> Iterator[None]:
 
 @contextmanager
 def _lock(directory: Path) -> Iterator[None]:
-    if fcntl is None:
-        yield
-        return
     directory.mkdir(parents=True, exist_ok=True)
     with open(directory / NAME, 'a+', encoding='utf-8') as file:
         try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock_file(file)
         except OSError as error:
             if error.errno in (errno.EACCES, errno.EAGAIN):
                 raise PreflightError(
@@ -57,6 +59,14 @@ def _lock(directory: Path) -> Iterator[None]:
         else:
             _sign(file)
         yield
+
+
+def _lock_file(file: IO[str]) -> None:
+    if fcntl is not None:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return
+    os.lseek(file.fileno(), FAR, os.SEEK_SET)
+    msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
 
 
 def _sign(file: IO[str]) -> None:

@@ -184,6 +184,32 @@ def test_smeared_colors_go_to_the_nearest(tmp_path, save, mask_name):
         assert kept.mean() > .9 and (found[name] != labels)[kept].mean() < .02
 
 
+@pytest.mark.parametrize('suffix, options', [
+    ('webp', dict(quality=80)), ('tif', dict(compression='jpeg')), ('jpg', {})])
+def test_labels_that_compression_has_changed_are_refused(tmp_path, suffix, options):
+    """There are classes enough for the wrong values as well."""
+    def save(labels, path):
+        Image.fromarray(np.stack([labels] * 3, -1)).save(path, **options)
+    folders, _ = write(tmp_path, save, mask_name='{}.' + suffix)
+    classes = ClassTable(tuple(f'class {i}' for i in range(20)))
+    with pytest.raises(PreflightError, match='compression or soft edges have changed'):
+        prepare(folders, None, .5, classes=classes, progress=False)
+
+
+def test_a_lossless_webp_is_kept(tmp_path):
+    def save(labels, path):
+        Image.fromarray(np.stack([labels] * 3, -1)).save(path, lossless=True)
+    folders, drawn = write(tmp_path, save, mask_name='{}.webp')
+    _, found, _ = read_back(folders, tmp_path)
+    for name, labels in drawn.items():
+        np.testing.assert_array_equal(found[name], labels)
+
+
+def test_only_ends_of_lines_part_names(tmp_path):
+    (tmp_path / 'names.txt').write_bytes('\ufeffbg\r\na\u2028b\r\rc\x0cd\n'.encode())
+    assert read_classes(tmp_path / 'names.txt').names == ('bg', 'a\u2028b', 'c\x0cd')
+
+
 def test_ignored_pixels_stay_ignored(tmp_path):
     def save(labels, path):
         labels = labels.copy()

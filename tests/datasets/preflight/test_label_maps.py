@@ -84,6 +84,20 @@ def test_a_single_bad_map_is_found_and_named(folder, change, expected):
     assert expected in text and str(path) in text
 
 
+def test_lossy_compression_is_refused(folder):
+    path = folder / 'maps/17.png'
+    Image.fromarray(np.asarray(Image.open(path))).save(path, format='JPEG')
+    assert f'{path}: was compressed with losses' in message(config(folder))
+
+
+def test_classes_in_another_order(folder):
+    """mmsegmentation maps labels by name where its class lists more, as Pascal VOC's does."""
+    cfg = config(folder)
+    cfg.val_dataloader = config(folder, metainfo=dict(classes=CLASSES[::-1])).train_dataloader
+    assert ('val_dataloader has the classes (nucleus, background), training has (background, '
+            'nucleus): give both the same, in the same order') in message(cfg)
+
+
 def test_damage_is_named(folder):
     path = folder / 'maps/17.png'
     path.write_bytes(path.read_bytes()[:50])

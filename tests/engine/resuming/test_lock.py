@@ -51,6 +51,36 @@ def test_the_lock_of_a_killed_training_is_free(owner, tmp_path):
             assert f'process {os.getpid()} ' in (tmp_path / 'run' / lock.NAME).read_text()
 
 
+class Msvcrt:
+    """Windows' module, by POSIX' means: it locks bytes from the file's position on."""
+
+    LK_NBLCK = 2
+
+    @staticmethod
+    def locking(descriptor, mode, count):
+        assert mode == Msvcrt.LK_NBLCK
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, count, 0, os.SEEK_CUR)
+
+
+def test_windows(tmp_path, monkeypatch):
+    monkeypatch.setattr(lock, 'fcntl', None)
+    monkeypatch.setattr(lock, 'msvcrt', Msvcrt)
+    context = multiprocessing.get_context('fork')
+    ready = context.Event()
+    process = context.Process(target=_hold, args=(tmp_path, ready))
+    process.start()
+    try:
+        assert ready.wait(30)
+        with pytest.raises(PreflightError, match=f'another training, process {process.pid} on'):
+            with lock_directories(tmp_path):
+                pass
+    finally:
+        process.kill()
+        process.join()
+    with lock_directories(tmp_path):
+        assert f'process {os.getpid()} ' in (tmp_path / lock.NAME).read_text()
+
+
 def test_a_file_system_without_locks_is_no_obstacle(tmp_path, monkeypatch):
     def refuse(*args):
         raise OSError(errno.ENOLCK, 'No locks available')
