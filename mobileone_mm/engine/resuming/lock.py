@@ -32,7 +32,7 @@ def lock_directories(*directories: Union[str, Path]) -> Iterator[None]:
 
     This uses a lock of the operating system (``fcntl.lockf``, on Windows ``msvcrt.locking``) on the
     file ``.training.lock``. The lock ends with its process, so a leftover file locks nothing. It
-    works across hosts on NFS. Some network file systems have no such locks; there, a warning says so.
+    works across hosts on NFS. Some network file systems have no such locks; a warning says so.
 
     Raises:
         PreflightError: Another process trains in one of them; the message names it.

@@ -72,7 +72,8 @@ class _Recorder(torch.fx.Interpreter):
 
     def __init__(self, graph: torch.fx.GraphModule, names: Iterable[str]) -> None:
         super().__init__(graph)
-        self.names, self.found = list(names), {}
+        self.names = list(names)
+        self.found: Dict[str, Any] = {}
 
     def run_node(self, n: torch.fx.Node) -> Any:
         result = super().run_node(n)
