@@ -25,7 +25,7 @@ def test_litert_answers_as_the_model(exported):
     interface = Interface.read(path)
     assert not interface.normalized
     runtime = load_runtime('litert', path)
-    assert runtime.input_names == ['image'] and runtime.output_names == interface.outputs
+    assert runtime.input_names == ['image'] and runtime.output_names == interface.output_names
     details = runtime.interpreter.get_input_details()[0]
     assert tuple(details['shape']) == (1, *small_exports.SIZE, 3)  # channels last
 
