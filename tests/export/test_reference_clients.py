@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import small_exports
 import torch
+from mmengine.registry import init_default_scope
 
 for _module in ('mmdet', 'mmseg', 'onnx', 'onnxruntime'):
     pytest.importorskip(_module, reason=f'{_module} is not installed (make env-deploy)')
@@ -60,6 +61,7 @@ def exported(folder, backend, **options):
         require(FORMATS[backend])
     except MissingPackageError as error:
         pytest.skip(str(error))
+    init_default_scope('mmdet' if 'detector' in folder.name else 'mmseg')  # as an export does
     out = folder / '-'.join([backend, *options])
     path = out / f'config_{backend}{FORMATS[backend].suffix}'
     if not path.exists():
