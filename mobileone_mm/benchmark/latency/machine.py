@@ -3,7 +3,6 @@
 import os
 import platform
 import re
-import time
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import Any, Callable, Dict, List, Optional
 
 import numpy as np
 import torch
+
+from .timing import take_turn, torch_threads
 
 __all__ = ['Peak', 'describe', 'measure_peak']
 
@@ -101,9 +102,7 @@ def measure_peak(threads: int = 1, seconds: float = 6., dram_bytes: int = DRAM_B
         seconds: Approximate time of all tries together.
         dram_bytes: Size of the large array, several times that of the last cache.
     """
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
+    with torch_threads(threads):
         gemms = [gemm for size in (256, 512, 1024) for gemm in _gemms(size, threads)]
         best = {name: flops / _best(call, .6 * seconds / len(gemms)) / 1e9
                 for name, flops, call in gemms}
@@ -111,19 +110,12 @@ def measure_peak(threads: int = 1, seconds: float = 6., dram_bytes: int = DRAM_B
         cache, dram = (_copy_rate(nbytes, .2 * seconds) / 1e9
                        for nbytes in (CACHE_BYTES, dram_bytes))
         return Peak(best[name], name, dram, cache, threads)
-    finally:
-        torch.set_num_threads(before)
 
 
 def _best(call: Callable[[], object], seconds: float) -> float:
     """The shortest of the runs that fit into ``seconds``, after one to warm up."""
     call()
-    times: List[float] = []
-    while not times or sum(times) < seconds:
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-    return min(times)
+    return min(take_turn(call, 1e3 * seconds)) / 1e3
 
 
 def _copy_rate(nbytes: int, seconds: float) -> float:

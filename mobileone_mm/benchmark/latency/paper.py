@@ -18,7 +18,6 @@ class Classifier:
     mflops: float  # multiply-adds, as the paper counts
     mparams: float
     cpu_ms: float
-    mobile_ms: float
 
 
 class Correlation(NamedTuple):
@@ -37,16 +36,16 @@ class Segmentor(NamedTuple):
 
 # Table 9, by the names of :mod:`mobileone_mm.benchmark.latency.networks`.
 CLASSIFIERS: Dict[str, Classifier] = {
-    'mobileone_s0': Classifier(71.4, 275, 2.1, 10.55, .79),
-    'mobileone_s1': Classifier(75.9, 825, 4.8, 13.04, .89),
-    'mobileone_s2': Classifier(77.4, 1299, 7.8, 14.87, 1.18),
-    'mobileone_s3': Classifier(78.1, 1896, 10.1, 16.47, 1.53),
-    'mobileone_s4': Classifier(79.4, 2978, 14.8, 26.60, 1.86),
-    'mobilenet_v2_x1.0': Classifier(72.0, 300, 3.4, 13.65, .98),
-    'mobilenet_v2_x1.4': Classifier(74.7, 585, 6.9, 15.67, 1.36),
-    'mobilenet_v3_small': Classifier(67.4, 56, 2.5, 10.38, .83),
-    'mobilenet_v3_large': Classifier(75.2, 219, 5.4, 17.09, 1.09),
-    'efficientnet_b0': Classifier(77.1, 390, 5.3, 28.71, 1.72),
+    'mobileone_s0': Classifier(71.4, 275, 2.1, 10.55),
+    'mobileone_s1': Classifier(75.9, 825, 4.8, 13.04),
+    'mobileone_s2': Classifier(77.4, 1299, 7.8, 14.87),
+    'mobileone_s3': Classifier(78.1, 1896, 10.1, 16.47),
+    'mobileone_s4': Classifier(79.4, 2978, 14.8, 26.60),
+    'mobilenet_v2_x1.0': Classifier(72.0, 300, 3.4, 13.65),
+    'mobilenet_v2_x1.4': Classifier(74.7, 585, 6.9, 15.67),
+    'mobilenet_v3_small': Classifier(67.4, 56, 2.5, 10.38),
+    'mobilenet_v3_large': Classifier(75.2, 219, 5.4, 17.09),
+    'efficientnet_b0': Classifier(77.1, 390, 5.3, 28.71),
 }
 # Table 11a: box mAP on COCO.
 DETECTORS: Dict[str, float] = {

@@ -1,6 +1,5 @@
 """A complete measurement: select, prepare, take turns, sum up, save."""
 
-import contextlib
 import gc
 import json
 import os
@@ -10,15 +9,13 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
-import torch
-
 from ...export import ExportError
 from . import cost, machine, roofline
 from .backends import Preparer, check_backends
 from .journal import Journal
 from .networks import FAMILIES, Network, select
 from .results import Results, Row
-from .timing import summarize, take_turns
+from .timing import summarize, take_turns, torch_threads
 
 __all__ = ['ROOFLINE', 'Settings', 'run']
 
@@ -99,7 +96,7 @@ def run(settings: Settings, out: Path, command: str = '',
     journal = Journal(out / 'latency.journal.jsonl', dict(settings=asdict(settings), machine=facts))
     job = _Job(settings, networks, journal, progress)
     try:
-        with _threads(settings.threads):
+        with torch_threads(settings.threads):
             job.measure()
     finally:
         results = job.results(facts, command)
@@ -224,13 +221,3 @@ class _Job:
 def _load() -> Optional[float]:
     """Processes that wanted a core in the last minute, this measurement included."""
     return round(os.getloadavg()[0], 2) if hasattr(os, 'getloadavg') else None
-
-
-@contextlib.contextmanager
-def _threads(number: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

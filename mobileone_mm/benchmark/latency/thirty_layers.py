@@ -33,7 +33,7 @@ ACTIVATIONS: Dict[str, Callable[[int], nn.Module]] = dict(
     hard_swish=lambda channels: nn.Hardswish(),
     gelu=lambda channels: nn.GELU(),
     silu=lambda channels: nn.SiLU(),
-    se_relu=lambda channels: nn.Sequential(_squeeze_excite(channels), nn.ReLU()),
+    se_relu=lambda channels: nn.Sequential(SqueezeExcite(channels), nn.ReLU()),
     dynamic_relu=_dynamic_relu,
 )
 # Whether there is squeeze-and-excitation, and whether there are skip connections.
@@ -87,14 +87,10 @@ class _Layer(nn.Module):
         self.conv = nn.Conv2d(
             in_channels, out_channels, kernel, stride, kernel // 2, groups=groups)
         nn.init.kaiming_normal_(self.conv.weight, nonlinearity='relu')
-        self.se = _squeeze_excite(out_channels) if se else nn.Identity()
+        self.se = SqueezeExcite(out_channels) if se else nn.Identity()
         self.skip = skip and stride == 1 and in_channels == out_channels
         self.activation = ACTIVATIONS[activation](out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.se(self.conv(x))
         return self.activation(torch.add(y, x) if self.skip else y)
-
-
-def _squeeze_excite(channels: int) -> nn.Module:
-    return SqueezeExcite(channels)

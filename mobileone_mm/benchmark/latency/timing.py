@@ -1,11 +1,14 @@
 """Interleaved timing: each candidate gets a short turn in every round."""
 
+import contextlib
 import statistics
 import time
 from dataclasses import dataclass
 from typing import Callable, Dict, Iterator, List, Sequence, Tuple
 
-__all__ = ['Summary', 'summarize', 'take_turns']
+import torch
+
+__all__ = ['Summary', 'summarize', 'take_turn', 'take_turns', 'torch_threads']
 
 
 @dataclass(frozen=True)
@@ -49,13 +52,25 @@ def take_turns(calls: Dict[str, Callable[[], object]], rounds: Sequence[int],
     """
     for number in rounds:
         for name, call in calls.items():
-            yield number, name, _turn(call, turn_ms)
+            yield number, name, take_turn(call, turn_ms)
 
 
-def _turn(call: Callable[[], object], turn_ms: float) -> List[float]:
+def take_turn(call: Callable[[], object], turn_ms: float) -> List[float]:
+    """Milliseconds of each of the runs that fit into ``turn_ms``, at least of one."""
     samples: List[float] = []
     while not samples or sum(samples) < turn_ms:
         start = time.perf_counter()
         call()
         samples.append(1e3 * (time.perf_counter() - start))
     return samples
+
+
+@contextlib.contextmanager
+def torch_threads(number: int) -> Iterator[None]:
+    """Let torch use so many threads meanwhile."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,5 +1,6 @@
 """Draw the pictures of the report."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
@@ -112,21 +113,6 @@ def _overlap(a: Sequence[float], b: Sequence[float]) -> float:
     return width * height if width > 0 and height > 0 else 0.
 
 
-def accuracy_imagenet(results: Results) -> Optional[Figure]:
-    """Top-1 over latency, classifiers."""
-    return _accuracy(results, 'backbones', "top-1, % (the paper's)")
-
-
-def accuracy_coco(results: Results) -> Optional[Figure]:
-    """Box mAP over latency, detectors."""
-    return _accuracy(results, 'detectors', "box mAP (the paper's)")
-
-
-def accuracy_ade20k(results: Results) -> Optional[Figure]:
-    """Mean IoU over latency, segmentors."""
-    return _accuracy(results, 'segmentors', "mIoU, % (the paper's)")
-
-
 def rank_correlation(results: Results) -> Optional[Figure]:
     """Latency over multiply-adds and over parameters, with Spearman's rho."""
     backend = numbers.main_backend(results)
@@ -157,73 +143,49 @@ def rank_correlation(results: Results) -> Optional[Figure]:
     return figure
 
 
-def _bars(results: Results, family: str, title: str) -> Optional[Figure]:
-    """Latency relative to the first network, grouped by backend."""
-    by_backend = {backend: results.select(family, backend) for backend in results.backends}
-    by_backend = {backend: rows for backend, rows in by_backend.items() if rows}
-    labels = list(dict.fromkeys(row.label for row in results.select(family)))
-    if not by_backend or len(labels) < 2:
-        return None
+def _bars(values: Dict[str, Dict[str, float]], labels: Sequence[str], ylabel: str,
+          title: str) -> Figure:
+    """Bars grouped by label; ``values`` holds each backend's, by label."""
     figure = new_figure(9.2, 3.4)
     axis = figure.subplots()
-    width = .8 / len(by_backend)
-    for i, (backend, rows) in enumerate(by_backend.items()):
-        times = {row.label: row for row in rows}
-        base = times.get(labels[0])
-        if base is None:
-            continue
-        for x, label in enumerate(labels):
-            if label not in times:
-                continue
-            height = times[label].median_ms / base.median_ms
-            bar = axis.bar(x + (i - (len(by_backend) - 1) / 2) * width, height, width * .92,
-                           color=matplotlib.colormaps['viridis'](.15 + .25 * i),
-                           label=numbers.BACKENDS[backend] if x == 0 else None)
-            axis.bar_label(bar, [f'{height:.2f}'], fontsize=6.5, rotation=90, padding=2)
+    width = .8 / len(values)
+    for i, (backend, own) in enumerate(values.items()):
+        bars = axis.bar([labels.index(label) + (i - (len(values) - 1) / 2) * width
+                         for label in own], list(own.values()), width * .92,
+                        color=matplotlib.colormaps['viridis'](.15 + .25 * i),
+                        label=numbers.BACKENDS[backend])
+        axis.bar_label(bars, [f'{value:.2f}' for value in own.values()], fontsize=6.5,
+                       rotation=90, padding=2)
     axis.axhline(1, color='#555', lw=.8, ls='--')
     axis.set_xticks(range(len(labels)), [label.replace('_', ' ') for label in labels])
     axis.margins(y=.18)
-    axis.set(ylabel=f'latency / {labels[0]}', title=title)
+    axis.set(ylabel=ylabel, title=title)
     axis.legend(ncols=4, fontsize=7.5, loc='upper left')
     return figure
 
 
-def activations(results: Results) -> Optional[Figure]:
-    """Bars for the activations."""
-    return _bars(results, 'activations', 'A 30-layer network with another activation')
-
-
-def branches(results: Results) -> Optional[Figure]:
-    """Bars for the branches."""
-    return _bars(results, 'branches', 'A 30-layer network with squeeze-and-excitation, '
-                                      'skip connections, both')
+def _variants(results: Results, family: str, title: str) -> Optional[Figure]:
+    """Latency relative to the first network, grouped by backend."""
+    labels = list(dict.fromkeys(row.label for row in results.select(family)))
+    values = {}
+    for backend in results.backends:
+        times = {row.label: row.median_ms for row in results.select(family, backend)}
+        if labels[:1] and labels[0] in times:
+            values[backend] = {label: ms / times[labels[0]] for label, ms in times.items()}
+    if not values or len(labels) < 2:
+        return None
+    return _bars(values, labels, f'latency / {labels[0]}', title)
 
 
 def folding(results: Results) -> Optional[Figure]:
     """Bars for unfolded over folded latency."""
-    rows = [row for row in results.select('backbones', form='folded')
-            if numbers.unfolded_ratio(results, row)]
-    if not rows:
-        return None
-    backends = list(dict.fromkeys(row.backend for row in rows))
-    labels = list(dict.fromkeys(row.label for row in rows))
-    figure = new_figure(9.2, 3.2)
-    axis = figure.subplots()
-    width = .8 / len(backends)
-    for i, backend in enumerate(backends):
-        own = {row.label: value for row in rows if row.backend == backend
-               and (value := numbers.unfolded_ratio(results, row))}
-        bars = axis.bar([labels.index(label) + (i - (len(backends) - 1) / 2) * width
-                         for label in own], list(own.values()), width * .92,
-                        color=matplotlib.colormaps['viridis'](.15 + .25 * i),
-                        label=numbers.BACKENDS[backend])
-        axis.bar_label(bars, [f'{value:.1f}' for value in own.values()], fontsize=7)
-    axis.axhline(1, color='#555', lw=.8, ls='--')
-    axis.set_xticks(range(len(labels)), labels)
-    axis.margins(y=.2)
-    axis.set(ylabel='unfolded / folded latency', title='Time that folding saves')
-    axis.legend(ncols=4, fontsize=7.5)
-    return figure
+    values: Dict[str, Dict[str, float]] = {}
+    for row in results.select('backbones', form='folded'):
+        if value := numbers.unfolded_ratio(results, row):
+            values.setdefault(row.backend, {})[row.label] = value
+    labels = list(dict.fromkeys(label for own in values.values() for label in own))
+    return _bars(values, labels, 'unfolded / folded latency',
+                 'Time that folding saves') if values else None
 
 
 def roofline(results: Results) -> Optional[Figure]:
@@ -297,9 +259,16 @@ def time_shares(results: Results) -> Optional[Figure]:
 
 
 FIGURES: Dict[str, Callable[[Results], Optional[Figure]]] = {
-    function.__name__: function for function in (
-        accuracy_imagenet, accuracy_coco, accuracy_ade20k, rank_correlation, activations,
-        branches, folding, roofline, time_shares)}
+    'accuracy_imagenet': partial(_accuracy, family='backbones', what="top-1, % (the paper's)"),
+    'accuracy_coco': partial(_accuracy, family='detectors', what="box mAP (the paper's)"),
+    'accuracy_ade20k': partial(_accuracy, family='segmentors', what="mIoU, % (the paper's)"),
+    'rank_correlation': rank_correlation,
+    'activations': partial(_variants, family='activations',
+                           title='A 30-layer network with another activation'),
+    'branches': partial(_variants, family='branches',
+                        title='A 30-layer network with squeeze-and-excitation, skip connections, '
+                              'both'),
+    'folding': folding, 'roofline': roofline, 'time_shares': time_shares}
 CAPTIONS: Dict[str, str] = {
     'accuracy_imagenet':
         "ImageNet top-1 (the paper's numbers, not measured here) over the latency measured "

@@ -13,10 +13,10 @@ from typing import NamedTuple
 import numpy as np
 
 from ...maths import norm_algebra
-from .jit import jit
+from .jit import inlined, jit
 
-__all__ = ['Branches', 'Grads', 'State', 'fold', 'fold_backward', 'fold_bias', 'fold_branch',
-           'fold_branch_backward', 'normalize', 'normalize_backward']
+__all__ = ['Branches', 'Grads', 'State', 'branch_moments', 'fold', 'fold_backward', 'fold_bias',
+           'inner', 'normalize', 'normalize_backward', 'weight_grad']
 
 _norm_scale = jit(norm_algebra.norm_scale)
 _moment_grads = jit(norm_algebra.moment_grads)
@@ -69,7 +69,7 @@ class Grads(NamedTuple):
     beta: np.ndarray
 
 
-@jit
+@inlined
 def normalize(b: int, c: int, mean: float, var: float, branches: Branches, state: State) -> tuple:
     """A branch's scale, and its offset ``beta + scale (mean - mean in use)``; fills the state."""
     used_mean, used_var = mean, var
@@ -82,7 +82,7 @@ def normalize(b: int, c: int, mean: float, var: float, branches: Branches, state
     return scale, branches.beta[b, c] + scale * shift
 
 
-@jit
+@inlined
 def normalize_backward(b: int, c: int, dot: float, grad_bias: float, count: int,
                        branches: Branches, state: State, grad_gamma: np.ndarray) -> tuple:
     """What :func:`fold_backward` needs of a branch's norm; fills ``grad_gamma``.
@@ -98,19 +98,17 @@ def normalize_backward(b: int, c: int, dot: float, grad_bias: float, count: int,
     return twice, square, per_mean / count, along_mean
 
 
-@jit
-def fold_branch(b: int, c: int, product: np.ndarray, mean: np.ndarray, branches: Branches,
-                state: State) -> tuple:
-    """:func:`normalize` of a branch with a weight; ``product`` (K,) is its ``W S``."""
-    w = branches.weight[b, c]
+@inlined
+def branch_moments(w: np.ndarray, product: np.ndarray, mean: np.ndarray) -> tuple:
+    """Mean and variance of ``W p``; all (K,), ``product`` is ``W S``."""
     own_mean = own_var = 0.
     for t in range(w.size):
         own_mean += w[t] * mean[t]
         own_var += w[t] * product[t]
-    return normalize(b, c, own_mean, max(own_var, 0.), branches, state)
+    return own_mean, max(own_var, 0.)
 
 
-@jit
+@inlined
 def fold_bias(c: int, bias: float, mean: np.ndarray, state: State) -> None:
     """Write the bias, of the branches' offsets and the kernel.
 
@@ -135,7 +133,8 @@ def fold(c: int, branches: Branches, mean: np.ndarray, cov: np.ndarray, state: S
             for u in range(taps):
                 s += cov[t, u] * w[u]
             state.products[b, c, t] = product[t] = s
-        scale, offset = fold_branch(b, c, product, mean, branches, state)
+        own_mean, own_var = branch_moments(w, product, mean)
+        scale, offset = normalize(b, c, own_mean, own_var, branches, state)
         bias += offset
         for t in range(taps):
             total[t] += scale * w[t]
@@ -144,24 +143,28 @@ def fold(c: int, branches: Branches, mean: np.ndarray, cov: np.ndarray, state: S
     fold_bias(c, bias, mean, state)
 
 
-@jit
-def fold_branch_backward(b: int, c: int, grad: np.ndarray, grad_bias: float, mean: np.ndarray,
-                         branches: Branches, state: State, count: int, grads: Grads) -> tuple:
-    """Write a branch's gradients; returns the factors of ``W (p_o - mean)`` and of W."""
-    w, product, to = branches.weight[b, c], state.products[b, c], grads.weight[b, c]
+@inlined
+def inner(b: int, c: int, weight: np.ndarray, grad: np.ndarray) -> float:
+    """A branch's ``sum_t w_t grad_t`` in float64."""
     dot = 0.
-    for t in range(w.size):
-        dot += w[t] * grad[t]
-    twice, square, linear, along = normalize_backward(b, c, dot, grad_bias, count, branches, state,
-                                                      grads.gamma)
+    for t in range(grad.size):
+        dot += weight[b, c, t] * grad[t]
+    return dot
+
+
+@inlined
+def weight_grad(b: int, c: int, grad: np.ndarray, mean: np.ndarray, twice: float, along: float,
+                state: State, grads: Grads) -> None:
+    """Write a branch's ``scale grad + twice W S + along mean``; grad and mean (K,)."""
     of = grad.dtype.type
-    scale, twice = of(state.scale[b, c]), of(twice)
-    for t in range(w.size):
-        to[t] = scale * grad[t] + twice * product[t]
-    if along != 0:
-        for t in range(w.size):
-            to[t] += along * mean[t]
-    return square, linear
+    scale, factor = of(state.scale[b, c]), of(twice)
+    if along == 0:
+        for t in range(grad.size):
+            grads.weight[b, c, t] = scale * grad[t] + factor * state.products[b, c, t]
+    else:
+        for t in range(grad.size):
+            grads.weight[b, c, t] = (scale * grad[t] + factor * state.products[b, c, t]
+                                     + along * mean[t])
 
 
 @jit
@@ -174,6 +177,9 @@ def fold_backward(c: int, branches: Branches, state: State, grad_kernel: np.ndar
     linear_b``: ``terms`` (2, b) are quadratic and linear.
     """
     grads.beta[c] = grad_bias
+    mean = state.mean[c]
     for b in range(branches.weight.shape[0]):
-        terms[0, b], terms[1, b] = fold_branch_backward(
-            b, c, grad_kernel, grad_bias, state.mean[c], branches, state, count, grads)
+        twice, terms[0, b], terms[1, b], along = normalize_backward(
+            b, c, inner(b, c, branches.weight, grad_kernel), grad_bias, count, branches, state,
+            grads.gamma)
+        weight_grad(b, c, grad_kernel, mean, twice, along, state, grads)

@@ -12,11 +12,12 @@ from .channel_fold import (
     Branches,
     Grads,
     State,
+    branch_moments,
     fold_bias,
-    fold_branch,
-    fold_branch_backward,
+    inner,
     normalize,
     normalize_backward,
+    weight_grad,
 )
 from .jit import jit
 
@@ -37,7 +38,8 @@ def forward(branches: Branches, mean: np.ndarray, cov: np.ndarray, state: State,
                 kernel[c] += scale
             else:
                 w = branches.weight[b, c]
-                scale, offset = fold_branch(b, c, state.products[b, c], mean, branches, state)
+                own_mean, own_var = branch_moments(w, state.products[b, c], mean)
+                scale, offset = normalize(b, c, own_mean, own_var, branches, state)
                 factor = w.dtype.type(scale)
                 for t in range(w.size):
                     kernel[t] += factor * w[t]
@@ -82,9 +84,11 @@ def backward(branches: Branches, mean: np.ndarray, state: State, grad_kernel: np
                 _, diagonal[0, c], diagonal[1, c], _ = normalize_backward(
                     b, c, grad[c], bias, count, branches, state, grads.gamma)
                 continue
-            square, linear[b, c] = fold_branch_backward(b, c, grad, bias, mean, branches, state,
-                                                        count, grads)
             w, to = branches.weight[b, c], scaled[b, c]
+            twice, square, linear[b, c], along = normalize_backward(
+                b, c, inner(b, c, branches.weight, grad), bias, count, branches, state,
+                grads.gamma)
+            weight_grad(b, c, grad, mean, twice, along, state, grads)
             factor = w.dtype.type(square)
             for t in range(w.size):
                 to[t] = factor * w[t]

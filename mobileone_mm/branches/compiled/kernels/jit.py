@@ -9,17 +9,23 @@ from typing import Any, Callable
 import numba
 import numpy as np
 
-__all__ = ['add_row5', 'add_scaled', 'correlate9', 'dots3', 'exact_total', 'jit', 'mask_grad',
-           'total']
+__all__ = ['add_row5', 'add_scaled', 'correlate9', 'dots3', 'exact_total', 'inlined', 'jit',
+           'mask_grad', 'total']
 
 
-def jit(function: Callable) -> Any:
+def jit(function: Callable, **more: Any) -> Any:
     """Compiled at the first call for each dtype, kept on disk, run without Python's lock."""
-    options: Any = dict(nogil=True, error_model='numpy', fastmath={'reassoc', 'contract', 'nsz'})
+    options: Any = dict(more, nogil=True, error_model='numpy',
+                        fastmath={'reassoc', 'contract', 'nsz'})
     try:
         return numba.njit(cache=True, **options)(function)
     except RuntimeError:  # no folder for the cache
         return numba.njit(**options)(function)
+
+
+def inlined(function: Callable) -> Any:
+    """:func:`jit` as a part of its callers: a call would cost as much as a loop over nine taps."""
+    return jit(function, forceinline=True)
 
 
 @jit

@@ -6,31 +6,43 @@ The moments are made of autocorrelations of the plane, its borders and its corne
 Positions o and q as in :mod:`.planes`.
 """
 
+from typing import List, Tuple
+
 import numpy as np
 
 from ...maths import lag_terms
-from .jit import add_row5, dots3, jit, total
+from .jit import add_row5, dots3, inlined, jit, total
 from .planes import Layout
 
 __all__ = ['PLACES', 'add_lag_grad', 'add_lags', 'lag_kernels', 'lag_moments']
 
 PLACES = sum(lag_terms.PLACES)
-PAIR_TERMS, TAP_TERMS = np.array(lag_terms.PAIR_TERMS), np.array(lag_terms.TAP_TERMS)
 
 
-@jit
-def _assemble(terms: np.ndarray, parts: np.ndarray, out: np.ndarray) -> None:
+def _split(terms: List[lag_terms.Term]) -> Tuple[np.ndarray, np.ndarray]:
+    """Where each term reads and writes, without a sign: such indices are not checked; its sign."""
+    table = np.array(terms)
+    return table[:, :2].astype(np.uint64), table[:, 2].astype(np.float64)
+
+
+PAIRS, PAIR_SIGNS = _split(lag_terms.PAIR_TERMS)
+TAPS, TAP_SIGNS = _split(lag_terms.TAP_TERMS)
+
+
+@inlined
+def _assemble(terms: np.ndarray, signs: np.ndarray, parts: np.ndarray, out: np.ndarray) -> None:
     """The matrix of these terms times the parts."""
     out[:] = 0
-    for i in range(len(terms)):
-        out[terms[i, 0]] += terms[i, 2] * parts[terms[i, 1]]
+    for i in range(len(signs)):
+        out[terms[i, 0]] += signs[i] * parts[terms[i, 1]]
 
 
-@jit
-def _assemble_transposed(terms: np.ndarray, parts: np.ndarray, out: np.ndarray) -> None:
+@inlined
+def _assemble_transposed(terms: np.ndarray, signs: np.ndarray, parts: np.ndarray,
+                         out: np.ndarray) -> None:
     out[:] = 0
-    for i in range(len(terms)):
-        out[terms[i, 1]] += terms[i, 2] * parts[terms[i, 0]]
+    for i in range(len(signs)):
+        out[terms[i, 1]] += signs[i] * parts[terms[i, 0]]
 
 
 @jit
@@ -96,8 +108,8 @@ def lag_moments(x: np.ndarray, c: int, lags: np.ndarray, total: float, count: in
             parts[place] = parts[24 - place] = lags[y, column]
     sums[0] = total
     _border_parts(x, c, parts[25:], sums[1:])
-    _assemble(TAP_TERMS, sums, mean)
-    _assemble(PAIR_TERMS, parts, second)
+    _assemble(TAPS, TAP_SIGNS, sums, mean)
+    _assemble(PAIRS, PAIR_SIGNS, parts, second)
     mean /= count
     for t in range(9):
         for u in range(9):
@@ -111,8 +123,8 @@ def lag_kernels(quadratic: np.ndarray, linear: np.ndarray, kernels: np.ndarray,
 
     ``kernels`` (49,): of the whole plane, the borders and the corners; ``offsets`` (9,) likewise.
     """
-    _assemble_transposed(PAIR_TERMS, quadratic.ravel(), kernels)
-    _assemble_transposed(TAP_TERMS, linear, offsets)
+    _assemble_transposed(PAIRS, PAIR_SIGNS, quadratic.ravel(), kernels)
+    _assemble_transposed(TAPS, TAP_SIGNS, linear, offsets)
 
 
 @jit
