@@ -1,4 +1,4 @@
-"""Run one of mmdet's or mmseg's own analysis tools, also beside mmcv-lite.
+"""Run one of mmdet's or mmseg's own analysis tools, even with mmcv-lite.
 
     python tools/analyze.py --list
     python tools/analyze.py mmdet browse_dataset CONFIG --not-show --output-dir DIR
@@ -16,8 +16,8 @@ def make_parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--list', action='store_true', help='list libraries and tools')
     parser.add_argument('library', nargs='?', help='mmdet or mmseg')
-    parser.add_argument('name', nargs='?', help='of the tool')
-    parser.add_argument('arguments', nargs=argparse.REMAINDER, help='of the tool')
+    parser.add_argument('name', nargs='?', help='name of the tool')
+    parser.add_argument('arguments', nargs=argparse.REMAINDER, help='arguments of the tool')
     return parser
 
 

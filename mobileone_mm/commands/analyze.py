@@ -1,7 +1,7 @@
-"""mmdet's and mmseg's own analysis tools, as ``tools/analyze.py`` runs them.
+"""Run mmdet's and mmseg's own analysis tools: the code behind ``tools/analyze.py``.
 
-They import mmcv's compiled operators. Beside mmcv-lite those of this package take their place,
-since it is imported first.
+They import mmcv's compiled operators. With mmcv-lite, this package supplies its own, since it is
+imported first.
 """
 
 import runpy
@@ -32,11 +32,11 @@ TOOLS = {
         'browse_dataset': 'the training images as they are augmented',
     },
 }
-PACKAGES = {'analyze_logs': 'seaborn'}  # that a tool needs and its library does not declare
+PACKAGES = {'analyze_logs': 'seaborn'}  # needed by a tool, not declared by its library
 
 
 def list_tools() -> str:
-    """Libraries, names of tools and what each shows, a line each."""
+    """Libraries, names of tools and what each shows, one line each."""
     return '\n'.join(f'{library} {name:20} {what}' + (
         f' (needs {PACKAGES[name]})' if name in PACKAGES else '')
         for library, tools in TOOLS.items() for name, what in tools.items())
@@ -47,14 +47,14 @@ def run_analysis(library: Optional[str], name: Optional[str], arguments: List[st
 
     Args:
         library: ``'mmdet'`` or ``'mmseg'``.
-        name: Of the tool, one of ``TOOLS``.
-        arguments: Of the tool. ``sys.argv`` holds them afterwards.
+        name: Name of the tool, one of ``TOOLS``.
+        arguments: Arguments of the tool; ``sys.argv`` holds them afterwards.
 
     Raises:
-        PreflightError: There is no such tool, or it, or a package that it needs, is not installed.
+        PreflightError: The tool does not exist, or it or a package that it needs is not installed.
     """
     script = _find_tool(library, name)
-    RepeatDataset.__iter__ = _samples  # else browse_dataset goes on for ever
+    RepeatDataset.__iter__ = _samples  # otherwise browse_dataset never ends
     if library == 'mmseg':
         _draw_on_contiguous_images()
     sys.argv = [str(script), *arguments]

@@ -80,7 +80,7 @@ def verify_folding(model: nn.Module,
 
     Raises:
         FoldingError: A difference is not below ``tolerance``; the message names the first block
-        that differs.
+            that differs.
     """
     device_type = next(model.parameters()).device.type
     with torch.no_grad(), torch.autocast(device_type, enabled=False):

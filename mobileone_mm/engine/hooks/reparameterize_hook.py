@@ -38,8 +38,8 @@ class ReparameterizeHook(Hook):
 
     Args:
         tolerance: Largest accepted relative difference of folded and unfolded outputs; beyond it,
-        training ends with an error. Defaults to 1e-3; see
-        :func:`mobileone_mm.folding.verify.verify_folding`.
+            training ends with an error. Defaults to 1e-3; see
+            :func:`mobileone_mm.folding.verify.verify_folding`.
         fuse_conv_bn: Whether to also fold the batch norms of neck and head. Defaults to False.
     """
 

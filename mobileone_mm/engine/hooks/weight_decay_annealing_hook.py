@@ -26,7 +26,7 @@ class WeightDecayAnnealingHook(Hook):
 
     Args:
         min_ratio: Ratio of final to initial weight decay. Defaults to 0.1, like the paper's 1e-4 to
-        1e-5.
+            1e-5.
 
     Raises:
         ValueError: ``min_ratio`` is outside [0, 1]; or, when training starts, the run has several
