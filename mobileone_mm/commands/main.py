@@ -22,7 +22,7 @@ OS_ERRORS = {
     errno.EPERM: 'no permission',
     errno.EROFS: 'is on a read-only file system',
     errno.ENOSPC: 'no space is left on the disk',
-    errno.EFBIG: 'is larger than the system allows',
+    errno.EFBIG: 'a file would be larger than the system allows',
     errno.EDQUOT: 'the disk quota is used up',
     errno.ENAMETOOLONG: 'the name is too long',
 }

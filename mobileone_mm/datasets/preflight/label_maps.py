@@ -105,7 +105,7 @@ def _look_problem(source: Source, look: Look, label_map: Optional[Dict[int, int]
         colors = ', '.join(to_text(value, look.kind) for value in list(look.values)[:5])
         return (f'{look.pair.mask}: not a label map but a picture of mode {look.mode} with the '
                 f'values {colors}: {CUSTOM_SEG}')
-    if look.lossy and len(look.values) > 1:
+    if look.lossy:
         return (f'{look.pair.mask}: was compressed with losses, which change labels: save label '
                 f'maps as PNG; or {CUSTOM_SEG}')
     number, ignored = len(source.classes or ()), _ignore_index(source)
