@@ -1,6 +1,7 @@
 """Run a command so that an error ends in one line, without a traceback."""
 
 import errno
+import io
 import logging
 import re
 import sys
@@ -50,6 +51,9 @@ def main(command: Callable[[Optional[List[str]]], Any], *errors: Type[Exception]
     if '--debug' in sys.argv[1:]:
         debug = True
         sys.argv.remove('--debug')
+    for stream in (sys.stdout, sys.stderr):  # names of classes or files may have any character
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors='backslashreplace')
     # mmengine reloads pkg_resources, so Python would warn again each time.
     warnings.filterwarnings('ignore', message='pkg_resources is deprecated')
     try:

@@ -1,6 +1,7 @@
 """Commands parse arguments without torch and end mistakes in one line."""
 
 import errno
+import io
 import json
 import resource
 import runpy
@@ -190,6 +191,15 @@ def test_status_and_marks(capsys):
     assert main(_fail(KeyboardInterrupt())) == 130
     with pytest.raises(ValueError, match='x'):
         main(_fail(ValueError('x')), debug=True)
+
+
+def test_a_console_that_lacks_a_character(monkeypatch):
+    """As Windows' in many countries, where a program's output is redirected."""
+    console = io.TextIOWrapper(io.BytesIO(), encoding='ascii')
+    monkeypatch.setattr(sys, 'stdout', console)
+    assert main(lambda _: print('猫 \ud800')) == 0
+    console.flush()
+    assert console.buffer.getvalue() == b'\\u732b \\ud800\n'
 
 
 @pytest.mark.parametrize('error, text', [
