@@ -39,8 +39,9 @@ coverage: env-deploy
 fuzz: env
 	OMP_NUM_THREADS=1 FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-2000} .venv/bin/python $(PYTEST) tests/fuzz
 
-# Mutate the mathematics to find changes that no test notices. Takes hours, not part of CI. Code that
-# numba compiles is left out, and so are its tests, because numba cannot compile mutants.
+# Mutate the mathematics, folding, checkpoints and preflight to find changes that no test notices.
+# Takes hours, not part of CI. Code that numba compiles is left out, and so are its tests, because
+# numba cannot compile mutants.
 mutants: env .venv-mutants/.installed
 	OMP_NUM_THREADS=1 NUMBA_DISABLE_JIT=1 .venv-mutants/bin/mutmut run --max-children $(WORKERS)
 	.venv-mutants/bin/mutmut results

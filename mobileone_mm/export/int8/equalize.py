@@ -18,7 +18,7 @@ SWEEPS = 20  # over the whole chain; later ones change the ranges by less than a
 
 
 def equalize(backbone: MobileOne, sweeps: int = SWEEPS) -> List[str]:
-    """Balance the ranges of neighbouring layers, in place; the outputs stay the same.
+    """Balance the ranges of neighboring layers, in place; the outputs stay the same.
 
     A layer's channels are left alone where something else reads them as well (a stage that the neck
     taps), where squeeze-and-excitation follows, or where the activation is not ReLU.

@@ -5,7 +5,13 @@ import torch
 
 from mobileone_mm.branches.maths import moments as mo
 from mobileone_mm.branches.maths.moment_fold import fold_bias
-from mobileone_mm.branches.maths.norm_algebra import is_small, mean_terms, moment_grads
+from mobileone_mm.branches.maths.norm_algebra import (
+    is_small,
+    mean_terms,
+    moment_grads,
+    norm_scale,
+    variance_terms,
+)
 
 
 @pytest.mark.parametrize('per_channel', [False, True])
@@ -49,6 +55,15 @@ def test_norm_algebra_against_autograd():
                                torch.stack([expected[0], expected[2], expected[1]]))
     per_mean, along = mean_terms(2., 3., 5., 7., 11., .5)
     assert (per_mean, along) == (3 + 2 * 2 * 11, 5 * 7 + .5 * per_mean)
+    assert variance_terms(3., 2, 8) == (1.5, .75)
+
+
+def test_the_scale_of_a_norm_is_torchs():
+    var, gamma = torch.rand(2, 3, 5, dtype=torch.float64)
+    scale, inv = norm_scale(gamma, var, 1e-5)
+    assert torch.equal(inv, torch.rsqrt(var + 1e-5)) and torch.equal(scale, gamma * inv)
+    number = norm_scale(gamma[0, 0].item(), var[0, 0].item(), 1e-5)
+    assert number == pytest.approx((scale[0, 0].item(), inv[0, 0].item()), rel=1e-15)
 
 
 def test_what_is_small():
