@@ -237,7 +237,8 @@ def show(answer: Union[Detections, np.ndarray], info: Info, least: float = .3) -
     if isinstance(answer, tuple):
         for box, score, label in zip(*answer):
             if score >= least:
-                print(f'{info["classes"][label]} {score:.3f} {np.round(box.astype(float), 1).tolist()}')
+                corners = ' '.join(f'{value:.1f}' for value in box)
+                print(f'{info["classes"][label]} {score:.3f} at {corners}')
     else:
         for label, count in zip(*np.unique(answer, return_counts=True)):
             print(f'{info["classes"][label]} {count:,} pixels')
