@@ -46,7 +46,7 @@ def test_a_failed_training_says_why(evidence, tmp_path):
 def test_dry_run_tells_what_is_missing(evidence):
     """An estimate from CPU time, and one from a GPU's own; rows that did not get to the end."""
     script = evidence('dry_run')
-    row = dict(device='CPU', amp=False, batch=2, seconds=.5, memory_mb=7, images=128 * 36000,
+    row = dict(device='CPU', amp=False, batch=2, seconds=.5, memory_mb=7, images=128 * 72000,
                losses=[1.], validated=True, deployed=True)
     text = script.table({
         'b': row, 'a': dict(row, losses=[float('nan')]), 'c': dict(row, validated=False),
@@ -54,8 +54,8 @@ def test_dry_run_tells_what_is_missing(evidence):
         'f': dict(row, device='H200'), 'g': dict(row, images=0)}, backbone=.025)
     ends = {line.split(' | ')[0][2:]: line for line in text.splitlines()[2:]}
     # 10 times the backbone's 0.025 s; 19.5 and 86 ms for 128 images
-    assert '| 2 to 9 | trained, validated, folded |' in ends['b']
+    assert '| 3.9 to 17.2 | trained, validated, folded |' in ends['b']
     for name in 'acd':
         assert ends[name].endswith('| incomplete |')
     assert 'failed: ValueError: x' in ends['e']
-    assert '| 320.0 | trained' in ends['f'] and '|  | trained' in ends['g']
+    assert '| 640.0 | trained' in ends['f'] and '|  | trained' in ends['g']

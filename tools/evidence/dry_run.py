@@ -121,7 +121,7 @@ def hours(row: Dict[str, Any], backbone: float) -> str:
         return ''
     if row['device'] != 'CPU':
         return f'{seconds / 3600:.1f}'
-    return ' to '.join(f'{seconds / backbone * each / 3600:.0f}' for each in H200)
+    return ' to '.join(f'{seconds / backbone * each / 3600:.1f}' for each in H200)
 
 
 def table(results: Dict[str, Dict[str, Any]], backbone: float) -> str:
