@@ -133,6 +133,7 @@ env-litert: .venv-litert/.installed
 lint: env .venv-lint/.installed
 	.venv/bin/python -m ruff check .
 	.venv-lint/bin/mypy --python-executable .venv/bin/python
+	.venv-lint/bin/python tests/helpers/phone_syntax.py
 
 .venv-lint/.installed: requirements/lint.txt
 	$(PYTHON) -m venv --clear .venv-lint
