@@ -170,8 +170,8 @@ def _draw(rows: Sequence[Row], path: Path) -> None:
     for row in measured or rows:
         x, size = row.ms or 0., row.exported.bytes / 1e6 if row.exported else 0.
         y = row.metric[1] if row.metric else size
-        axis.plot(x, y, 'o')
-        axis.annotate(row.backend, (x, y), xytext=(5, 5), textcoords='offset points')
-    axis.set(xlabel='milliseconds of one run, one thread', ylabel=name, xlim=(0, None))
+        axis.plot(x, y, 'o', label=row.backend)  # several may lie upon each other
+    axis.set(xlabel='milliseconds of one run, one thread', ylabel=name)
+    axis.legend()
     axis.margins(.15)
     save_figure(figure, path, dpi=120)
