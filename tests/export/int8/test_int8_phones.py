@@ -69,6 +69,7 @@ def test_a_segmentor_in_8_bits(backend, tmp_path, monkeypatch):
 @pytest.mark.parametrize('backend', PACKAGES)
 def test_ranges_of_dark_images_are_noticed(backend, tmp_path, monkeypatch):
     """The planted fault: activations are cut off at ranges that were found on other images."""
-    path, graph, layers = quantize(monkeypatch, backend, tmp_path, images=[image / 50 for image in IMAGES])
+    dark = [image / 50 for image in IMAGES]
+    path, graph, layers = quantize(monkeypatch, backend, tmp_path, images=dark)
     assert decibels(backend, path, graph)['scores'] < 10
     assert np.median([layer.sqnr_db for layer in layers]) < 5
