@@ -53,7 +53,7 @@ def test_the_file_answers_as_pytorch_and_the_table_tells_its_layers(backend, tmp
     assert layers[0].sqnr_db > 100 and 'stage0' in layers[0].name  # in float32, as its input is
     assert all(layer.sqnr_db < 60 for layer in layers[1:])
     answers = decibels(backend, path, graph)
-    assert answers['scores'] > 10 and answers['boxes'] > 25
+    assert answers['scores'] > 20 and answers['boxes'] > 25
     # A layer of the table can be kept by its name.
     name = layers[3].name
     _, _, layers = quantize(monkeypatch, backend, tmp_path / 'named', keep=[name])
@@ -67,9 +67,9 @@ def test_a_segmentor_in_8_bits(backend, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize('backend', PACKAGES)
-def test_ranges_of_dark_images_are_noticed(backend, tmp_path, monkeypatch):
-    """The planted fault: activations are cut off at ranges that were found on other images."""
-    dark = [image / 50 for image in IMAGES]
-    path, graph, layers = quantize(monkeypatch, backend, tmp_path, images=dark)
-    assert decibels(backend, path, graph)['scores'] < 10
-    assert np.median([layer.sqnr_db for layer in layers]) < 5
+def test_ranges_of_bright_images_are_noticed(backend, tmp_path, monkeypatch):
+    """The planted fault: ranges that were found on other images make the steps too large."""
+    bright = [image * 50 for image in IMAGES]
+    path, graph, layers = quantize(monkeypatch, backend, tmp_path, images=bright)
+    assert decibels(backend, path, graph)['scores'] < 20
+    assert np.median([layer.sqnr_db for layer in layers]) < 10
