@@ -35,7 +35,9 @@ def quantize_executorch(graph: nn.Module, target: Path, images: Iterable[np.ndar
     with torch.no_grad():
         source, module = (torch.export.export(graph, (inputs[0], )).module() for _ in range(2))
         names = convolutions(source)
-        kept = set(kept_layers(_nodes(source, names), keep))
+        resizes = any('upsample' in str(node.target) for node in source.graph.nodes)
+        # XNNPACK takes the wrong axes for the channels when it resizes what is in 8 bits.
+        kept = set(kept_layers(_nodes(source, names), [*keep, *(['last'] if resizes else [])]))
         quantizer = xnnpack.XNNPACKQuantizer().set_operator_type(
             CONVOLUTION, xnnpack.get_symmetric_quantization_config(is_per_channel=True))
         quantizer.set_filter_function(lambda node: names.get(node.name) not in kept)
@@ -101,7 +103,7 @@ def _errors(source: torch.fx.GraphModule, quantized: torch.fx.GraphModule, names
     noise, sides = Noise(len(names)), [_Recorder(graph, written) for graph in (source, quantized)]
     for image in images:
         noise.add(*(side.outputs(torch.from_numpy(image)) for side in sides))
-    in_8_bits = {node.name: 'dequantize' in str(node.args[0].target)
+    in_8_bits = {node.name: 'dequantize' in str(node.args[1].target)  # the kernel
                  for node in quantized.graph.nodes if node.name in names}
     return [LayerError(layer, ratio, in_8_bits[node])
             for (node, layer), ratio in zip(names.items(), noise.decibels())]
