@@ -10,7 +10,7 @@ for _name in ('mmseg', 'onnx', 'onnxruntime'):
 from mobileone_mm.export.formats import FORMATS  # noqa: E402
 from mobileone_mm.export.pipeline import export_model  # noqa: E402
 
-PACKAGES = dict(onnxruntime='mmdeploy', coreml='coremltools')
+PACKAGES = dict(onnxruntime='mmdeploy', coreml='coremltools', litert='litert_torch')
 HEADS = dict(psp=dict(type='PSPHead', in_channels=64, in_index=3),
              uper=dict(type='UPerHead', in_channels=[16, 32, 32, 64], in_index=[0, 1, 2, 3]))
 

@@ -82,7 +82,8 @@ def _best_by_mmdet(model, image):
     inputs = model.data_preprocessor(dict(inputs=[image[0].byte()]))['inputs']
     head = model.bbox_head
     class_maps, delta_maps = head(model.extract_feat(inputs))
-    anchors = torch.cat(head.prior_generator.grid_priors([x.shape[-2:] for x in delta_maps]))
+    anchors = torch.cat(head.prior_generator.grid_priors(
+        [x.shape[-2:] for x in delta_maps], device='cpu'))
     logits, deltas = (torch.cat([x.permute(0, 2, 3, 1).reshape(-1, 4) for x in maps])
                       for maps in (class_maps, delta_maps))  # three classes and the background
     boxes = head.bbox_coder.decode(anchors, deltas, small_exports.SIZE)
