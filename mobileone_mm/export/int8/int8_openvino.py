@@ -7,6 +7,7 @@ from typing import Iterable, Sequence
 import numpy as np
 
 from ..errors import MissingPackageError
+from ..quiet import silence
 
 # NNCF would quantize arithmetic on boxes and scores too, which gains no time and costs accuracy.
 FLOAT_TYPES = ('Add', 'Subtract', 'Multiply', 'Divide', 'Exp', 'Softmax', 'MatMul', 'Power',
@@ -40,8 +41,9 @@ def quantize_openvino(source: Path, target: Path, images: Iterable[np.ndarray],
     ignored = nncf.IgnoredScope(
         patterns=[re.escape(name) + '(/WithoutBiases)?' for name in keep],
         types=list(FLOAT_TYPES), validate=False)
-    quantized = nncf.quantize(model, nncf.Dataset(images), subset_size=len(images),
-                              preset=nncf.QuantizationPreset.MIXED, ignored_scope=ignored)
+    with silence():
+        quantized = nncf.quantize(model, nncf.Dataset(images), subset_size=len(images),
+                                  preset=nncf.QuantizationPreset.MIXED, ignored_scope=ignored)
     openvino.save_model(quantized, str(target), compress_to_fp16=False)
     return target
 
