@@ -390,6 +390,7 @@ try:
     runner.val_loop.run()
 except RuntimeError as error:
     print(f'stopped by {type(error).__name__}: {error}')
+torch.distributed.destroy_process_group()  # whose threads may abort a process that exits
 """
 
 
