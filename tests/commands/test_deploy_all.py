@@ -42,7 +42,7 @@ def arguments(tmp_path_factory):
     cfg.dump(folder / 'x.py')
     picture, = export_models.write_pictures(folder / 'pictures', 1)
     return dict(config=str(folder / 'x.py'), checkpoint=str(folder / 'x.pth'), image=str(picture),
-                tell=lambda text: None)
+                report=lambda text: None)
 
 
 def lines(folder):

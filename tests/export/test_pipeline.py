@@ -213,7 +213,7 @@ def test_what_a_converter_cannot_express_is_one_line(export, monkeypatch):
         raise RuntimeError('no such operator\nand 200 lines of a graph')
 
     monkeypatch.setattr(onnx_format, 'export', broken)
-    with pytest.raises(ExportError, match='^onnx cannot express the head SSDLiteHead or what is '
+    with pytest.raises(ExportError, match='^onnx cannot express the head SSDLiteHead or a layer '
                                           'before it: no such operator$'):
         export()
 
@@ -237,7 +237,7 @@ def test_a_checkpoint_of_another_model_is_refused(export, tmp_path):
 
 def test_pictures_are_checked(export, trained, tmp_path):
     (trained / 'pictures' / 'note.txt').write_text('no picture')
-    with pytest.raises(ExportError, match='note.txt is no image that can be read'):
+    with pytest.raises(ExportError, match='note.txt cannot be read as an image'):
         export(image='note.txt')
     with pytest.raises(ExportError, match='there is no image .*9.png'):
         export(image='9.png')

@@ -42,7 +42,7 @@ def test_another_order_of_equal_scores_is_recognized():
     actual = suppress(boxes, 2)
     result = parity(boxes, actual)
     result.check()
-    assert result.exchanged > 10 and 'boxes have others of equal scores' in str(result)
+    assert result.exchanged > 10 and 'boxes are replaced by others of equal scores' in str(result)
     with pytest.raises(ParityError):
         parity(boxes, actual, known=False).check()
 

@@ -44,5 +44,5 @@ def test_one_that_is_not_finite_is_seen_on_either_side(value):
 
 
 def test_other_shapes_are_an_error():
-    with pytest.raises(ValueError, match='its last convolutions give maps of shapes'):
+    with pytest.raises(ValueError, match='its last convolutions return maps of shapes'):
         match_maps(maps(), arrays()[:2])
