@@ -271,4 +271,4 @@ def test_a_size_the_file_was_not_exported_for_is_refused(export, trained):
 def test_the_tool_tells_errors_in_one_line(trained, run_tool, tmp_path, capsys):
     assert run_tool('deploy', trained / 'detection.py', trained / 'none.pth', '--backend', 'ncnn',
                     '--dynamic', 'size', '--image', 'x', '--out', tmp_path) == 1
-    assert capsys.readouterr().err.startswith('error: ncnn is exported for a fixed')
+    assert capsys.readouterr().err.startswith('error: ncnn needs a fixed')
