@@ -1,4 +1,4 @@
-"""The table of backends: what is asked of it before anything is done."""
+"""The table of backends, and checks of their options before any work."""
 
 import configparser
 import importlib.util

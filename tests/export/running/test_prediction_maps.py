@@ -1,4 +1,4 @@
-"""Which tensors of a graph are its predictions, and how they are told apart."""
+"""Find the tensors of a graph that are its predictions, and match them."""
 
 import math
 
