@@ -14,7 +14,7 @@ from command_line import run
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--list', action='store_true', help='list libraries and tools')
+    parser.add_argument('--list', action='store_true', help='list the libraries and tools')
     parser.add_argument('library', nargs='?', help='mmdet or mmseg')
     parser.add_argument('name', nargs='?', help='name of the tool')
     parser.add_argument('arguments', nargs=argparse.REMAINDER, help='arguments of the tool')

@@ -1,4 +1,4 @@
-"""Quantize a trained model to 8 bits after training, for one of four runtimes.
+"""Quantize a trained model to 8 bits for one of four runtimes.
 
     python tools/quantize.py CONFIG CHECKPOINT --backend onnx --out DIR --evaluate
 """
@@ -18,20 +18,20 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('--backend', required=True, choices=BACKENDS)
     parser.add_argument('--out', required=True, help='directory for the quantized model')
     parser.add_argument('--images', type=int, default=64,
-                        help='number of validation images to find the ranges of activations from')
+                        help='number of validation images for the ranges of activations')
     parser.add_argument('--no-equalize', dest='equalize', action='store_false',
-                        help='without cross-layer equalization')
+                        help='skip cross-layer equalization')
     parser.add_argument('--keep', nargs='+', default=['first'], metavar='LAYER',
-                        help='what stays in float32: first, last, none, or names of convolutions '
-                        'as the table of their noise has them (default: first)')
+                        help='layers to keep in float32: first, last, none, or names of '
+                        'convolutions from the table of their noise (default: first)')
     parser.add_argument('--per-tensor', dest='per_channel', action='store_false',
-                        help='onnx: one scale for a whole kernel')
+                        help='onnx: use one scale for a whole kernel')
     parser.add_argument('--reduce-range', action='store_true',
-                        help='onnx: weights of 7 bits, for x86 without VNNI')
+                        help='onnx: use weights of 7 bits, for x86 without VNNI')
     parser.add_argument('--dynamic', nargs='+', default=[], metavar='AXIS',
-                        help='keep axes open: batch, size, or both')
+                        help='axes to leave open: batch, size, or both')
     parser.add_argument('--evaluate', action='store_true',
-                        help='test checkpoint and result on the test set')
+                        help='test the checkpoint and the result on the test set')
     arguments().add_cfg_options(parser)
     return parser
 
@@ -48,7 +48,7 @@ def quantize(args: argparse.Namespace) -> None:
 
 
 def print_metrics(options: dict, path: str) -> None:
-    """The metrics of checkpoint and quantized model side by side."""
+    """Print the metrics of the checkpoint and the quantized model side by side."""
     from mobileone_mm.commands.train_test import test
     changes = options['cfg_options'] or []
     arguments = ['--work-dir', options['out'], *(['--cfg-options', *changes] if changes else [])]

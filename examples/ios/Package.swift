@@ -1,5 +1,5 @@
 // swift-tools-version:5.9
-// `swift test` holds the post-processing to the vectors; the app itself is built by Xcode.
+// `swift test` checks the post-processing against the vectors; Xcode builds the app itself.
 import PackageDescription
 
 let package = Package(

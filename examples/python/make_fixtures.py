@@ -1,9 +1,9 @@
-"""Write fixtures/vectors.json, the test vectors of the ports, from the reference.
+"""Write fixtures/vectors.json, the test vectors for the Kotlin and Swift ports.
 
     python make_fixtures.py
 
-Every case has the arguments of a function of reference.py under their own names, and `expected`.
-Arrays are flat, with their shapes beside them where the names do not tell.
+Each case holds the arguments of a function in reference.py, by name, and the `expected` result.
+Arrays are flat; a case gives a shape where the other arguments do not imply it.
 """
 
 import json
@@ -25,14 +25,14 @@ Case = Dict[str, Any]
 
 
 def make() -> Dict[str, Any]:
-    """The cases of each function, and under `info` a whole NAME.json."""
+    """The cases for each function, and a whole NAME.json under `info`."""
     random = np.random.default_rng(0)
     return dict(normalize=normalize_cases(random), decode=decode_cases(random),
                 detections=detections_cases(random), label_map=label_map_cases(random), info=info())
 
 
 def normalize_cases(random: np.random.Generator) -> List[Case]:
-    """Two rows of three pixels, for both orders of channels and both layouts."""
+    """Two rows of three pixels, in both channel orders and both layouts."""
     pixels = random.integers(0, 256, (2, 3, 3))
     settings = [dict(channels='RGB', mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375]),
                 dict(channels='BGR', mean=[0., 0., 0.], std=[1., 1., 1.])]
@@ -42,7 +42,7 @@ def normalize_cases(random: np.random.Generator) -> List[Case]:
 
 
 def decode_cases(random: np.random.Generator) -> List[Case]:
-    """Deltas, of which some leave the picture and some grow beyond the limit."""
+    """Deltas; some boxes leave the picture, and some grow beyond the limit."""
     deltas = rounded(random.normal(size=(16, 4)) * 2)
     deltas[0, 2], deltas[1, 3] = 99, -99
     cases = []
@@ -54,7 +54,7 @@ def decode_cases(random: np.random.Generator) -> List[Case]:
 
 
 def detections_cases(random: np.random.Generator) -> List[Case]:
-    """Overlapping boxes; two have the same score, of which the first wins."""
+    """Overlapping boxes; two have the same score, and the first one wins."""
     low = random.uniform(0, 25, (16, 2))
     boxes = rounded(np.concatenate([low, low + random.uniform(5, 30, (16, 2))], 1))
     scores = rounded(random.uniform(0, .5, (16, CLASSES)))
@@ -71,7 +71,7 @@ def detections_cases(random: np.random.Generator) -> List[Case]:
 
 
 def label_map_cases(random: np.random.Generator) -> List[Case]:
-    """Several classes enlarged both ways, and one channel with a threshold."""
+    """Several classes, resized both ways, and one channel with a threshold."""
     cases = []
     for shape, align_corners, threshold in (
             ((4, 3, 4), False, None), ((4, 3, 4), True, None), ((1, 3, 4), False, .3)):
@@ -84,18 +84,18 @@ def label_map_cases(random: np.random.Generator) -> List[Case]:
 
 
 def rounded(values: np.ndarray) -> np.ndarray:
-    """Few digits, so that the file stays small and float32 holds what it says."""
+    """Values with few digits, which keep the file small."""
     return values.round(3).astype(np.float32)
 
 
 def flat(values: np.ndarray) -> List[Any]:
-    """As JSON has it: seven digits tell one float32 from another as far as the tests look."""
+    """A flat list for JSON; seven digits are enough for the tests' tolerances."""
     return [float(f'{value:.7g}') if values.dtype.kind == 'f' else int(value)
             for value in values.ravel()]
 
 
 def info() -> Case:
-    """What the export of a detector for LiteRT writes beside it."""
+    """The NAME.json of a detector exported for LiteRT."""
     return dict(
         format=2, backend='litert', task='detection', shape=[1, 3, 40, 56], dynamic=[], half=False,
         precision='f32', input=dict(
@@ -112,7 +112,7 @@ def info() -> Case:
 
 
 def text() -> str:
-    """The file: a case a line."""
+    """The content of the file, one case per line."""
     groups = (f'"{name}": ' + (json.dumps(cases) if isinstance(cases, dict) else
               '[\n' + ',\n'.join(json.dumps(case) for case in cases) + '\n]')
               for name, cases in make().items())

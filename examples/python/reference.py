@@ -1,9 +1,9 @@
-"""What an app does before and after an exported network, in NumPy: the reference to port.
+"""Pre- and post-processing for exported networks in NumPy: the reference for ports.
 
-It reads NAME.json alone, whose keys are in a table in docs/deploy.md. Shapes: P anchors over all
-levels, A of them in a cell, C classes, M pairs of anchor and class, K boxes. Boxes are x1, y1, x2,
-y2. The ports, android/Postprocess.kt and ios/Postprocess.swift, have functions of the same names;
-fixtures/vectors.json holds them to the same answers.
+It only needs NAME.json; docs/deploy.md lists the keys. Shapes: P anchors over all levels, A of them
+per cell, C classes, M pairs of anchor and class, K boxes. Boxes are x1, y1, x2, y2. The ports,
+android/Postprocess.kt and ios/Postprocess.swift, use the same function names;
+fixtures/vectors.json checks that they give the same results.
 """
 
 import json
@@ -16,13 +16,13 @@ import numpy as np
 Info = Dict[str, Any]
 Detections = Tuple[np.ndarray, np.ndarray, np.ndarray]
 
-MAX_LOG_RATIO = 4.135166556742356  # log(1000 / 16): how much larger or smaller than its anchor
+MAX_LOG_RATIO = 4.135166556742356  # log(1000 / 16): the limit of a box's size over its anchor's
 INTERPOLATIONS = dict(nearest=cv2.INTER_NEAREST, bilinear=cv2.INTER_LINEAR,
                       bicubic=cv2.INTER_CUBIC, area=cv2.INTER_AREA, lanczos=cv2.INTER_LANCZOS4)
 
 
 def read(model: Union[str, Path]) -> Info:
-    """NAME.json, from beside the file NAME."""
+    """Read the NAME.json next to a model file."""
     info: Info = json.loads(Path(model).with_suffix('.json').read_text(encoding='utf-8'))
     if info['format'] != 2:
         raise ValueError(f"{model}: its .json has format {info['format']}, this reads format 2")
@@ -30,10 +30,10 @@ def read(model: Union[str, Path]) -> Info:
 
 
 def preprocess(picture: np.ndarray, info: Info) -> np.ndarray:
-    """The network's input, float32, in its layout: NCHW, NHWC or, without N, CHW.
+    """The network's input, float32, in its layout: NCHW, NHWC, or CHW without a batch axis.
 
     Args:
-        picture: (h, w, 3), uint8, BGR, as cv2.imread gives it.
+        picture: (h, w, 3), uint8, BGR, as cv2.imread returns it.
         info: NAME.json.
     """
     size = input_size(picture.shape[1], picture.shape[0], info)
@@ -45,7 +45,7 @@ def preprocess(picture: np.ndarray, info: Info) -> np.ndarray:
 
 
 def input_size(width: int, height: int, info: Info) -> Tuple[int, int]:
-    """Width and height to which a picture is resized."""
+    """The width and height to resize a picture to."""
     if 'size' not in info['dynamic']:
         return info['shape'][3], info['shape'][2]
     size = info['resize']['size']
@@ -58,7 +58,10 @@ def input_size(width: int, height: int, info: Info) -> Tuple[int, int]:
 
 
 def normalize(rgb: np.ndarray, settings: Info) -> np.ndarray:
-    """Pixels (H, W, 3) in the order, scale and layout of ``input``, float32, without its N."""
+    """Pixels (H, W, 3) in the channel order, scale and layout of ``input``, without its batch axis.
+
+    The result is float32.
+    """
     pixels = rgb if settings['channels'] == 'RGB' else rgb[..., ::-1]
     scaled = (pixels - np.array(settings['mean'])) / np.array(settings['std'])
     axes = (0, 1, 2) if settings['layout'] == 'NHWC' else (2, 0, 1)
@@ -67,10 +70,10 @@ def normalize(rgb: np.ndarray, settings: Info) -> np.ndarray:
 
 def postprocess(outputs: Sequence[np.ndarray], info: Info, picture_size: Tuple[int, int]
                 ) -> Union[Detections, np.ndarray]:
-    """The answer to a picture.
+    """Turn the network's outputs into the prediction for a picture.
 
     Args:
-        outputs: In the order of ``outputs``, of one image.
+        outputs: One image's outputs, in the order of ``outputs`` in NAME.json.
         info: NAME.json.
         picture_size: Height and width of the picture.
 
@@ -93,11 +96,11 @@ def postprocess(outputs: Sequence[np.ndarray], info: Info, picture_size: Tuple[i
 
 
 def found_boxes(named: Dict[str, np.ndarray], info: Info) -> Detections:
-    """Boxes in pixels of the input, from the outputs by their names."""
+    """Boxes in pixels of the input, scores and labels, from the outputs by name."""
     if 'decode' in info['postprocess']:
         named['boxes'] = decode(named['deltas'], info['decode'])
     if 'nms' in info['postprocess']:
-        if named['scores'].ndim == 1:  # of each anchor's best class
+        if named['scores'].ndim == 1:  # only each anchor's best class
             best = named['labels'].astype(int)[:, None] == np.arange(len(info['classes']))
             named['scores'] = best * named['scores'][:, None]
         return detections(named['scores'], named['boxes'], info['decode']['levels'],
@@ -109,7 +112,7 @@ def found_boxes(named: Dict[str, np.ndarray], info: Info) -> Detections:
 
 
 def decode(deltas: np.ndarray, settings: Info) -> np.ndarray:
-    """Boxes (P, 4) of the deltas (P, 4): centers move by anchor sizes, sizes grow by exp."""
+    """Boxes (P, 4) from deltas (P, 4): centers shift by anchor sizes, sizes scale by exp."""
     priors = anchors(settings['levels'])
     deltas = (deltas * np.array(settings['stds'], np.float32)
               + np.array(settings['means'], np.float32))
@@ -133,13 +136,13 @@ def anchors(levels: Sequence[Info]) -> np.ndarray:
 
 def detections(scores: np.ndarray, boxes: np.ndarray, levels: Sequence[Info], thresholds: Info
                ) -> Detections:
-    """What mmdet keeps of the boxes of all anchors, best first.
+    """The boxes that mmdet would keep, best first.
 
     Args:
         scores: (P, C), probabilities.
         boxes: (P, 4).
-        levels: ``decode.levels``.
-        thresholds: ``thresholds``.
+        levels: ``decode.levels`` in NAME.json.
+        thresholds: ``thresholds`` in NAME.json.
 
     Returns:
         Boxes (K, 4), scores (K, ) and labels (K, ).
@@ -154,7 +157,7 @@ def detections(scores: np.ndarray, boxes: np.ndarray, levels: Sequence[Info], th
 
 def candidates(scores: np.ndarray, levels: Sequence[Info], thresholds: Info
                ) -> Tuple[np.ndarray, np.ndarray]:
-    """Anchors (M, ) and labels (M, ) above score_thr, of each level the best nms_pre pairs."""
+    """Anchors (M, ) and labels (M, ) above score_thr: the best nms_pre pairs of each level."""
     limit = None if thresholds['nms_pre'] < 0 else thresholds['nms_pre']
     pairs: List[np.ndarray] = []
     start = 0
@@ -170,7 +173,7 @@ def candidates(scores: np.ndarray, levels: Sequence[Info], thresholds: Info
 
 def nms(boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray, iou_threshold: float,
         limit: int) -> np.ndarray:
-    """Indices (K, ) of what greedy non-maximum suppression within each class keeps."""
+    """Indices (K, ) of the boxes that greedy non-maximum suppression per class keeps."""
     order = np.argsort(-scores, kind='stable')
     keep: List[int] = []
     while order.size and len(keep) < limit:
@@ -182,7 +185,7 @@ def nms(boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray, iou_threshold
 
 
 def iou(box: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Intersection over union (M, ) of a box (4, ) with others (M, 4)."""
+    """Intersection over union (M, ) of a box (4, ) and others (M, 4)."""
     shared = (np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])).clip(0)
     intersection = shared.prod(1)
     union = (box[2:] - box[:2]).prod() + (others[:, 2:] - others[:, :2]).prod(1) - intersection
@@ -191,13 +194,13 @@ def iou(box: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 def label_map(logits: np.ndarray, size: Tuple[int, int], align_corners: bool,
               threshold: Optional[float]) -> np.ndarray:
-    """The best class of each pixel, the logits enlarged bilinearly.
+    """The best class of each pixel, after bilinear upsampling of the logits.
 
     Args:
         logits: (C, h, w).
         size: Height H and width W of the result.
         align_corners: See torch.nn.functional.interpolate.
-        threshold: For one channel: the probability of class 1 above which it is taken.
+        threshold: For one channel: a pixel with a higher probability is of class 1.
 
     Returns:
         Labels (H, W).
@@ -226,14 +229,14 @@ def interpolation(source: int, target: int, align_corners: bool) -> np.ndarray:
 
 
 def enlarge(labels: np.ndarray, size: Tuple[int, int]) -> np.ndarray:
-    """A label map at another height and width, by the nearest label."""
+    """Resize a label map to a height and width, with nearest-neighbor interpolation."""
     rows = np.arange(size[0]) * labels.shape[0] // size[0]
     columns = np.arange(size[1]) * labels.shape[1] // size[1]
     return labels[rows[:, None], columns]
 
 
 def show(answer: Union[Detections, np.ndarray], info: Info, least: float = .3) -> None:
-    """Print the boxes of a score of at least ``least``, or how many pixels each class has."""
+    """Print the boxes with a score of at least ``least``, or the number of pixels per class."""
     if isinstance(answer, tuple):
         for box, score, label in zip(*answer):
             if score >= least:

@@ -1,15 +1,15 @@
-"""An exported .pte in ExecuTorch: python run_executorch.py NAME.pte PICTURE."""
+"""Run an exported .pte file in ExecuTorch: python run_executorch.py NAME.pte PICTURE."""
 
 import sys
 
 import cv2
 import reference
-import torch  # ExecuTorch's Python takes and gives its tensors
+import torch  # ExecuTorch's Python API works on torch tensors
 from executorch.runtime import Runtime
 
 
 def predict(model, picture):
-    """Boxes, scores and labels, or the label map, of a picture (h, w, 3), BGR."""
+    """Boxes, scores and labels, or the label map, for a picture (h, w, 3), BGR."""
     info = reference.read(model)
     method = Runtime.get().load_program(str(model)).load_method('forward')
     image = torch.from_numpy(reference.preprocess(picture, info))

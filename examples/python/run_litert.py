@@ -1,4 +1,4 @@
-"""An exported .tflite in LiteRT: python run_litert.py NAME.tflite PICTURE."""
+"""Run an exported .tflite file in LiteRT: python run_litert.py NAME.tflite PICTURE."""
 
 import sys
 
@@ -8,7 +8,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 
 def predict(model, picture):
-    """Boxes, scores and labels, or the label map, of a picture (h, w, 3), BGR."""
+    """Boxes, scores and labels, or the label map, for a picture (h, w, 3), BGR."""
     info = reference.read(model)
     signature = Interpreter(str(model)).get_signature_runner()
     results = signature(**{info['input']['tensor']: reference.preprocess(picture, info)})

@@ -1,4 +1,4 @@
-"""An exported .param and its .bin in ncnn: python run_ncnn.py NAME.param PICTURE."""
+"""Run an exported .param file and its .bin in ncnn: python run_ncnn.py NAME.param PICTURE."""
 
 import sys
 from pathlib import Path
@@ -10,9 +10,9 @@ import reference
 
 
 def predict(model, picture):
-    """Boxes, scores and labels, or the label map, of a picture (h, w, 3), BGR."""
+    """Boxes, scores and labels, or the label map, for a picture (h, w, 3), BGR."""
     info, net = reference.read(model), ncnn.Net()
-    half = info['precision'] == 'f16'  # as compared; on a phone, float16 is faster
+    half = info['precision'] == 'f16'  # as in the parity check; on a phone, float16 is faster
     net.opt.use_fp16_packed = net.opt.use_fp16_storage = net.opt.use_fp16_arithmetic = half
     net.load_param(str(model))
     net.load_model(str(Path(model).with_suffix('.bin')))

@@ -1,4 +1,4 @@
-"""An exported .onnx in ONNX Runtime: python run_onnxruntime.py NAME.onnx PICTURE."""
+"""Run an exported .onnx file in ONNX Runtime: python run_onnxruntime.py NAME.onnx PICTURE."""
 
 import sys
 
@@ -8,7 +8,7 @@ import reference
 
 
 def predict(model, picture):
-    """Boxes, scores and labels, or the label map, of a picture (h, w, 3), BGR."""
+    """Boxes, scores and labels, or the label map, for a picture (h, w, 3), BGR."""
     info = reference.read(model)
     session = onnxruntime.InferenceSession(str(model), providers=['CPUExecutionProvider'])
     image = reference.preprocess(picture, info)

@@ -1,4 +1,4 @@
-"""An exported .xml in OpenVINO: python run_openvino.py NAME.xml PICTURE."""
+"""Run an exported .xml file in OpenVINO: python run_openvino.py NAME.xml PICTURE."""
 
 import sys
 
@@ -8,9 +8,9 @@ import reference
 
 
 def predict(model, picture):
-    """Boxes, scores and labels, or the label map, of a picture (h, w, 3), BGR."""
+    """Boxes, scores and labels, or the label map, for a picture (h, w, 3), BGR."""
     info = reference.read(model)
-    # Without the hint a CPU with bfloat16 computes in it.
+    # Without the hint, a CPU with bfloat16 computes in bfloat16.
     compiled = openvino.Core().compile_model(
         str(model), 'CPU', dict(INFERENCE_PRECISION_HINT=info['precision']))
     results = compiled({info['input']['tensor']: reference.preprocess(picture, info)})

@@ -1,7 +1,7 @@
-"""Run mmdet's and mmseg's own analysis tools: the code behind ``tools/analyze.py``.
+"""Run mmdet's and mmseg's own analysis tools, for ``tools/analyze.py``.
 
-They import mmcv's compiled operators. With mmcv-lite, this package supplies its own, since it is
-imported first.
+The tools import mmcv's compiled operators. With mmcv-lite, this package provides replacements,
+because it is imported first.
 """
 
 import runpy
@@ -19,39 +19,39 @@ __all__ = ['list_tools', 'run_analysis']
 
 TOOLS = {
     'mmdet': {
-        'analyze_logs': 'learning curves, time of an iteration',
+        'analyze_logs': 'learning curves, time per iteration',
         'analyze_results': 'the best and the worst images',
-        'browse_dataset': 'the training images as they are augmented',
-        'coco_error_analysis': 'precision over recall by kind of error',
-        'confusion_matrix': 'which class is taken for which',
+        'browse_dataset': 'the augmented training images',
+        'coco_error_analysis': 'precision-recall curves by type of error',
+        'confusion_matrix': 'which classes are confused',
         'eval_metric': 'metrics of saved predictions',
         'get_flops': 'operations and parameters',
     },
     'mmseg': {
         'analyze_logs': 'learning curves',
-        'browse_dataset': 'the training images as they are augmented',
+        'browse_dataset': 'the augmented training images',
     },
 }
-PACKAGES = {'analyze_logs': 'seaborn'}  # needed by a tool, not declared by its library
+PACKAGES = {'analyze_logs': 'seaborn'}  # a tool needs it, but its library does not declare it
 
 
 def list_tools() -> str:
-    """Libraries, names of tools and what each shows, one line each."""
+    """One line per tool: its library, its name and what it shows."""
     return '\n'.join(f'{library} {name:20} {what}' + (
         f' (needs {PACKAGES[name]})' if name in PACKAGES else '')
         for library, tools in TOOLS.items() for name, what in tools.items())
 
 
 def run_analysis(library: Optional[str], name: Optional[str], arguments: List[str]) -> None:
-    """Run a tool in this process, as its library's ``python tools/analysis_tools/NAME.py`` does.
+    """Run a tool in this process, like its library's ``python tools/analysis_tools/NAME.py``.
 
     Args:
         library: ``'mmdet'`` or ``'mmseg'``.
         name: Name of the tool, one of ``TOOLS``.
-        arguments: Arguments of the tool; ``sys.argv`` holds them afterwards.
+        arguments: Arguments of the tool; they replace those in ``sys.argv``.
 
     Raises:
-        PreflightError: The tool does not exist, or it or a package that it needs is not installed.
+        PreflightError: The tool does not exist, or the tool or a package it needs is not installed.
     """
     script = _find_tool(library, name)
     RepeatDataset.__iter__ = _samples  # otherwise browse_dataset never ends
@@ -67,8 +67,8 @@ def _find_tool(library: Optional[str], name: Optional[str]) -> Path:
         raise PreflightError(f'{library or "no library"}: expected one of {", ".join(TOOLS)}, and '
                              'a tool; --list names them')
     if (library, name) == ('mmseg', 'confusion_matrix'):
-        raise PreflightError("mmseg's confusion_matrix counts in eight bits, wrongly from 17 "
-                             'classes on: use tools/test.py CONFIG CHECKPOINT --report DIR')
+        raise PreflightError("mmseg's confusion_matrix counts in 8 bits, which is wrong for 17 or "
+                             'more classes: use tools/test.py CONFIG CHECKPOINT --report DIR')
     if name not in tools:
         raise PreflightError(f'{library} {name or "without a tool"}: expected one of '
                              f'{", ".join(tools)}')
@@ -83,17 +83,17 @@ def _find_tool(library: Optional[str], name: Optional[str]) -> Path:
     script = Path(found.origin).parent / '.mim/tools/analysis_tools' / f'{name}.py'
     if not script.is_file():
         raise PreflightError(f'{script} does not exist: install {library} from its wheel, which '
-                             'has it')
+                             'includes it')
     return script
 
 
 def _samples(dataset: RepeatDataset) -> Iterator[Any]:
-    """Its own ``__getitem__`` starts again where others end."""
+    """Iterate once; the data set's ``__getitem__`` wraps around and never ends."""
     return (dataset[i] for i in range(len(dataset)))
 
 
 def _draw_on_contiguous_images() -> None:
-    """The browse_dataset of mmseg passes views, on which current OpenCV refuses to write."""
+    """Copy images first: mmseg's browse_dataset passes views, which OpenCV cannot draw on."""
     from mmseg.visualization import SegLocalVisualizer
     draw = SegLocalVisualizer.add_datasample
 

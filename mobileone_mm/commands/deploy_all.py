@@ -1,4 +1,4 @@
-"""Every backend that is installed, side by side: ``tools/deploy.py --backend all``."""
+"""Compare all installed backends: ``tools/deploy.py --backend all``."""
 
 import time
 from dataclasses import dataclass
@@ -21,20 +21,20 @@ from .train_test import test
 __all__ = ['Row', 'deploy_all', 'processor_times']
 
 ROUNDS = 20
-METRICS = ('coco/bbox_mAP', 'mIoU')  # of those that a test prints, what a table has room for
+METRICS = ('coco/bbox_mAP', 'mIoU')  # the table only has room for one of a test's metrics
 
 
 @dataclass
 class Row:
-    """One backend's line.
+    """The result of one backend.
 
     Attributes:
         backend: A key of ``FORMATS``, or 'PyTorch'.
-        exported: What was written; None if nothing was.
-        problem: Why, or what else went wrong.
-        failed: Whether it did; a backend that is not installed has not failed.
-        ms: Processor time of one run on one thread.
-        metric: The name and value of a metric of the test set.
+        exported: The exported file; None if there is none.
+        problem: Why there is no file, or what else went wrong.
+        failed: Whether the backend failed; one that is not installed did not.
+        ms: Processor time of one run on one thread, in milliseconds.
+        metric: The name and value of a metric on the test set.
     """
 
     backend: str
@@ -45,7 +45,7 @@ class Row:
     metric: Optional[Sequence[Any]] = None
 
     def cells(self) -> List[str]:
-        """The cells of the table."""
+        """The cells of its row in the table."""
         metric = f'{self.metric[1]:.4f}' if self.metric else ''
         if self.exported is None:
             return [self.backend, self.problem, '', '', '', metric]
@@ -56,34 +56,34 @@ class Row:
 
 def deploy_all(config: str, checkpoint: str, image: str, out: str, evaluate: bool = False,
                verify: Optional[str] = None, cfg_options: Any = None,
-               tell: Callable[[str], Any] = print, **options: Any) -> List[Row]:
-    """Export to each backend in turn, then measure all files; a failure is a line of the table.
+               report: Callable[[str], Any] = print, **options: Any) -> List[Row]:
+    """Export to each backend in turn, then measure all files; the table lists failures too.
 
-    The table, CONFIG_all.md, and a picture of it, CONFIG_all.png, are written anew after each step,
-    so that an interrupted run has lost nothing.
+    After each step, the table is saved as CONFIG_all.md and its plot as CONFIG_all.png, so an
+    interrupted run loses nothing.
 
     Args:
-        config: As :func:`export_model`.
-        checkpoint: As :func:`export_model`.
-        image: As :func:`export_model`.
-        out: As :func:`export_model`.
+        config: See :func:`export_model`.
+        checkpoint: See :func:`export_model`.
+        image: See :func:`export_model`.
+        out: See :func:`export_model`.
         evaluate: Test the checkpoint and each file on the test set.
-        verify: As :func:`export_model`.
-        cfg_options: As :func:`export_model`.
-        tell: Gets a line when a step begins.
-        options: More of :func:`export_model`.
+        verify: See :func:`export_model`.
+        cfg_options: See :func:`export_model`.
+        report: Called with a line of text when a step begins.
+        options: More options of :func:`export_model`.
     """
     cfg, model = load_trained(config, checkpoint, cfg_options)
     example = Samples(cfg)(image)['inputs'][0][None].float()
     rows = [Row('PyTorch', problem='unfolded')] if evaluate else []
     target = Path(out) / f'{Path(config).stem}_all'
     for backend, chosen in FORMATS.items():
-        tell(f'{backend}: exporting')
+        report(f'{backend}: exporting')
         rows.append(_export(backend, config=config, checkpoint=checkpoint, image=image, out=out,
                             verify=verify if chosen.runtime else None, cfg_options=cfg_options,
                             **options))
         write(rows, target)
-    tell('measuring all in turns')
+    report('measuring all files')
     files = {row.backend: row.exported for row in rows if row.exported}
     for name, ms in processor_times(files, model, example).items():
         next(row for row in rows if row.backend == name).ms = ms
@@ -92,7 +92,7 @@ def deploy_all(config: str, checkpoint: str, image: str, out: str, evaluate: boo
         if row.exported is None and row.backend in FORMATS or row.exported and (
                 not row.exported.parity):
             continue
-        tell(f'{row.backend}: testing')
+        report(f'{row.backend}: testing')
         changes = ['--cfg-options', *cfg_options] if cfg_options else []
         try:
             found = test([config, str(row.exported.path if row.exported else checkpoint),
@@ -110,21 +110,21 @@ def _export(backend: str, **options: Any) -> Row:
         return Row(backend, export_model(backend=backend, **options))
     except MissingPackageError as error:
         return Row(backend, problem=describe(error))
-    except Exception as error:  # converters have exceptions of their own
+    except Exception as error:  # converters raise their own exceptions
         return Row(backend, problem=describe(error), failed=True)
 
 
 def processor_times(files: Dict[str, Exported], model: BaseModel, image: Tensor,
                     rounds: int = ROUNDS) -> Dict[str, float]:
-    """Median milliseconds of processor time of one run on one thread, all files in turns.
+    """Median processor time of one run on one thread in milliseconds, with files taking turns.
 
-    So what else the machine does hardly counts. Files that are run by a stand-in have none.
+    Other load on the machine then hardly matters. Files that a stand-in runs are left out.
 
     Args:
-        files: By any name.
+        files: The exported files by name.
         model: The PyTorch model, for its preprocessing.
         image: (1, 3, H, W), BGR, 0 to 255.
-        rounds: How often each runs.
+        rounds: Number of runs of each file.
     """
     calls = {}
     for name, result in files.items():
@@ -143,7 +143,7 @@ def processor_times(files: Dict[str, Exported], model: BaseModel, image: Tensor,
 
 
 def table(rows: Sequence[Row]) -> str:
-    """The rows in Markdown."""
+    """The rows as a Markdown table."""
     metric = next((row.metric[0] for row in rows if row.metric), '')
     header = ['backend', 'file', 'bytes', 'parity', 'ms, one thread', metric]
     return '\n'.join('| ' + ' | '.join(cells) + ' |' for cells in (
@@ -151,7 +151,7 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def write(rows: Sequence[Row], target: Path) -> None:
-    """The table as ``target``.md and, once there are times, the picture as ``target``.png."""
+    """Write the table to ``target``.md and, once there are times, the plot to ``target``.png."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(target.with_suffix('.md')) as path:
         path.write_text(table(rows), encoding='utf-8')
@@ -161,7 +161,7 @@ def write(rows: Sequence[Row], target: Path) -> None:
 
 
 def _draw(rows: Sequence[Row], path: Path) -> None:
-    """Latency against the metric or, where there is none, the size."""
+    """Plot latency against the metric or, without one, against size."""
     from ..utils.plots import new_figure, save_figure
     figure = new_figure(6, 4)
     axis = figure.add_subplot()
@@ -170,7 +170,7 @@ def _draw(rows: Sequence[Row], path: Path) -> None:
     for row in measured or rows:
         x, size = row.ms or 0., row.exported.bytes / 1e6 if row.exported else 0.
         y = row.metric[1] if row.metric else size
-        axis.plot(x, y, 'o', label=row.backend)  # several may lie upon each other
+        axis.plot(x, y, 'o', label=row.backend)  # points may overlap
     axis.set(xlabel='milliseconds of one run, one thread', ylabel=name)
     axis.legend()
     axis.margins(.15)

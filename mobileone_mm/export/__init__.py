@@ -1,7 +1,7 @@
-"""From a trained checkpoint to the runtimes of desktops, servers and phones.
+"""Export trained checkpoints to the runtimes of desktops, servers and phones.
 
-``FORMATS`` is the table of backends. Each is one module of this package with a function
-``export(job: ExportJob) -> Path``, and imports its library only there.
+``FORMATS`` is the table of backends. Each backend is a module of this package with a function
+``export(job: ExportJob) -> Path``, which imports the backend's library.
 """
 
 from .errors import ExportError, MissingPackageError, ParityError

@@ -1,4 +1,4 @@
-"""What an app has to know of an exported file, for the .json beside it."""
+"""Describe an exported file to apps, for the .json file next to it."""
 
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Dict, List, Optional, Sequence, Tuple
@@ -12,14 +12,14 @@ from .graphs.models import Normalize
 from .samples import pipeline_kind
 
 LAYOUTS = ('NCHW', 'NHWC', 'CHW', 'image')
-"""How a runtime takes the input: with or without the batch's axis, or as a picture."""
+"""Layouts of a runtime's input: with or without a batch axis, or a picture."""
 
 STEPS = ('decode', 'nms', 'label_map')
-"""What may be left to the app after the network; docs/deploy.md says what each is."""
+"""Steps after the network that may be left to the app; see docs/deploy.md."""
 
 _LEAVES_PIXELS = ('LoadImageFromFile', 'LoadAnnotations', 'PackDetInputs', 'PackSegInputs')
 
-# N images, K boxes that are found, P anchors, C classes; a graph for one image has no N.
+# N images, K boxes found, P anchors, C classes; a graph for a single image has no N.
 _RAW = {
     'scores': (('N', 'P', 'C'), 'probability of each class, for each anchor'),
     'boxes': (('N', 'P', 4), 'x1, y1, x2, y2 in pixels of the input, for each anchor'),
@@ -48,18 +48,18 @@ _LABEL_MAPS = {
 
 def describe_input(preprocessor: ImgDataPreprocessor, normalized: bool, tensor: Optional[str],
                    layout: str, form: str = '') -> Dict[str, Any]:
-    """The tensor that an app fills: x = (pixel - mean) / std, for each of the channels.
+    """Describe the tensor that an app fills: x = (pixel - mean) / std for each channel.
 
     Args:
         preprocessor: The model's data preprocessor.
-        normalized: Whether the app normalizes; if not, the graph does.
-        tensor: Its name in the runtime; ``None`` where it has none.
+        normalized: Whether the app normalizes; otherwise the graph does.
+        tensor: Its name in the runtime; ``None`` if it has no name.
         layout: One of :data:`LAYOUTS`.
-        form: One of :data:`.formats.FORMS`: takes RGB, 0 to 1.
+        form: One of :data:`.formats.FORMS`, which take RGB, 0 to 1.
     """
     normalize = Normalize(preprocessor)
     app = normalized and normalize.enabled
-    # Core ML brings a picture into the order that the network was trained with.
+    # Core ML converts pictures to the channel order that the network was trained with.
     swapped = form or normalize.swap and (normalized or layout == 'image')
     return dict(
         tensor=tensor, layout=layout, dtype='uint8' if layout == 'image' else 'float32',
@@ -69,11 +69,12 @@ def describe_input(preprocessor: ImgDataPreprocessor, normalized: bool, tensor: 
 
 
 def describe_resize(cfg: Config) -> Dict[str, Any]:
-    """How the test pipeline of a config brings a picture to the network's size.
+    """Describe how a config's test pipeline resizes a picture for the network.
 
     Returns:
-        ``size`` (width, height; empty: none is set) and ``keep_ratio``, ``interpolation``,
-        ``padding`` (of a ``Pad``, or ``None``) and ``others``: transforms of other kinds.
+        ``size`` (width, height; empty if none is set), ``keep_ratio``, ``interpolation``,
+        ``padding`` (the arguments of a ``Pad``, or ``None``) and ``others``, the names of other
+        transforms.
     """
     transforms = [(pipeline_kind(transform), transform)
                   for transform in cfg.test_dataloader.dataset.pipeline]
@@ -94,13 +95,13 @@ def describe_resize(cfg: Config) -> Dict[str, Any]:
 
 def describe_outputs(task: str, names: Sequence[str], tensors: Sequence[Optional[str]],
                      layout: str, form: str = '') -> List[Dict[str, Any]]:
-    """Name, tensor, axes and meaning of each output, in the runtime's order.
+    """Describe the name, tensor, axes and meaning of each output, in the runtime's order.
 
     Args:
         task: 'detection' or 'segmentation'.
-        names: What they are.
-        tensors: Their names in the runtime; ``None`` where it has none.
-        layout: The input's.
+        names: Our names of the outputs.
+        tensors: Their names in the runtime; ``None`` for an output without a name.
+        layout: Layout of the input.
         form: One of :data:`.formats.FORMS`.
     """
     meanings: Dict[str, Tuple[Tuple[Any, ...], str]] = (
@@ -112,7 +113,7 @@ def describe_outputs(task: str, names: Sequence[str], tensors: Sequence[Optional
 
 
 def left_to_the_app(task: str, names: Sequence[str], form: str = '') -> List[str]:
-    """Which of :data:`STEPS` follow on outputs of such names."""
+    """The :data:`STEPS` that remain to be done on outputs with these names."""
     if task == 'segmentation':
         return [] if {'labels', 'output'} & set(names) else ['label_map']
     if 'deltas' in names:
@@ -121,15 +122,15 @@ def left_to_the_app(task: str, names: Sequence[str], form: str = '') -> List[str
 
 
 def describe_precision(backend: str, half: bool) -> str:
-    """In what an app has to let the runtime compute to get the answers that were compared.
+    """The precision in which the runtime gives the predictions that were compared.
 
-    OpenVINO and ncnn store weights in float16, but were compared in float32.
+    OpenVINO and ncnn store weights in float16, but their predictions were compared in float32.
     """
     return 'f16' if half and backend not in ('openvino', 'ncnn') else 'f32'
 
 
 def versions(backend: str) -> Dict[str, str]:
-    """Of this package, of torch and of what converts to a backend."""
+    """The versions of this package, torch and the converter for a backend."""
     found = dict(mobileone_mm=__version__)
     for package in ('torch', *FORMATS[backend].packages):
         try:

@@ -1,17 +1,17 @@
-"""What can go wrong on the way to a runtime."""
+"""Errors of exporting."""
 
 
 class ExportError(RuntimeError):
-    """A model cannot be exported or an exported file not be used; the message says what to do."""
+    """A model cannot be exported, or an exported file cannot be used."""
 
 
 class MissingPackageError(ExportError):
-    """A backend's library is not installed; the message names the extra that brings it."""
+    """A backend's library is not installed; the message names the extra to install."""
 
 
 class UnknownHeadError(ExportError):
-    """Our graphs do not know how a detector's head makes boxes."""
+    """Our graphs do not support a detector's head."""
 
 
 class ParityError(ExportError):
-    """An exported model does not compute what the PyTorch model computes."""
+    """An exported model and the PyTorch model give different results."""

@@ -1,4 +1,4 @@
-"""The table of backends, and what may be asked of each."""
+"""The table of backends and their options."""
 
 import sys
 from dataclasses import dataclass
@@ -8,10 +8,10 @@ from typing import Dict, Iterable, Tuple
 from .errors import ExportError, MissingPackageError
 
 DYNAMIC = ('batch', 'size')
-"""What may stay open in an exported graph: the number of images, and their height and width."""
+"""Axes that an exported graph can leave open: the number of images, and their height and width."""
 
 FORMS = ('react-native', )
-"""Forms of a detector's outputs beside each backend's own: react-native-executorch's three."""
+"""Other forms of a detector's outputs: the three outputs of react-native-executorch."""
 
 
 @dataclass(frozen=True)
@@ -19,21 +19,21 @@ class Format:
     """One backend.
 
     Attributes:
-        name: As on the command line.
+        name: Name on the command line.
         module: Module of :mod:`.backends` that has ``export(job)``.
-        suffix: Of the file (or directory) that it writes.
-        runtime: What :func:`~mobileone_mm.export.running.runtimes.load_runtime` runs it with;
-            empty where nothing on Linux with a CPU can.
-        extra: The pip extra that brings ``packages``.
+        suffix: Suffix of the file (or directory) that it writes.
+        runtime: The runtime that :func:`~mobileone_mm.export.running.runtimes.load_runtime` runs it
+            with; empty if no runtime on Linux with a CPU can run it.
+        extra: The pip extra that installs ``packages``.
         packages: Modules that exporting imports.
-        dynamic: Which of :data:`DYNAMIC` it supports.
+        dynamic: The :data:`DYNAMIC` axes that it supports.
         half: Whether it can be exported in float16.
-        stand_in: Where ``runtime`` is not the backend's own: what the parity check then shows. No
-            latency is measured.
+        stand_in: If ``runtime`` is not the backend's own, what the parity check shows. No latency
+            is measured then.
         unpinned: Packages that pip has to install with ``--no-deps``.
-        forms: Which of :data:`FORMS` a detector's outputs may have.
-        python: The oldest Python that the packages run on.
-        place: Where the extra goes, if not beside those of all others.
+        forms: The :data:`FORMS` that a detector's outputs can take.
+        python: The oldest Python that the packages support.
+        place: Where to install the extra, if it cannot share an environment with the others.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Format:
         return command + self.place
 
 
-# mmdeploy pins a protobuf that no current onnx accepts, so that no extra can name it.
+# mmdeploy pins a protobuf version that no current onnx accepts, so no extra can include it.
 MMDEPLOY = 'mmdeploy==1.3.1'
 
 FORMATS: Dict[str, Format] = {f.name: f for f in (
@@ -79,14 +79,14 @@ FORMATS: Dict[str, Format] = {f.name: f for f in (
            ('executorch', 'torchao'), forms=FORMS, python=(3, 10)),
     Format('coreml', 'coreml_format', '.mlpackage', 'mil', 'coreml', ('coremltools', ), half=True,
            stand_in="Core ML itself needs macOS or iOS and was not run here: the package's network "
-           "was computed in PyTorch by MIL's definitions, and mmdet's suppression stood in for "
+           "was computed in PyTorch by MIL's definitions, and mmdet's suppression replaced "
            "Apple's."),
 )}
 
 
 def check_options(name: str, dynamic: Iterable[str] = (), half: bool = False,
                   form: str = '') -> Format:
-    """The format of a name, once it is clear that it can do what is asked of it.
+    """Return the format with a name, after a check that it supports the options.
 
     Raises:
         ExportError: There is no such backend, or it does not support an option.
@@ -99,22 +99,22 @@ def check_options(name: str, dynamic: Iterable[str] = (), half: bool = False,
             raise ExportError(f'dynamic {axis!r}: expected {" or ".join(DYNAMIC)}')
         if axis not in backend.dynamic:
             able = ', '.join(f.name for f in FORMATS.values() if axis in f.dynamic)
-            raise ExportError(f'{name} is exported for a fixed {axis}; dynamic: {able}')
+            raise ExportError(f'{name} needs a fixed {axis}; choose one of {able} to leave it open')
     if half and not backend.half:
         able = ', '.join(f.name for f in FORMATS.values() if f.half)
-        raise ExportError(f'{name} is not exported in float16; these are: {able}')
+        raise ExportError(f'{name} does not support float16; choose one of {able}')
     if form and form not in backend.forms:
         able = ', '.join(f'{f.name} ({", ".join(f.forms)})' for f in FORMATS.values() if f.forms)
-        raise ExportError(f'{name} has no form {form!r}; these have one: {able}')
+        raise ExportError(f'{name} does not support the form {form!r}; choose from {able}')
     return backend
 
 
 def require(backend: Format) -> None:
-    """Raise MissingPackageError, naming the extra, unless a backend's packages are installed."""
+    """Raise MissingPackageError, with the extra to install, if a backend's packages are missing."""
     if sys.version_info < backend.python:
         raise MissingPackageError(
             f'--backend {backend.name} needs Python {".".join(map(str, backend.python))} or later, '
-            f'this is {sys.version.split()[0]}')
+            f'but this is {sys.version.split()[0]}')
     missing = [package for package in backend.packages if find_spec(package) is None]
     if missing:
         raise MissingPackageError(

@@ -1,4 +1,4 @@
-"""The JSON file that lies beside an exported model."""
+"""The JSON file next to an exported model."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -14,32 +14,33 @@ from .job import ExportJob
 from .outside_the_graph.decode_settings import thresholds
 
 FORMAT = 2
-"""Of the file: it grows when a key changes its meaning."""
+"""Version of the file format; it grows when a key changes its meaning."""
 
 
 @dataclass
 class Interface:
-    """What a file of weights does not say about itself; saved beside it as NAME.json.
+    """Everything about a model that its exported file leaves out; saved as NAME.json next to it.
 
-    docs/deploy.md has a table of the keys, for those who write an app.
+    docs/deploy.md lists the keys for authors of apps.
 
     Attributes:
         backend: A key of ``FORMATS``.
         task: 'detection' or 'segmentation'.
-        shape: (N, 3, H, W) of the input that was traced.
+        shape: (N, 3, H, W) of the traced input.
         dynamic: The open axes.
-        half: Whether it computes in float16.
-        precision: 'f32' or 'f16': what the runtime has to compute in.
+        half: Whether it was exported in float16.
+        precision: 'f32' or 'f16': the precision in which the runtime has to compute.
         input: See :func:`.description.describe_input`.
         resize: See :func:`.description.describe_resize`.
         outputs: See :func:`.description.describe_outputs`.
-        postprocess: Which of :data:`.description.STEPS` are left to the caller.
+        postprocess: The :data:`.description.STEPS` that are left to the caller.
         classes: Names of the classes.
         palette: Red, green and blue of each class.
-        thresholds: Of a detector; see :func:`.decode_settings.thresholds`.
-        decode: What the steps left to the caller need besides; see :mod:`.decode_settings`.
-        versions: Of what made the file.
-        form: Of a detector's outputs, of :data:`.formats.FORMS`; empty for the backend's own.
+        thresholds: A detector's thresholds; see :func:`.decode_settings.thresholds`.
+        decode: Other settings of the steps left to the caller; see :mod:`.decode_settings`.
+        versions: Versions of the packages that made the file.
+        form: Form of a detector's outputs, one of :data:`.formats.FORMS`; empty for the backend's
+            own.
         format: :data:`FORMAT`.
     """
 
@@ -66,15 +67,15 @@ class Interface:
            input_tensor: Optional[str] = 'image',
            output_tensors: Optional[Sequence[Optional[str]]] = None,
            layout: str = 'NCHW', **decode: Any) -> 'Interface':
-        """The interface of a job's export.
+        """Make the interface of an export job.
 
         Args:
             job: The job.
-            outputs: What the outputs are, in their order.
-            normalized: Whether the caller normalizes as the config's data preprocessor does. If
-                not, the input is a picture's pixels, 0 to 255.
-            input_tensor: The input's name in the runtime; ``None`` where it has none.
-            output_tensors: The outputs' names in the runtime, if they are not ``outputs``.
+            outputs: Our names of the outputs, in order.
+            normalized: Whether the caller normalizes like the config's data preprocessor. If not,
+                the input is a picture's pixels, 0 to 255.
+            input_tensor: The input's name in the runtime; ``None`` if it has no name.
+            output_tensors: The outputs' names in the runtime, if they differ from ``outputs``.
             layout: One of :data:`.description.LAYOUTS`.
             **decode: See the class.
         """
@@ -95,52 +96,52 @@ class Interface:
 
     @property
     def normalized(self) -> bool:
-        """Whether the caller normalizes as the config's data preprocessor does."""
+        """Whether the caller normalizes like the config's data preprocessor."""
         return bool(self.input['normalization'] == 'app')
 
     @property
     def output_names(self) -> List[str]:
-        """What the outputs are, in their order."""
+        """Our names of the outputs, in order."""
         return [output['name'] for output in self.outputs]
 
     @property
     def settings(self) -> Dict[str, Any]:
-        """What :mod:`.ssd_decode` reads."""
+        """The settings for :mod:`.ssd_decode`."""
         return {**self.decode, **self.thresholds}
 
     def write(self, exported: Union[str, Path]) -> None:
-        """Write it beside an exported file."""
+        """Write the interface next to an exported file."""
         with atomic_path(Path(exported).with_suffix('.json')) as path:
             path.write_text(json.dumps(asdict(self), indent=2) + '\n', encoding='utf-8')
 
     @classmethod
     def read(cls, exported: Union[str, Path]) -> 'Interface':
-        """Read it from beside an exported file.
+        """Read the interface next to an exported file.
 
         Raises:
-            ExportError: There is none, it is none of ours, or one of another version.
+            ExportError: The file is missing, not ours, or from another version.
         """
         path = Path(exported).with_suffix('.json')
         try:
             fields = json.loads(path.read_text(encoding='utf-8'))
             if fields['backend'] in FORMATS and fields.get('format', 1) != FORMAT:
                 raise ExportError(
-                    f'{path} has format {fields.get("format", 1)!r}, of another version of '
-                    f'mobileone_mm; this one reads format {FORMAT}: export the model again')
+                    f'{path} has format {fields.get("format", 1)!r} from another version of '
+                    f'mobileone_mm; this version reads format {FORMAT}: export the model again')
             found = cls(**{**fields, 'shape': tuple(fields['shape'])})
             found._check()
             return found
         except FileNotFoundError:
-            raise ExportError(f'{path} is missing: keep the .json that was written '
-                              f'beside {Path(exported).name}') from None
+            raise ExportError(f'{path} is missing: keep the .json file that was written '
+                              f'next to {Path(exported).name}') from None
         except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
             raise ExportError(f'{path} does not describe an exported model: {error}') from error
 
     def _check(self) -> None:
-        """The file lies beside one that comes from anywhere: what it names is looked up by others.
+        """Check all fields, since the file may come from anywhere.
 
         Raises:
-            ValueError: A field is not what an export writes.
+            ValueError: A field has a value that no export writes.
         """
         texts = (self.dynamic, self.output_names, self.classes)
         for name, valid in (
@@ -160,4 +161,4 @@ class Interface:
                     isinstance(group, dict)
                     for group in (self.resize, self.thresholds, self.decode, self.versions)))):
             if not valid:
-                raise ValueError(f'its {name} is none of those that tools/deploy.py writes')
+                raise ValueError(f'its {name} has a value that tools/deploy.py does not write')

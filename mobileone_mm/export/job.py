@@ -1,4 +1,4 @@
-"""What every exporter gets: a folded model, an image as the network sees it, and the options."""
+"""The input of every exporter: a folded model, an example image and the options."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,13 +21,13 @@ class ExportJob:
         model: The folded model, in eval mode on the CPU. Exporters may change it.
         cfg: The config that builds the folded model.
         weights: Its folded checkpoint, for exporters that build the model themselves.
-        image: (N, 3, H, W), float32, BGR, 0 to 255, resized as the test pipeline does.
+        image: (N, 3, H, W), float32, BGR, 0 to 255, resized by the test pipeline.
         out: Path of the file to write; its directory exists.
         half: Export in float16.
-        dynamic: Axes to keep open, of :data:`mobileone_mm.export.formats.DYNAMIC`.
+        dynamic: Axes to leave open, from :data:`mobileone_mm.export.formats.DYNAMIC`.
         classes: Names of the classes.
-        source: Path of the picture that ``image`` is.
-        form: Of a detector's outputs, one of :data:`mobileone_mm.export.formats.FORMS`.
+        source: Path of the picture in ``image``.
+        form: Form of a detector's outputs, one of :data:`mobileone_mm.export.formats.FORMS`.
     """
 
     backend: str
@@ -44,10 +44,10 @@ class ExportJob:
     form: str = ''
 
     def single_image(self) -> Tensor:
-        """``image``, for formats that have no batches.
+        """``image``, for formats without batches.
 
         Raises:
-            ExportError: It is a batch of several.
+            ExportError: It is a batch of several images.
         """
         if len(self.image) != 1:
             raise ExportError(f'{self.backend} takes one image at a time: export with batch size '
@@ -59,8 +59,8 @@ class ExportJob:
         """The ``dynamic_axes`` of ``torch.onnx.export``.
 
         Args:
-            input_name: Of the image.
-            outputs: Which axes of each output are height and width; may be none.
+            input_name: Name of the image input.
+            outputs: The axes of each output that are height and width; may be empty.
         """
         axes: Dict[str, Dict[int, str]] = {name: {} for name in (input_name, *outputs)}
         if 'batch' in self.dynamic:

@@ -1,14 +1,14 @@
-"""What mmdeploy 1.3.1 needs to export our models on current torch; imported by configs/deploy.
+"""Rewrites that let mmdeploy 1.3.1 export our models with current torch; configs/deploy import it.
 
-mmdeploy swaps functions while it exports ('rewrites'). Registered here are
+mmdeploy replaces functions while it exports ("rewrites"). This module rewrites
 
-- ``torch.onnx.export``, which since torch 2.9 has to be asked for the exporter by tracing, the
-  only one for which mmdeploy's rewrites and symbolics exist;
-- adaptive pooling, which mmdeploy replaces by one of equal cells, so that PSPNet and UPerNet
-  compute something else wherever the grid does not divide the map;
-- the prediction of :class:`SSDLiteHead`. mmdeploy's rewrite of mmdet's heads drops the background
-  twice where scores are softmax, and so chooses the ``nms_pre`` best anchors without looking at
-  the last class; and it keeps boxes that mmdet sorts out as empty.
+- ``torch.onnx.export``: since torch 2.9, the tracing exporter is no longer the default, but
+  mmdeploy's rewrites and symbolics only support that one;
+- adaptive pooling: mmdeploy replaces it with pooling over equal cells, so PSPNet and UPerNet give
+  different results when the grid does not divide the map;
+- the prediction of :class:`SSDLiteHead`: for softmax scores, mmdeploy's rewrite of mmdet's heads
+  drops the background twice, so it picks the ``nms_pre`` best anchors without looking at the last
+  class. It also keeps boxes that mmdet drops as empty.
 """
 
 from contextlib import suppress
@@ -25,8 +25,8 @@ from .graphs.adaptive_pool import MatrixPool
 from .graphs.models import at_most, level_predictions
 from .graphs.trace import torchscript_exporter
 
-# mmdeploy imports packages by exec() within a function and looks for them by eval(), which from
-# Python 3.13 on sees such names among the module's alone.
+# mmdeploy imports packages with exec() inside a function and looks them up with eval(). Since
+# Python 3.13, eval() only finds such names if they are module globals.
 for _name in ('torch', 'mmengine', 'mmcv', 'mmdet', 'mmseg', 'mmdeploy', 'mobileone_mm'):
     with suppress(ImportError):
         for _module in (function_rewriter, rewriter_utils):
@@ -35,14 +35,14 @@ for _name in ('torch', 'mmengine', 'mmcv', 'mmdet', 'mmseg', 'mmdeploy', 'mobile
 
 @FUNCTION_REWRITER.register_rewriter('torch.onnx.export')
 def _export(*args: Any, **kwargs: Any) -> Any:
-    """Ask for the exporter by tracing."""
+    """Use the tracing exporter."""
     context = FUNCTION_REWRITER.get_context()
     return context.origin_func(*args, **{**torchscript_exporter(), **kwargs})
 
 
 @FUNCTION_REWRITER.register_rewriter('torch.nn.AdaptiveAvgPool2d.forward')
 def _adaptive_pool(self: Any, x: Tensor) -> Tensor:
-    """By matrices, unless it is to one cell, for which runtimes have an operator."""
+    """Pool with matrices, except to a single cell, for which runtimes have an operator."""
     size = _pair(self.output_size)
     if None in size or size == (1, 1):
         return FUNCTION_REWRITER.get_context().origin_func(self, x)
@@ -56,7 +56,7 @@ def _predict_by_feat(self: Any, cls_scores: List[Tensor], bbox_preds: List[Tenso
                      batch_img_metas: Sequence[dict] = (), cfg: Any = None,
                      rescale: bool = False, with_nms: bool = True,
                      **kwargs: Any) -> Tuple[Tensor, Tensor]:
-    """``dets`` (N, K, 5) and ``labels`` (N, K), by mmdeploy's suppression for the backend."""
+    """``dets`` (N, K, 5) and ``labels`` (N, K), from mmdeploy's suppression for the backend."""
     from mmdeploy.codebase.mmdet.deploy import get_post_processing_params
     from mmdeploy.mmcv.ops import multiclass_nms
     cfg = self.test_cfg if cfg is None else cfg
@@ -75,7 +75,7 @@ def _predict_by_feat(self: Any, cls_scores: List[Tensor], bbox_preds: List[Tenso
 
 
 def _best_pairs(scores: Tensor, limit: int) -> Tensor:
-    """Scores (N, P, C), 0 where a pair of anchor and class is not among the best ``limit``."""
+    """Scores (N, P, C), set to 0 for pairs of anchor and class not among the best ``limit``."""
     if limit < 0:
         return scores
     pairs = scores.reshape(scores.shape[0], -1)

@@ -1,4 +1,4 @@
-"""Does an exported file answer as the PyTorch model does?"""
+"""Compare an exported file's predictions with the PyTorch model's."""
 
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Tuple
@@ -11,15 +11,15 @@ from .ties import Ties, ious
 
 
 class Limits(NamedTuple):
-    """What is accepted.
+    """Limits of the comparison.
 
     Attributes:
-        iou: Least overlap of a box and its partner.
+        iou: Smallest IoU of a box and its match.
         score: Largest difference of their scores.
-        pixels: Least share of equal pixels.
-        maps: Largest difference of a map before argmax or suppression, in parts of its largest
+        pixels: Smallest share of equal pixels.
+        maps: Largest difference of a map before argmax or suppression, relative to its largest
             value.
-        share: Share of an image's boxes that the first two are asked of.
+        share: Share of an image's boxes that must meet the first two limits.
     """
 
     iou: float
@@ -30,22 +30,22 @@ class Limits(NamedTuple):
 
 
 FLOAT32 = Limits(iou=.99, score=1e-3, pixels=.999, maps=1e-2)
-# Half precision rounds weights and activations to 11 bits: scores change in the third digit, which
-# may turn round the order of two boxes, and so which of them suppresses the other.
+# Half precision rounds weights and activations to 11 bits. Scores change in the third digit, which
+# may swap the order of two boxes and so change which of them suppresses the other.
 FLOAT16 = Limits(iou=.9, score=3e-2, pixels=.99, maps=.1, share=.95)
 
 
 class Pair(NamedTuple):
-    """Two answers to one picture.
+    """Two predictions for one picture.
 
     Attributes:
-        image: Its name.
+        image: Name of the picture.
         expected: The PyTorch model's data sample.
-        actual: The exported model's.
-        maps: The difference of their maps before argmax or suppression, in parts of the largest
-            value; None where they cannot be compared.
-        note: Why they cannot.
-        ties: Finds what else the PyTorch model could have answered; None where it cannot be known.
+        actual: The exported model's data sample.
+        maps: The difference of their maps before argmax or suppression, relative to the largest
+            value; None if they cannot be compared.
+        note: Why they cannot be compared.
+        ties: Finds other valid predictions of the PyTorch model; returns None if unknown.
     """
 
     image: str
@@ -58,14 +58,14 @@ class Pair(NamedTuple):
 
 @dataclass
 class Parity:
-    """The worst of each output over all images seen.
+    """The worst value of each output over all images.
 
     Attributes:
-        limits: What is accepted.
-        worst: By output, the worst value and the image it belongs to.
+        limits: Limits of the comparison.
+        worst: The worst value of each output, and its image.
         images: Number of images compared.
         objects: Number of matched boxes, or pixels.
-        exchanged: Number of boxes for which the other answer has others of equal scores.
+        exchanged: Number of boxes that the other prediction replaces with boxes of equal scores.
         note: Why the maps were not compared, if they were not.
     """
 
@@ -77,7 +77,7 @@ class Parity:
     note: str = ''
 
     def problems(self) -> List[str]:
-        """What is beyond the limits, the worst output first, the maps before it last."""
+        """Descriptions of values beyond the limits: the worst output first, the maps last."""
         found = []
         for name, (value, image) in self.worst.items():
             excess = _excess(name, value, self.limits)
@@ -88,25 +88,27 @@ class Parity:
         return [text for *_, text in sorted(found, key=lambda item: item[:2], reverse=True)]
 
     def check(self) -> None:
-        """Raise ParityError, naming the worst output tensor, if anything is beyond the limits.
+        """Check the values against the limits.
 
-        Or if nothing was compared.
+        Raises:
+            ParityError: A value is beyond its limit (the message names the worst output tensor), or
+                nothing was compared.
         """
         problems = self.problems()
         if not problems and not self.objects and 'maps' not in self.worst:
             raise ParityError(f'nothing was compared: {self.note or "no maps"}, and no box reaches '
-                              'test_cfg.score_thr; take a picture with objects, or a lower '
+                              'test_cfg.score_thr; use a picture with objects, or a lower '
                               'threshold')
         if problems:
-            raise ParityError('the exported model does not compute what the PyTorch model '
-                              f'computes. Worst tensor: {"; then ".join(problems)}')
+            raise ParityError('the exported model and the PyTorch model give different results. '
+                              f'Worst tensor: {"; then ".join(problems)}')
 
     def __str__(self) -> str:
         values = [_describe(name, value, self.limits) for name, (value, _) in self.worst.items()]
         if not self.objects:
-            values.append('no score is clear of the threshold, so that NO BOXES WERE COMPARED')
+            values.append('no score is clearly above the threshold: NO BOXES WERE COMPARED')
         if self.exchanged:
-            values.append(f'{self.exchanged} boxes have others of equal scores in their place')
+            values.append(f'{self.exchanged} boxes are replaced by others of equal scores')
         if self.note:
             values.append(f'NOT COMPARED before suppression or argmax: {self.note}')
         return f'{self.images} images, {self.objects:,} boxes or pixels: {"; ".join(values)}'
@@ -114,14 +116,14 @@ class Parity:
 
 def compare(pairs: Iterable[Pair], limits: Limits, score_floor: float = 0.,
             limit_boxes: int = 0) -> Parity:
-    """Compare the PyTorch model's answers with an exported model's.
+    """Compare the PyTorch model's predictions with an exported model's.
 
     Args:
-        pairs: The answers.
-        limits: What is accepted.
+        pairs: The predictions.
+        limits: Limits of the comparison.
         score_floor: ``test_cfg.score_thr``: a box whose score is within ``limits.score`` of it
-            may be in one answer only.
-        limit_boxes: ``test_cfg.max_per_img``: where so many boxes are found, the same holds for
+            may be missing from one prediction.
+        limit_boxes: ``test_cfg.max_per_img``: if this many boxes are found, the same holds for
             the last score.
     """
     parity = Parity(limits, {})
@@ -150,44 +152,44 @@ def compare(pairs: Iterable[Pair], limits: Limits, score_floor: float = 0.,
 def compare_boxes(expected: InstanceData, actual: InstanceData, least: float, limits: Limits,
                   ties: Callable[[], Optional[Ties]] = lambda: None
                   ) -> Tuple[Dict[str, float], int, int]:
-    """Match boxes of one class one to one, the best overlap first.
+    """Match boxes of the same class one to one, starting with the largest IoU.
 
     Args:
         expected: ``bboxes`` (N, 4), ``scores`` (N, ) and ``labels`` (N, ).
         actual: The same, for M boxes.
-        least: Boxes with a lower score need no partner, but may be one.
-        limits: What is accepted; ``limits.share`` leaves the worst boxes out of the result.
-        ties: Called where boxes have no partner, see :class:`Pair`.
+        least: Boxes with a lower score need no match, but may be one.
+        limits: Limits of the comparison; ``limits.share`` excludes the worst boxes.
+        ties: Called if boxes have no match, see :class:`Pair`.
 
     Returns:
-        'boxes', the least IoU of a pair, and 'scores', the largest difference of a pair, if there
-        are pairs; 'labels', the number of boxes without a partner of their class. The number of
-        pairs. The number of boxes whose place others of equal scores take.
+        A dict with 'labels', the number of boxes without a match of their class, and, if there are
+        pairs, 'boxes', their smallest IoU, and 'scores', their largest score difference; the
+        number of pairs; the number of boxes replaced by others of equal scores.
     """
     overlaps = ious(expected.bboxes, actual.bboxes)
     overlaps[expected.labels[:, None] != actual.labels[None]] = -1
     closeness = (expected.scores[:, None] - actual.scores[None]).abs()
-    partner = _match(overlaps, closeness)
-    unlike = {row for row, column in partner.items()
+    matches = _match(overlaps, closeness)
+    unlike = {row for row, column in matches.items()
               if overlaps[row, column] < limits.iou or closeness[row, column] > limits.score}
-    taken = set(partner.values())
+    taken = set(matches.values())
     rows = [row for row in range(len(expected.scores))
-            if expected.scores[row] >= least and (row not in partner or row in unlike)]
+            if expected.scores[row] >= least and (row not in matches or row in unlike)]
     columns = [column for column in range(len(actual.scores))
                if actual.scores[column] >= least and column not in taken]
-    columns += [partner[row] for row in unlike]
+    columns += [matches[row] for row in unlike]
     known = ties() if rows or columns else None
     exchanged = set()
     if known is not None:
         possible = known.possible(actual, columns, limits.iou, limits.score)
         columns = [column for column in columns if column not in possible]
         exchanged = known.dispensable(expected, rows, actual, limits.score)
-        exchanged -= {row for row in exchanged if partner.get(row) in columns}
+        exchanged -= {row for row in exchanged if matches.get(row) in columns}
         rows = [row for row in rows if row not in exchanged]
-    # Pairs that ties do not explain are judged as such.
-    alone = max(sum(row not in partner for row in rows),
+    # Pairs that ties do not explain are judged like all others.
+    alone = max(sum(row not in matches for row in rows),
                 sum(column not in taken for column in columns))
-    pairs = [(row, column) for row, column in partner.items()
+    pairs = [(row, column) for row, column in matches.items()
              if expected.scores[row] >= least and row not in exchanged]
     spare = int((1 - limits.share) * len(pairs))
     lone = dict(labels=float(max(alone - spare, 0)))
@@ -202,19 +204,19 @@ def compare_boxes(expected: InstanceData, actual: InstanceData, least: float, li
 
 
 def _match(overlaps: Tensor, closeness: Tensor) -> Dict[int, int]:
-    """Partners, column by row, for overlaps (N, M) of at least a half, the best first."""
-    # Among equal overlaps (duplicates) the closer score.
+    """Map rows to matching columns for overlaps (N, M) of at least 0.5, the largest first."""
+    # Of equal overlaps (duplicates), the one with the closer score wins.
     order = (overlaps - closeness * 1e-3).flatten().argsort(descending=True).tolist()
-    partner: Dict[int, int] = {}
+    matches: Dict[int, int] = {}
     taken = set()
     for index in order:
         row, column = divmod(index, overlaps.shape[1])
         if overlaps[row, column] < .5:
             break
-        if row not in partner and column not in taken:
-            partner[row] = column
+        if row not in matches and column not in taken:
+            matches[row] = column
             taken.add(column)
-    return partner
+    return matches
 
 
 def compare_labels(expected: Tensor, actual: Tensor) -> Tuple[Dict[str, float], int]:
@@ -231,7 +233,7 @@ def _floor(expected: InstanceData, actual: InstanceData, score_floor: float, lim
 
 
 def _excess(name: str, value: float, limits: Limits) -> float:
-    """How far a value is from perfect, in units of what is accepted."""
+    """The distance of a value from perfect, in units of its limit."""
     if name == 'boxes':
         return (1 - value) / (1 - limits.iou)
     if name == 'scores':
@@ -240,17 +242,17 @@ def _excess(name: str, value: float, limits: Limits) -> float:
         return (1 - value) / (1 - limits.pixels)
     if name == 'maps':
         return value / limits.maps
-    return value * 2  # labels: none may lack a partner
+    return value * 2  # labels: every box needs a match
 
 
 def _describe(name: str, value: float, limits: Limits) -> str:
     of_share = '' if limits.share == 1 else f' of {100 * limits.share:.0f} % of the boxes'
     return {
-        'boxes': f'least IoU {value:.5f}{of_share} (>= {limits.iou})',
+        'boxes': f'smallest IoU {value:.5f}{of_share} (>= {limits.iou})',
         'scores': f'largest score difference {value:.1e}{of_share} (<= {limits.score})',
-        'labels': f'{value:.0f} boxes too many without a partner of their class (0)',
+        'labels': f'{value:.0f} boxes too many have no match of their class (0)',
         'maps': (f'maps before argmax or suppression differ by {value:.1e} of their largest value '
                  f'(<= {limits.maps})') if value == value else
                 'maps before argmax or suppression are not finite',
-        'label map': f'{100 * value:.3f} % of pixels equal (>= {100 * limits.pixels} %)',
+        'label map': f'{100 * value:.3f} % of pixels are equal (>= {100 * limits.pixels} %)',
     }[name]

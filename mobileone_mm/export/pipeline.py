@@ -1,4 +1,4 @@
-"""Checkpoint and config in, an exported and compared file out."""
+"""Turn a checkpoint and its config into an exported file that was compared."""
 
 import copy
 import os
@@ -39,14 +39,14 @@ LATENCY_RUNS = 20
 
 @dataclass
 class Exported:
-    """The outcome of an export.
+    """The result of an export.
 
     Attributes:
         path: The exported file or directory.
-        bytes: Its size, all parts together.
-        parity: The comparison; None where the format cannot be run here.
+        bytes: Total size of all its parts.
+        parity: The comparison; None if the format cannot be run here.
         latency_ms: Median time of one inference of the sample image on one thread.
-        note: What else there is to know.
+        note: A remark for the user.
     """
 
     path: Path
@@ -69,32 +69,33 @@ def export_model(config: Union[str, Path], checkpoint: Union[str, Path], backend
                  dynamic: Sequence[str] = (), batch_size: int = 1,
                  verify: Optional[Union[str, Path]] = None, form: str = '',
                  cfg_options: Optional[dict] = None) -> Exported:
-    """Fold a trained model, export it and compare the answers, before the file gets its name.
+    """Fold a trained model, export it and compare the predictions before the file gets its name.
 
     Args:
-        config: The config that the checkpoint belongs to.
+        config: The checkpoint's config.
         checkpoint: Trained or folded weights.
         backend: A key of ``FORMATS``.
-        image: A picture; the config's test pipeline makes the example input of it.
+        image: A picture, which the config's test pipeline turns into the example input.
         out: Directory for the result, which is named after the config.
         half: Export in float16.
-        dynamic: Axes to keep open: 'batch', 'size'.
-        batch_size: Images of the example input.
-        verify: A directory of pictures to compare the answers on, besides ``image``.
-        form: Of a detector's outputs, one of :data:`.formats.FORMS`; by default the backend's own.
-        cfg_options: Changes of the config.
+        dynamic: Axes to leave open: 'batch', 'size'.
+        batch_size: Number of images in the example input.
+        verify: A directory of more pictures to compare the predictions on.
+        form: Form of a detector's outputs, one of :data:`.formats.FORMS`; by default the backend's
+            own.
+        cfg_options: Changes to the config.
 
     Raises:
         CheckpointError: The checkpoint is damaged or of another model.
         ExportError: An option is not supported, a package is missing, a picture is unreadable, or
             the model cannot be expressed in the format.
-        ParityError: The exported model's answers differ; it is left in a directory that ends in
-            ``.failed``.
+        ParityError: The exported model's predictions differ. The model is kept in a directory that
+            ends in ``.failed``.
     """
     chosen = check_options(backend, dynamic, half, form)
     require(chosen)
     if verify and not chosen.runtime:
-        raise ExportError(f'--verify: nothing here runs {backend}, so no answers can be compared')
+        raise ExportError(f'--verify: {backend} cannot be run here, so there is nothing to compare')
     if batch_size < 1:
         raise ExportError(f'the batch size must be at least 1, got {batch_size}')
     pictures = [Path(image)] + (list_pictures(verify) if verify else [])
@@ -133,24 +134,24 @@ def _export(job: ExportJob) -> Path:
     try:
         return import_module(f'.backends.{FORMATS[job.backend].module}', __package__).export(job)
     except UnknownHeadError as error:
-        # Of the formats for phones mmdeploy writes none here.
+        # mmdeploy is no alternative to the formats for phones.
         more = job.backend in ('onnx', 'openvino')
-        raise ExportError(f'{error}' + more * '; mmdeploy knows more: --backend onnxruntime') \
-            from error
+        raise ExportError(
+            f'{error}' + more * '; mmdeploy supports more heads: --backend onnxruntime') from error
     except ExportError:
         raise
     except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
         head = getattr(job.model, 'bbox_head', None) or getattr(job.model, 'decode_head', job.model)
         reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise ExportError(f'{job.backend} cannot express the head {type(head).__name__} or what is '
+        raise ExportError(f'{job.backend} cannot express the head {type(head).__name__} or a layer '
                           f'before it: {reason[0]}') from error
 
 
 def load_trained(config: Union[str, Path], checkpoint: Union[str, Path],
                  cfg_options: Optional[dict] = None) -> Tuple[Config, BaseModel]:
-    """A config and its model with the checkpoint's weights, as it was trained, in eval mode.
+    """Load a config and build its model with the checkpoint's weights, in eval mode.
 
-    Its branches are computed one by one: what is compared with it is folded.
+    The model computes its branches one by one; exports are folded and compared with it.
 
     Raises:
         CheckpointError: The checkpoint is damaged or of another model.
@@ -173,7 +174,7 @@ def folded_form(cfg: Config, model: nn.Module, folder: Path) -> Tuple[nn.Module,
     weights = folder / 'folded' / 'model.pth'
     weights.parent.mkdir()
     torch.save(dict(meta={}, state_dict=folded.state_dict()), weights)
-    # Norms of neck and head too: the weights on disk keep them, for whoever builds from config.
+    # Fold norms in neck and head too. The weights on disk keep them, for models built from config.
     return reparameterize(folded, inplace=True, fuse_conv_bn=True), config, weights
 
 
@@ -189,10 +190,10 @@ def verify_parity(model: BaseModel, exported: ExportedModel, samples: Samples,
 @torch.no_grad()
 def compare_answers(model: BaseModel, exported: ExportedModel, samples: Samples,
                     picture: Path) -> Pair:
-    """Both answers to a picture, the maps before them and, of detectors, what ties allow.
+    """Run both models on a picture and compare the maps before their predictions.
 
-    A segmentor's labels are those at the input's size: PyTorch would enlarge the logits to the
-    picture's and then take the best class, which no label map can repeat.
+    A segmentor's labels are compared at the input's size. PyTorch would upsample the logits to the
+    picture's size before it takes the best class, which a label map cannot reproduce.
     """
     data = samples(picture)
     if samples.task == 'segmentation':
@@ -210,7 +211,7 @@ def compare_answers(model: BaseModel, exported: ExportedModel, samples: Samples,
     except ValueError as error:
         if FORMATS[exported.interface.backend].module != 'mmdeploy_format':
             raise ParityError(f'{picture}: {error}') from None
-        note = str(error)  # mmdeploy knows heads of other kinds
+        note = str(error)  # mmdeploy supports other heads
     actual = exported.test_step(copy.deepcopy(data))[0]
     expected = (exported.answer(best_classes(model, image), copy.deepcopy(data['data_samples'][0]))
                 if exported.interface.form else model.test_step(copy.deepcopy(data))[0])
@@ -219,7 +220,7 @@ def compare_answers(model: BaseModel, exported: ExportedModel, samples: Samples,
 
 
 def latency(exported: ExportedModel, image: torch.Tensor) -> float:
-    """Median milliseconds of one run, after three to warm up."""
+    """Median milliseconds of one run, after three warm-up runs."""
     array = exported.normalize(image).numpy()
     times = []
     for _ in range(3 + LATENCY_RUNS):
@@ -231,9 +232,9 @@ def latency(exported: ExportedModel, image: torch.Tensor) -> float:
 
 @contextmanager
 def partial_directory(out: Path, name: str) -> Iterator[Path]:
-    """A directory whose content moves to ``out`` once the block has ended well.
+    """A directory whose content moves to ``out`` if the block succeeds.
 
-    After an error it is removed; after a ParityError it is kept as ``NAME.failed``.
+    After a ParityError it is kept as ``NAME.failed``; after any other error it is removed.
     """
     folder, failed = out / f'{name}.{os.getpid()}.partial', out / f'{name}.failed'
     shutil.rmtree(folder, ignore_errors=True)
@@ -243,7 +244,7 @@ def partial_directory(out: Path, name: str) -> Iterator[Path]:
     except ParityError as error:
         shutil.rmtree(failed, ignore_errors=True)
         folder.rename(failed)
-        raise ParityError(f'{error}. The file is kept in {failed}') from None
+        raise ParityError(f'{error}. The files are kept in {failed}') from None
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise

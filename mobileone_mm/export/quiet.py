@@ -1,4 +1,4 @@
-"""Converters that talk: progress, notes on what they lack, and C++ that writes to stderr itself."""
+"""Silence converters that print progress and notes, also from C++."""
 
 import logging
 import os
@@ -13,9 +13,9 @@ __all__ = ['silence']
 
 @contextmanager
 def silence() -> Iterator[None]:
-    """Meanwhile the process writes nothing to its standard streams, whatever language writes.
+    """Discard everything that the process writes to stdout and stderr, from Python or C++.
 
-    Exceptions pass: what a converter has to say of a failure is in them.
+    Exceptions pass, so a converter's errors are not lost.
     """
     for stream in (sys.stdout, sys.stderr):
         stream.flush()

@@ -1,4 +1,4 @@
-"""Pictures as a model's test pipeline makes them its input."""
+"""Prepare pictures with a config's test pipeline."""
 
 from pathlib import Path
 from typing import Any, List, Union
@@ -16,7 +16,7 @@ PICTURES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
 
 
 class Samples:
-    """Pictures as the test pipeline of a config hands them to the model.
+    """Turns pictures into model inputs with a config's test pipeline.
 
     Args:
         cfg: A complete config.
@@ -31,7 +31,7 @@ class Samples:
         self.classes = class_names(dataset)
 
     def __call__(self, picture: Union[str, Path, np.ndarray]) -> dict:
-        """A batch of one: 'inputs' and 'data_samples'.
+        """Make a batch of one image: 'inputs' and 'data_samples'.
 
         Args:
             picture: A path, or a picture (H, W, 3), BGR, uint8.
@@ -51,10 +51,10 @@ class Samples:
 
 
 def list_pictures(folder: Union[str, Path]) -> List[Path]:
-    """The pictures of a directory, by name; hidden files, such as macOS' ``._a.jpg``, are none.
+    """The pictures in a directory, sorted by name, without hidden files such as macOS' ``._a.jpg``.
 
     Raises:
-        ExportError: There are none.
+        ExportError: There are no pictures.
     """
     found = sorted(path for path in Path(folder).glob('*')
                    if path.suffix.lower() in PICTURES and not path.name.startswith('.')
@@ -65,7 +65,7 @@ def list_pictures(folder: Union[str, Path]) -> List[Path]:
 
 
 def read_picture(path: Union[str, Path]) -> np.ndarray:
-    """The picture (H, W, 3), BGR, uint8.
+    """Read a picture (H, W, 3), BGR, uint8.
 
     Raises:
         ExportError: There is no such picture, or it cannot be decoded.
@@ -74,13 +74,13 @@ def read_picture(path: Union[str, Path]) -> np.ndarray:
         raise ExportError(f'there is no image {path}')
     try:
         picture = mmcv.imread(str(path))
-    except cv2.error:  # of an empty file
+    except cv2.error:  # the file is empty
         picture = None
     if picture is None:
-        raise ExportError(f'{path} is no image that can be read')
+        raise ExportError(f'{path} cannot be read as an image')
     return picture
 
 
 def pipeline_kind(transform: Any) -> str:
-    """The name of a transform's type, without its library."""
+    """The name of a transform's type, without the library's prefix."""
     return transform['type'].split('.')[-1]

@@ -1,8 +1,8 @@
-"""Boxes of equal scores: which of them suppresses the other is up to rounding.
+"""Accept differences between boxes of equal scores, where rounding decides which one is suppressed.
 
-A hardly trained detector gives many anchors the same score. One answer then holds a box, and the
-other, as right, a neighbor, with all that either of them suppresses. What tells a right answer
-from a wrong one is the PyTorch model's boxes before suppression.
+A barely trained detector gives many anchors the same score. One prediction then has a box, and the
+other a neighbor of it, which is just as valid. The PyTorch model's boxes before suppression show
+whether a prediction is valid.
 """
 
 from typing import Any, List, Optional, Sequence, Set
@@ -15,17 +15,17 @@ from torch import Tensor
 from .errors import UnknownHeadError
 from .graphs.models import check_head, level_predictions
 
-OVERLAP_SLACK = .01  # of rounding, in the IoU at which boxes suppress each other
+OVERLAP_SLACK = .01  # rounding of the IoU at which boxes suppress each other
 
 
 class Ties:
-    """What the PyTorch model could have answered as well.
+    """Other valid predictions of the PyTorch model.
 
     Args:
         boxes: All pairs of anchor and class above the threshold: ``bboxes`` (M, 4), ``scores`` and
             ``labels`` (M, ).
-        cuts: Least score that ``nms_pre`` kept, of each feature map that it cut.
-        iou_threshold: Of suppression.
+        cuts: For each feature map that ``nms_pre`` cut, the lowest score it kept.
+        iou_threshold: IoU threshold of suppression.
     """
 
     def __init__(self, boxes: InstanceData, cuts: Sequence[float], iou_threshold: float) -> None:
@@ -33,12 +33,12 @@ class Ties:
 
     def possible(self, actual: InstanceData, columns: Sequence[int], iou: float, score: float
                  ) -> Set[int]:
-        """Which boxes of an answer are the model's own, and suppressed by none beside them.
+        """Boxes of a prediction that the model also has, and that no other box suppresses.
 
         Args:
-            actual: The exported file's answer.
-            columns: The boxes in question.
-            iou: Least overlap with a box of the model.
+            actual: The exported file's prediction.
+            columns: Indices of the boxes to check.
+            iou: Smallest IoU with a box of the model.
             score: Largest difference of their scores.
         """
         found = set()
@@ -56,15 +56,15 @@ class Ties:
 
     def dispensable(self, expected: InstanceData, rows: Sequence[int], actual: InstanceData,
                     score: float) -> Set[int]:
-        """Which boxes of the PyTorch model another answer rightly lacks.
+        """Boxes of the PyTorch model that another prediction may lack.
 
-        That are those that one of its boxes, of no lower score, suppresses, and those whose score
+        These are boxes that one of its boxes with no lower score suppresses, and boxes whose score
         is the last one that ``nms_pre`` keeps.
 
         Args:
-            expected: The PyTorch model's answer.
-            rows: The boxes in question.
-            actual: The exported file's answer.
+            expected: The PyTorch model's prediction.
+            rows: Indices of the boxes to check.
+            actual: The exported file's prediction.
             score: Largest difference of scores that count as equal.
         """
         found = set()
@@ -80,15 +80,15 @@ class Ties:
 
 @torch.no_grad()
 def find_ties(model: BaseModel, inputs: Tensor, sample: Any) -> Optional[Ties]:
-    """The boxes of an SSD detector before suppression, by mmdet's own decoding.
+    """The boxes of an SSD detector before suppression, decoded by mmdet.
 
     Args:
         model: The PyTorch model.
-        inputs: (1, 3, H, W), as the data preprocessor gives it.
+        inputs: (1, 3, H, W), from the data preprocessor.
         sample: Its data sample.
 
     Returns:
-        None for other models.
+        The ties, or None for other models.
     """
     try:
         check_head(model)
@@ -108,7 +108,7 @@ def find_ties(model: BaseModel, inputs: Tensor, sample: Any) -> Optional[Ties]:
 
 
 def ious(first: Tensor, second: Tensor) -> Tensor:
-    """IoU (N, M) of boxes (N, 4) and (M, 4); that of two equal boxes without an area is 1."""
+    """IoU (N, M) of boxes (N, 4) and (M, 4); it is 1 for two equal boxes without an area."""
     first, second = first.double(), second.double()
     low = torch.maximum(first[:, None, :2], second[None, :, :2])
     high = torch.minimum(first[:, None, 2:], second[None, :, 2:])

@@ -1,4 +1,4 @@
-"""tools/analyze.py: mmdet's and mmseg's own tools run to their end beside mmcv-lite."""
+"""tools/analyze.py: mmdet's and mmseg's own tools finish, even with mmcv-lite."""
 
 import importlib.util
 import json
@@ -41,7 +41,7 @@ def _arguments_and_classes_restored(monkeypatch):
 
 @pytest.fixture
 def detector(tmp_path):
-    """A deployed config, and predictions that are the annotations."""
+    """A deployed config, and predictions equal to the annotations."""
     cfg = Config.fromfile(write_config(tmp_path, num_train=2))
     make_resumable(cfg)
     config, found, listed = tmp_path / 'tiny_deploy.py', [], []
@@ -67,7 +67,7 @@ def detector(tmp_path):
 
 
 def pictures(folder, pattern='*.*'):
-    """The names of the pictures, each of which shows something."""
+    """The names of the pictures; checks that none is blank."""
     paths = sorted(folder.glob(pattern))
     assert paths and all(cv2.imread(str(path)).std() > 1 for path in paths)
     return [path.name for path in paths]
@@ -109,7 +109,7 @@ def test_flops(detector, capsys):
 
 @pytest.mark.parametrize('times', [None, 2])
 def test_browse_segmentation(tmp_path, times):
-    """Of a config that repeats its data too, as tools/custom_seg.py writes them."""
+    """Also with a config that repeats its data, like those from tools/custom_seg.py."""
     data = make_shapes(tmp_path, 'voc', num_train=2, num_val=1)
     cfg = Config.fromfile(ROOT / 'configs/segmentation/deeplabv3_mobileone_s0_shapes.py')
     dataset = cfg.dataset_train
@@ -175,7 +175,7 @@ def test_a_tools_own_help(run_tool, capsys):
 
 
 def test_why_mmsegs_confusion_matrix_is_left_out():
-    """Where this fails, mmseg counts right, and the tool can be listed."""
+    """If this fails, mmseg counts correctly, and the tool can be listed."""
     package = Path(importlib.util.find_spec('mmseg').origin).parent
     spec = importlib.util.spec_from_file_location(
         'confusion_matrix', package / '.mim/tools/analysis_tools/confusion_matrix.py')

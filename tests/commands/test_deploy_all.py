@@ -1,4 +1,4 @@
-"""tools/deploy.py --backend all: one table, whatever single backends do."""
+"""tools/deploy.py --backend all: one table, even if some backends fail."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from mobileone_mm.export.pipeline import Exported  # noqa: E402
 
 @pytest.fixture
 def outcomes(monkeypatch):
-    """What the exporters do: by default each writes a file; an exception is raised."""
+    """Replace the exporters: by default each writes a file; exceptions are raised."""
     found = {}
 
     def export(backend, out, **options):
@@ -42,7 +42,7 @@ def arguments(tmp_path_factory):
     cfg.dump(folder / 'x.py')
     picture, = export_models.write_pictures(folder / 'pictures', 1)
     return dict(config=str(folder / 'x.py'), checkpoint=str(folder / 'x.pth'), image=str(picture),
-                tell=lambda text: None)
+                report=lambda text: None)
 
 
 def lines(folder):

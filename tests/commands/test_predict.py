@@ -148,7 +148,8 @@ def test_a_bad_picture_is_reported_at_the_end(run_tool, trained, tmp_path, capsy
     assert run_tool('predict', trained / 'segmentation.pth', tmp_path / 'in', '--out',
                     tmp_path / 'out') == 1
     printed = capsys.readouterr()
-    assert printed.err.count('\n') == 1 and f'{tmp_path}/in/0b.jpg is no image' in printed.err
+    assert printed.err.count('\n') == 1
+    assert f'{tmp_path}/in/0b.jpg cannot be read as an image' in printed.err
     assert '3 pictures: ' in printed.out
     assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == [
         '0.png', '1.png', '2.png']

@@ -1,4 +1,4 @@
-"""The Kotlin and Swift of the examples: parsed where tree-sitter is, run where a compiler is."""
+"""Parse the examples' Kotlin and Swift with tree-sitter, and run them where a compiler is.
 
 import shutil
 import subprocess
@@ -9,7 +9,7 @@ import phone_syntax
 import pytest
 
 SOURCES = phone_syntax.sources()
-JARS = [Path('/usr/share/java') / name for name in (  # where Debian puts them
+JARS = [Path('/usr/share/java') / name for name in (  # Debian's directory
     'junit4.jar', 'hamcrest.jar', 'hamcrest-core.jar', 'com.android.json.jar')]
 
 

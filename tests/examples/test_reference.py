@@ -1,4 +1,4 @@
-"""The NumPy reference of the apps against mmdet's head, torch's operators and mmcv's resizing."""
+"""Compare the apps' NumPy reference with mmdet's head, torch's operators and mmcv's resizing."""
 
 import json
 
@@ -30,7 +30,7 @@ def test_a_planted_change_of_the_fixtures_is_found():
 
 
 def assert_same(one, other):
-    """Equal, numbers to 1e-4: another NumPy may round otherwise."""
+    """Whether two values are equal, numbers within 1e-4: another NumPy may round differently."""
     if isinstance(one, dict):
         assert one.keys() == other.keys()
         one, other = list(one.values()), list(other.values())

@@ -1,4 +1,4 @@
-"""The table of backends: what is asked of it before anything is done."""
+"""The table of backends, and checks of their options before any work."""
 
 import configparser
 import importlib.util
@@ -10,12 +10,13 @@ from mobileone_mm.export import FORMATS, ExportError, MissingPackageError, check
 
 @pytest.mark.parametrize('arguments, message', [
     (('tflite', ), 'choose one of onnx, openvino'),
-    (('ncnn', ['batch']), 'fixed batch; dynamic: onnx'),
+    (('ncnn', ['batch']), 'fixed batch; choose one of onnx'),
     (('onnx', ['depth']), 'expected batch or size'),
-    (('litert', ['size']), 'litert is exported for a fixed size'),
-    (('litert', [], True), 'litert is not exported in float16; these are: onnx'),
-    (('litert', [], False, 'react-native'), "no form 'react-native'; these have one: executorch"),
-    (('executorch', [], False, 'ios'), "executorch has no form 'ios'"),
+    (('litert', ['size']), 'litert needs a fixed size'),
+    (('litert', [], True), 'litert does not support float16; choose one of onnx'),
+    (('litert', [], False, 'react-native'),
+     "does not support the form 'react-native'; choose from executorch"),
+    (('executorch', [], False, 'ios'), "executorch does not support the form 'ios'"),
 ])
 def test_unsupported_options_are_refused(arguments, message):
     with pytest.raises(ExportError, match=message):

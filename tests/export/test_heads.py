@@ -1,4 +1,4 @@
-"""Segmentors with a pooling pyramid, whose cells do not divide the map."""
+"""Export segmentors with a pooling pyramid whose cells do not divide the map."""
 
 import export_models
 import pytest

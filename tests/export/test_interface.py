@@ -1,4 +1,4 @@
-"""The JSON file beside an exported model, which may come from anywhere."""
+"""The JSON file next to an exported model, which may come from anywhere."""
 
 import json
 from importlib.metadata import version
@@ -20,7 +20,7 @@ GOOD = dict(
     postprocess=[], classes=['a'], palette=[], thresholds=dict(score_thr=.1), decode={},
     versions={}, format=2)
 OLD = dict(backend='onnx', task='detection', normalized=False, shape=[1, 3, 32, 32], dynamic=[],
-           half=False, outputs=OUTPUTS, classes=['a'], decode={})  # of version 0.2.0
+           half=False, outputs=OUTPUTS, classes=['a'], decode={})  # as in version 0.2.0
 
 
 def test_what_an_export_writes_is_read(tmp_path):

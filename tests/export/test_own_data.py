@@ -1,7 +1,7 @@
-"""The README's way with data of one's own, on to an exported file and its evaluation.
+"""Follow the README with your own data, up to an exported file and its evaluation.
 
-The detector has seen four pictures twice: all anchors score nearly alike, which is what the
-comparison of an export has to cope with first.
+The detector has seen four pictures twice, so all anchors score nearly the same. The comparison of
+an export has to handle that.
 """
 
 import pytest
@@ -21,7 +21,7 @@ PACKAGES = dict(onnxruntime='mmdeploy', coreml='coremltools', litert='litert_tor
 
 @pytest.fixture(scope='module')
 def own(tmp_path_factory):
-    """A folder with config.py as tools/custom_coco.py writes it, at 64 pixels, trained."""
+    """A folder with a config.py from tools/custom_coco.py at 64 pixels, and a trained model."""
     folder = tmp_path_factory.mktemp('own')
     make_shapes(folder, 'coco', num_train=4, num_val=2)
     splits = [read_split(folder / f'coco/annotations/instances_{name}2017.json',
@@ -42,7 +42,7 @@ def own(tmp_path_factory):
 
 
 def _names(name):
-    """mmengine has one message hub and visualizer of a name in a process."""
+    """mmengine has one message hub and one visualizer per name in a process."""
     return ['--cfg-options', 'log_level=ERROR', f'experiment_name={name}',
             f'visualizer.name={name}']
 

@@ -1,4 +1,4 @@
-"""What the comparison of two answers accepts and what it finds."""
+"""What the comparison of two predictions accepts and what it detects."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""tools/deploy.py's work, from checkpoint to a compared file, on small random models."""
+"""Run tools/deploy.py on small random models, from a checkpoint to a compared file."""
 
 import re
 
@@ -55,7 +55,7 @@ def test_exports_answer_like_the_model(export, trained, tmp_path, task, backend,
     assert result.parity.worst['maps'][0] < 1e-4
     assert result.bytes > 1e6 and 0 < result.latency_ms < 1e4
     assert 'Parity: 4 images' in str(result)
-    if backend == 'openvino':  # which computes in bfloat16 where a CPU has it, unless told not to
+    if backend == 'openvino':  # computes in bfloat16 by default if the CPU has it
         import openvino
         options = dict(INFERENCE_PRECISION_HINT=Interface.read(result.path).precision)
         core = openvino.Core()
@@ -86,7 +86,7 @@ def test_folded_files_export_too(export, trained):
 
 @pytest.fixture
 def damage(monkeypatch):
-    """The exporter turns half of the signs in the largest weight."""
+    """The exporter flips half of the signs in the largest weight."""
     intact = onnx_format.export
 
     def damaged(job):
@@ -111,7 +111,7 @@ def test_a_damaged_weight_fails_the_parity(export, damage, tmp_path, task):
     assert names(tmp_path) == [f'{task}_onnx.failed']
 
 
-def test_the_tools_status_and_words_tell_a_failed_parity(trained, run_tool, tmp_path, request,
+def test_the_tool_reports_a_failed_parity(trained, run_tool, tmp_path, request,
                                                          capsys):
     command = ('deploy', trained / 'detection.py', trained / 'detection.pth', '--backend', 'onnx',
                '--image', trained / 'pictures' / '0.png', '--out', tmp_path / 'out')
@@ -131,7 +131,7 @@ def edit_weights(trained, name, change):
 
 
 def overflow(weights):
-    """The last map but one overflows float16, and the biases decide for one class everywhere."""
+    """The second-to-last map overflows float16, and the biases favor one class everywhere."""
     weights['decode_head.bottleneck.bn.weight'] *= 1e6
     weights['decode_head.conv_seg.weight'] *= 1e-6
     weights['decode_head.conv_seg.weight'][1] = weights['decode_head.conv_seg.weight'][0]
@@ -160,7 +160,7 @@ def test_without_boxes_the_maps_are_compared_and_it_is_said(export, request):
 
 
 def test_a_hardly_trained_detector_is_no_failure(export, trained):
-    """All anchors have nearly the same scores: which boxes suppress others is up to rounding."""
+    """All anchors have nearly the same scores, so rounding decides which boxes suppress others."""
     def untrain(weights):
         for key, value in weights.items():
             if 'bbox_head.cls_convs' in key and key.endswith('1.weight'):
@@ -213,7 +213,7 @@ def test_what_a_converter_cannot_express_is_one_line(export, monkeypatch):
         raise RuntimeError('no such operator\nand 200 lines of a graph')
 
     monkeypatch.setattr(onnx_format, 'export', broken)
-    with pytest.raises(ExportError, match='^onnx cannot express the head SSDLiteHead or what is '
+    with pytest.raises(ExportError, match='^onnx cannot express the head SSDLiteHead or a layer '
                                           'before it: no such operator$'):
         export()
 
@@ -237,7 +237,7 @@ def test_a_checkpoint_of_another_model_is_refused(export, tmp_path):
 
 def test_pictures_are_checked(export, trained, tmp_path):
     (trained / 'pictures' / 'note.txt').write_text('no picture')
-    with pytest.raises(ExportError, match='note.txt is no image that can be read'):
+    with pytest.raises(ExportError, match='note.txt cannot be read as an image'):
         export(image='note.txt')
     with pytest.raises(ExportError, match='there is no image .*9.png'):
         export(image='9.png')
@@ -268,7 +268,7 @@ def test_a_size_the_file_was_not_exported_for_is_refused(export, trained):
         ExportedModel.load(path, None)
 
 
-def test_the_tool_tells_errors_in_one_line(trained, run_tool, tmp_path, capsys):
+def test_the_tool_reports_errors_in_one_line(trained, run_tool, tmp_path, capsys):
     assert run_tool('deploy', trained / 'detection.py', trained / 'none.pth', '--backend', 'ncnn',
                     '--dynamic', 'size', '--image', 'x', '--out', tmp_path) == 1
-    assert capsys.readouterr().err.startswith('error: ncnn is exported for a fixed')
+    assert capsys.readouterr().err.startswith('error: ncnn needs a fixed')

@@ -1,4 +1,4 @@
-"""The clients of examples/python, which know only NAME.json and the model file, against PyTorch."""
+"""Compare the clients in examples/python, which only read NAME.json and the model, with PyTorch."""
 
 import ast
 import json
@@ -37,7 +37,7 @@ MODULES = {'cv2', 'json', 'numpy', 'pathlib', 'reference', 'sys', 'torch', 'typi
 
 @pytest.fixture(scope='module', params=['detector', 'segmentor'])
 def trained(request, tmp_path_factory):
-    """Config and checkpoint, the PyTorch model, and pictures: a detector's are resized."""
+    """Config and checkpoint, the PyTorch model, and pictures; a detector's pictures are resized."""
     folder = tmp_path_factory.mktemp(request.param)
     model, cfg = getattr(small_exports, request.param)()
     for transform in cfg.test_dataloader.dataset.pipeline:
@@ -54,14 +54,14 @@ def trained(request, tmp_path_factory):
 
 
 def exported(folder, backend, **options):
-    """The path of an export, made once; skips where its packages are not installed."""
+    """The path of an export, made once; skips if its packages are not installed."""
     if backend not in FORMATS:
         pytest.skip(f'there is no backend {backend}')
     try:
         require(FORMATS[backend])
     except MissingPackageError as error:
         pytest.skip(str(error))
-    init_default_scope('mmdet' if 'detector' in folder.name else 'mmseg')  # as an export does
+    init_default_scope('mmdet' if 'detector' in folder.name else 'mmseg')  # like an export
     out = folder / '-'.join([backend, *options])
     path = out / f'config_{backend}{FORMATS[backend].suffix}'
     if not path.exists():
@@ -71,7 +71,7 @@ def exported(folder, backend, **options):
 
 
 def answers(client, path, pictures, monkeypatch):
-    """A client's answers; meanwhile the axes in NAME.json are held to the arrays."""
+    """A client's predictions; also checks the axes in NAME.json against the arrays."""
     def checked(outputs, info, size):
         assert len(outputs) == len(info['outputs'])
         width, height = client.reference.input_size(*size[::-1], info)
@@ -88,7 +88,7 @@ def answers(client, path, pictures, monkeypatch):
 
 
 def assert_every_key(path, trained):
-    """NAME.json has what the table in docs/deploy.md has, filled in."""
+    """NAME.json has the keys of the table in docs/deploy.md, filled in."""
     info = json.loads(path.with_suffix('.json').read_text())
     assert documented_keys() == set(info) | {f'input.{key}' for key in info['input']} | {
         f'resize.{key}' for key in info['resize']}
@@ -103,13 +103,13 @@ def assert_every_key(path, trained):
 def documented_keys():
     """The first column of the table of keys."""
     page = (example_files.EXAMPLES.parent / 'docs/deploy.md').read_text()
-    table = page.split('## NAME.json')[1].split('\n## ')[0]
+    table = page.split('## Read NAME.json')[1].split('\n## ')[0]
     rows = re.findall(r'^\| (`[^|]+) \|', table, re.M)
     return {key for row in rows for key in re.findall('`([a-z._]+)`', row)}
 
 
 def assert_same(sample, answer):
-    """Boxes to .02 pixels, scores to 1e-4, labels exactly; 99.9 % of a label map."""
+    """Boxes within 0.02 pixels, scores within 1e-4, equal labels; 99.9 % of a label map."""
     if not isinstance(answer, tuple):
         assert answer.shape == tuple(sample.ori_shape)
         assert (answer == sample.pred_sem_seg.data[0].numpy()).mean() >= .999
@@ -169,7 +169,7 @@ def test_the_form_of_react_native(trained, monkeypatch):
     assert [info['input'][key] for key in ('channels', 'std')] == ['RGB', [255.] * 3]
     assert [output['name'] for output in info['outputs']] == ['boxes', 'scores', 'labels']
     answer, = answers(example_files.load('run_executorch'), path, [folder / '0.png'], monkeypatch)
-    # mmdet reports each class of a box, this form the best: compare with the package's reading.
+    # mmdet reports all classes of a box, this form only the best: compare with the package instead.
     assert_same(ExportedModel.load(path, model.data_preprocessor).test_step(
         Samples(cfg)(folder / '0.png'))[0], answer)
 

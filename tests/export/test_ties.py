@@ -12,7 +12,7 @@ IOU_THRESHOLD = .45
 
 
 def candidates(count=300, spread=1e-6):
-    """Anchors of one size in a crowd, of two classes, whose scores hardly differ."""
+    """Crowded anchors of one size and two classes, with nearly equal scores."""
     generator = torch.Generator().manual_seed(0)
     corners = torch.rand(count, 2, generator=generator) * 120
     return InstanceData(
@@ -21,7 +21,7 @@ def candidates(count=300, spread=1e-6):
 
 
 def suppress(boxes, seed, noise=1e-6):
-    """Greedy suppression within each class, in the order of scores with rounding of their own."""
+    """Greedy suppression per class, in the order of scores with random rounding."""
     rounding = torch.randn(len(boxes.scores), generator=torch.Generator().manual_seed(seed))
     keep = []
     for index in (boxes.scores + noise * rounding).argsort(descending=True).tolist():
@@ -42,7 +42,7 @@ def test_another_order_of_equal_scores_is_recognized():
     actual = suppress(boxes, 2)
     result = parity(boxes, actual)
     result.check()
-    assert result.exchanged > 10 and 'boxes have others of equal scores' in str(result)
+    assert result.exchanged > 10 and 'boxes are replaced by others of equal scores' in str(result)
     with pytest.raises(ParityError):
         parity(boxes, actual, known=False).check()
 

@@ -1,4 +1,4 @@
-// Not built here. The back camera's frames with labeled boxes, or a label map, drawn over them.
+// Not built here. Shows the back camera's frames with labeled boxes or a label map on top.
 import AVFoundation
 import CoreML
 import SwiftUI
@@ -13,7 +13,7 @@ struct CameraApp: App {
     }
 }
 
-/// What is on the screen: a frame, and what the model says of it.
+/// What the screen shows: a frame and the model's prediction.
 struct Answer {
     var frame: CGImage
     var boxes: [VNRecognizedObjectObservation] = []
@@ -33,7 +33,7 @@ struct AnswerView: View {
                         context.draw(map, in: CGRect(origin: .zero, size: size))
                     }
                     for box in answer.boxes {
-                        let part = box.boundingBox  // from 0 to 1, the origin at the bottom left
+                        let part = box.boundingBox  // from 0 to 1, origin at the bottom left
                         let rect = CGRect(
                             x: part.minX * size.width, y: (1 - part.maxY) * size.height,
                             width: part.width * size.width, height: part.height * size.height)
@@ -60,14 +60,14 @@ final class Camera: NSObject, ObservableObject, AVCaptureVideoDataOutputSampleBu
     private let request: VNCoreMLRequest
 
     override init() {
-        // Model.mlpackage and Model.json of tools/deploy.py; Xcode compiles the first.
+        // Model.mlpackage and Model.json from tools/deploy.py; Xcode compiles the package.
         func url(_ kind: String) -> URL {
             Bundle.main.url(forResource: "Model", withExtension: kind)!
         }
         info = try! ModelInfo.read(Data(contentsOf: url("json")))
         let model = try! VNCoreMLModel(for: MLModel(contentsOf: url("mlmodelc")))
         let request = VNCoreMLRequest(model: model)
-        request.imageCropAndScaleOption = .scaleFill  // as the config's Resize(keep_ratio=False)
+        request.imageCropAndScaleOption = .scaleFill  // like the config's Resize(keep_ratio=False)
         self.request = request
         super.init()
     }
@@ -93,7 +93,7 @@ final class Camera: NSObject, ObservableObject, AVCaptureVideoDataOutputSampleBu
         from connection: AVCaptureConnection
     ) {
         guard let pixels = CMSampleBufferGetImageBuffer(buffer) else { return }
-        let image = CIImage(cvPixelBuffer: pixels).oriented(.right)  // the phone upright
+        let image = CIImage(cvPixelBuffer: pixels).oriented(.right)  // the phone is held upright
         guard let frame = images.createCGImage(image, from: image.extent) else { return }
         try? VNImageRequestHandler(cgImage: frame).perform([request])
         var answer = Answer(frame: frame)

@@ -1,4 +1,4 @@
-// NAME.json, as far as apps need it.
+// The part of NAME.json that apps need.
 import Foundation
 
 struct Input: Decodable {
@@ -32,7 +32,7 @@ struct LabelMap: Decodable {
     let threshold: Float?
 }
 
-/// Nothing where the JSON has an empty object, as a segmentor's.
+/// `nil` where the JSON has an empty object, as for a segmentor.
 struct Perhaps<T: Decodable>: Decodable {
     let value: T?
 

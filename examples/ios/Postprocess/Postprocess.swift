@@ -1,9 +1,9 @@
-// What an app does before and after the network: examples/python/reference.py in Swift, with
-// nothing of iOS. P anchors over all levels, C classes; boxes are x1, y1, x2, y2.
-// Vision and Core ML do all of it themselves; .pte, .onnx and .param files need it.
+// Pre- and post-processing: a port of examples/python/reference.py to Swift that uses
+// nothing from iOS. P anchors over all levels, C classes; boxes are x1, y1, x2, y2.
+// Vision and Core ML do all this themselves; .pte, .onnx and .param files need it.
 import Foundation
 
-// How much larger or smaller than its anchor a box may be: log(1000 / 16).
+// The limit of a box's size over its anchor's: log(1000 / 16).
 private let maxLogRatio: Float = 4.135166556742356
 
 struct Box {
@@ -11,7 +11,7 @@ struct Box {
     let label: Int
 }
 
-/// Pixels red, green, blue, row by row, as floats in the order and scale that the network takes.
+/// Pixels red, green, blue, row by row, as floats in the order and scale the network expects.
 func normalize(rgb: [UInt8], input: Input) -> [Float] {
     let count = rgb.count / 3
     var result = [Float](repeating: 0, count: rgb.count)
@@ -42,7 +42,7 @@ func anchors(_ levels: [Level]) -> [Float] {
     return result
 }
 
-/// Boxes (P, 4) of deltas (P, 4), both flat.
+/// Boxes (P, 4) from deltas (P, 4), both flat.
 func decode(_ deltas: [Float], _ settings: Decode) -> [Float] {
     let priors = anchors(settings.levels)
     var boxes = [Float](repeating: 0, count: deltas.count)
@@ -61,7 +61,7 @@ func decode(_ deltas: [Float], _ settings: Decode) -> [Float] {
     return boxes
 }
 
-/// What mmdet keeps of the boxes (P, 4) of all anchors with scores (P, C), best first.
+/// The boxes that mmdet would keep, best first, from boxes (P, 4) and scores (P, C).
 func detections(
     scores: [Float], boxes: [Float], levels: [Level], thresholds: Thresholds
 ) -> [Box] {
@@ -71,7 +71,7 @@ func detections(
     for level in levels {
         let end = start + level.size[0] * level.size[1] * level.anchors.count
         var pairs = (start * classes..<end * classes).filter { scores[$0] > thresholds.scoreThr }
-        // Of equal scores the first comes first.
+        // Equal scores keep their order.
         pairs.sort { (scores[$0], $1) > (scores[$1], $0) }
         if thresholds.nmsPre >= 0 { pairs = Array(pairs.prefix(thresholds.nmsPre)) }
         for pair in pairs {
@@ -89,7 +89,7 @@ func detections(
         iouThreshold: thresholds.iouThreshold, limit: thresholds.maxPerImg)
 }
 
-/// Greedy non-maximum suppression within each class.
+/// Greedy non-maximum suppression per class.
 func nms(_ boxes: [Box], iouThreshold: Float, limit: Int) -> [Box] {
     let order = boxes.indices.sorted { (boxes[$0].score, $1) > (boxes[$1].score, $0) }
     var keep: [Box] = []
@@ -109,7 +109,7 @@ func iou(_ a: Box, _ b: Box) -> Float {
     return union > 0 ? shared / union : 0
 }
 
-/// Labels (height, width), flat, of logits (C, rows, columns), enlarged bilinearly.
+/// Labels (height, width), flat, from logits (C, rows, columns) after bilinear upsampling.
 func labelMap(
     logits: [Float], shape: [Int], height: Int, width: Int, settings: LabelMap
 ) -> [Int] {

@@ -1,6 +1,6 @@
-"""What the compiled kernels read and write of a block's branches, as NumPy arrays.
+"""Stack a block's branches in NumPy arrays for the compiled kernels.
 
-Shapes as in :mod:`.kernels.channel_fold`: b branches, C channels, K taps.
+For shapes, see :mod:`.kernels.channel_fold`: b branches, C channels, K taps.
 """
 
 from typing import List, Optional, Tuple
@@ -18,10 +18,10 @@ __all__ = ['branches_of', 'new_grads', 'new_state', 'split_state', 'update_norms
 
 def branches_of(plan: BranchPlan, weight: np.ndarray,
                 tensors: Optional[BranchTensors] = None) -> Branches:
-    """The branches, their weights stacked to (b, C, K) already.
+    """The branches, from weights already stacked to (b, C, K).
 
-    ``tensors`` with the gammas and betas. The backward needs neither these nor frozen statistics
-    and leaves them out.
+    ``tensors`` holds the gammas and betas. The backward omits it, since it needs neither these nor
+    frozen statistics.
     """
     batch = [uses_batch(norm) for norm in plan.norms]
     channels = 0 if tensors is None else weight.shape[1]
@@ -40,9 +40,9 @@ def branches_of(plan: BranchPlan, weight: np.ndarray,
 
 
 def new_state(branches: Branches, own_means: bool = True) -> Tuple[State, List[Tensor]]:
-    """To be filled by a kernel; and the tensors in which it lies, for the backward.
+    """An empty state for a kernel to fill, and the tensors that store it for the backward.
 
-    Without ``own_means`` all channels read the same taps, and the state has no means.
+    Without ``own_means``, all channels read the same taps, and the state has no means.
     """
     own, channels, taps = branches.weight.shape
     exact = channels * (3 * len(branches.eps) + 1 + taps * own_means)
@@ -52,7 +52,7 @@ def new_state(branches: Branches, own_means: bool = True) -> Tuple[State, List[T
 
 
 def split_state(branches: Branches, exact: Tensor, rounded: Tensor) -> State:
-    """The state that lies in the tensors of :func:`new_state`."""
+    """The state stored in the tensors of :func:`new_state`."""
     b, (own, channels, taps) = len(branches.eps), branches.weight.shape
     flat, n = exact.numpy(), b * channels
     scale, inv, shift = flat[:3 * n].reshape(3, b, channels)
@@ -65,13 +65,13 @@ def split_state(branches: Branches, exact: Tensor, rounded: Tensor) -> State:
 
 
 def update_norms(plan: BranchPlan, state: State, count: int) -> None:
-    """The norms' running statistics."""
+    """Update the norms' running statistics."""
     update_running(plan.norms, torch.from_numpy(state.batch_mean),
                    torch.from_numpy(state.batch_var), count)
 
 
 def new_grads(branches: Branches) -> Grads:
-    """To be filled by a kernel."""
+    """Empty gradients for a kernel to fill."""
     channels = branches.weight.shape[1]
     return Grads(np.empty_like(branches.weight),
                  np.empty((len(branches.eps), channels), branches.weight.dtype),

@@ -1,20 +1,21 @@
-"""What the moments of 3x3 patches are made of, and their gradient (stride 1, padding 1).
+"""The terms of 3x3 patch moments and of their gradient (stride 1, padding 1).
 
-With x zero outside, ``sum_o p_t(o) p_u(o)`` is the plane's autocorrelation at lag ``u - t``, less
-the outputs that would lie outside: those before the first row read it by tap row +1, those after
-the last by tap row -1; columns likewise; what both take off at a corner comes back. So the second
-moments are a matrix of zeros and signs times numbers in these :data:`PLACES`::
+With x zero outside, ``sum_o p_t(o) p_u(o)`` is the plane's autocorrelation at lag ``u - t``, minus
+the terms of outputs outside the map. Outputs before the first row read it through tap row +1, those
+after the last row through tap row -1; the same holds for columns. Terms subtracted twice at a
+corner are added back. So the second moments are a matrix of zeros and signs times these numbers, in
+groups of :data:`PLACES`::
 
     25  autocorrelations at lags of -2 ... 2 rows and -2 ... 2 columns
-    5   those along the first row, at lags -2 ... 2; likewise the last row, the first and the last
-        column
-    4   squares of the corners: first row's two, last row's two
+    5   autocorrelations along the first row at lags -2 ... 2, then 5 each for the last row, the
+        first column and the last column
+    4   squares of the corners: two in the first row, two in the last row
 
-and the taps' sums another matrix times nine numbers, the sums of all, of the four borders and of
-the corners. Transposed, the matrices make of ``dp_o = quadratic p_o + linear`` the kernels that
-plane and borders are convolved with, and what is added to them.
+The sums of the taps are another matrix times nine numbers: the sums of the plane, of the four
+borders and of the four corners. The transposed matrices turn ``dp_o = quadratic p_o + linear`` into
+kernels, which are convolved with the plane and its borders, and into offsets.
 
-Taps count from 0 to 8 by rows, pairs (t, u) from 0 to 80. A term is (pair or tap, place, sign).
+Taps are numbered 0 to 8 by rows, pairs (t, u) 0 to 80. A term is (pair or tap, place, sign).
 """
 
 from typing import List, Tuple
@@ -23,7 +24,7 @@ __all__ = ['PAIR_TERMS', 'PLACES', 'TAP_TERMS']
 
 PLACES = (25, 5, 5, 5, 5, 4)
 TAPS = [(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1)]
-BORDERS = [(axis, tap) for axis in (0, 1) for tap in (1, -1)]  # and the tap that reads it
+BORDERS = [(axis, tap) for axis in (0, 1) for tap in (1, -1)]  # with the tap that reads it
 CORNERS = [(row, column) for row in (1, -1) for column in (1, -1)]
 Term = Tuple[int, int, int]
 

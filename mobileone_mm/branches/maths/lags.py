@@ -1,11 +1,11 @@
 """Patch moments of a 3x3 depthwise convolution (stride 1, padding 1) from autocorrelations.
 
-The 9 x 9 patch moments of a channel hold few different numbers: ``sum_o p_t(o) p_u(o)`` over taps
-t, u is its autocorrelation at lag ``u - t``, less what the kernel reaches at the border
-(:mod:`.lag_terms`). Two calls of torch's depthwise weight gradient give all lags, and some rows and
-columns the rest; building the patches would move nine times the data.
+A channel's 9 x 9 patch moments contain few distinct numbers. For taps t and u,
+``sum_o p_t(o) p_u(o)`` is the channel's autocorrelation at lag ``u - t``, minus terms at the border
+(:mod:`.lag_terms`). Two calls of torch's depthwise weight gradient compute all lags, and a few rows
+and columns give the border terms. Building the patches would move nine times as much data.
 
-Shapes: x (B, C, H, W); moments and gradients as in :mod:`.moments`, K = 9.
+Shapes: x (B, C, H, W); for moments and gradients see :mod:`.moments`, with K = 9.
 """
 
 from functools import lru_cache
@@ -49,8 +49,8 @@ def _line_lags(lines: Tensor) -> Tensor:
     return (shifted * lines.unsqueeze(3)).sum((0, 4))
 
 
-# Parts of the sums that _second_moments measures: lags to the lower right and lower left, lags
-# along the first and last row and the last column, squares of the corners.
+# Sizes of the parts in _second_moments: lags to the lower right and to the lower left, lags along
+# the first and last row and along the last column, squares of the corners.
 PARTS = (9, 9, 6, 3, 4)
 
 
@@ -66,10 +66,10 @@ def _second_moments(x: Tensor) -> Tensor:
 
 @lru_cache(maxsize=8)
 def _assembly(dtype: torch.dtype, device: torch.device) -> Tensor:
-    """The matrix of zeros and signs that makes second moments of their parts."""
+    """The matrix of zeros and signs that combines the parts into second moments."""
     parts = torch.eye(sum(PARTS), dtype=dtype, device=device).split(PARTS, 1)
-    # Each of these as columns of the matrix. ``right`` and ``left`` lack the last row, and the last
-    # and the first column.
+    # Each of these holds columns of the matrix. Both ``right`` and ``left`` lack the last row;
+    # ``right`` also lacks the last column, and ``left`` the first.
     right, left, rows, last, corners = (
         part.view(-1, *shape) for part, shape in
         zip(parts, ((3, 3), (3, 3), (2, 3), (3, ), (2, 2))))
@@ -88,7 +88,7 @@ def _assembly(dtype: torch.dtype, device: torch.device) -> Tensor:
 
 def _matrix(terms: List[Term], rows: int, columns: int, dtype: torch.dtype,
             device: torch.device) -> Tensor:
-    """Of the signs of all terms, else zero."""
+    """A (rows, columns) matrix with the signs of all terms, and zeros elsewhere."""
     matrix = torch.zeros(rows, columns, dtype=dtype)
     for row, column, sign in terms:
         matrix[row, column] = sign
@@ -97,7 +97,7 @@ def _matrix(terms: List[Term], rows: int, columns: int, dtype: torch.dtype,
 
 @lru_cache(maxsize=256)
 def _reach(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """(9, size): whether ``i = o + u`` for an output o that tap t has inside too, pairs (t, u)."""
+    """(9, size): for pairs (t, u), whether ``i - u`` is an output whose tap t is also inside."""
     i = torch.arange(size, device=device)
     rows = [(i - u >= 0) & (i - u < size) & (i - u + t >= 0) & (i - u + t < size)
             for t in (-1, 0, 1) for u in (-1, 0, 1)]
@@ -106,7 +106,7 @@ def _reach(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
 
 @lru_cache(maxsize=256)
 def _indicator_moments(height: int, width: int, device: torch.device) -> Tuple[Tensor, Tensor]:
-    """Mean (9,) and covariance (9, 9) over the outputs of a tap being inside."""
+    """Mean (9,) and covariance (9, 9) over the outputs of the taps' indicators of being inside."""
     inside = torch.outer(*(_reach(size, torch.float64, device).sum(1) for size in (height, width)))
     inside = _pair_axes(inside / (height * width))
     mean = inside[4]
@@ -120,14 +120,14 @@ def _pair_axes(by_axis: Tensor) -> Tensor:
 
 
 def depthwise_lag_moments(x: Tensor) -> Moments:
-    """Moments of each channel's 3x3 patches, zero padding included.
+    """Moments of each channel's 3x3 patches, including zero padding.
 
-    With ``x = m + d``, m the channel's mean (or 0, if that is small), and ``i_t`` the indicator of
-    tap t being inside::
+    Let ``x = m + d``, where m is the channel's mean (or 0 if the mean is small), and let ``i_t``
+    indicate that tap t is inside. Then::
 
         Cov[p] = Cov[d] + m (Cov[i, d] + Cov[d, i]) + m^2 Cov[i]
 
-    so that a large mean cancels in exact counts, not in rounded sums.
+    A large mean thus cancels in exact counts, not in rounded sums.
 
     Returns:
         mean (C, 9), cov (C, 9, 9).
@@ -159,11 +159,11 @@ def depthwise_lag_moments(x: Tensor) -> Moments:
 
 
 def depthwise_lag_input_grad(x: Tensor, quadratic: Tensor, linear: Tensor) -> Tensor:
-    """``dp_o = quadratic p_o + linear``, summed into the input.
+    """The input's gradient from ``dp_o = quadratic p_o + linear``.
 
-    Away from the border this is one 5x5 convolution, whose taps are the sums of ``quadratic`` along
-    its lags. On the border, what outputs outside would have added is taken back: along each side
-    those that tap -1 or 1 reaches from there, at the corners those taken back twice.
+    Away from the border this is a 5x5 convolution, whose taps are the sums of ``quadratic`` over
+    equal lags. Along each side, a correction subtracts the terms of outputs outside the map, which
+    reach the border through tap -1 or 1. The corners add back the terms subtracted twice.
 
     Args:
         x: (B, C, H, W), in the dtype of ``quadratic``; H and W at least 2.
@@ -194,6 +194,6 @@ def depthwise_lag_input_grad(x: Tensor, quadratic: Tensor, linear: Tensor) -> Te
 
 @lru_cache(maxsize=8)
 def _border_sums(dtype: torch.dtype, device: torch.device) -> Tuple[Tensor, Tensor]:
-    """Which pairs of taps, and which taps, make up each kernel and offset: (81, 49) and (9, 9)."""
+    """Signs of tap pairs in each kernel (81, 49), and of taps in each offset (9, 9)."""
     return (_matrix(PAIR_TERMS, 81, sum(PLACES), dtype, device),
             _matrix(TAP_TERMS, 9, 9, dtype, device))

@@ -1,22 +1,22 @@
 """Fold branches normalized by batch statistics into one convolution, and differentiate it.
 
-A branch b is ``BN_b(W_b p)``, p the patch that its output reads (:mod:`.moments`). With ``mu`` and
-``S`` the mean and covariance of p over the batch::
+A branch b computes ``BN_b(W_b p)``, where p is the patch that an output reads (:mod:`.moments`).
+Let ``mu`` and ``S`` be the mean and covariance of p over the batch. Then::
 
     mean_b = W_b mu        var_b = diag(W_b S W_b^T)        a_b = gamma_b / sqrt(var_b + eps_b)
     kernel = sum_b diag(a_b) W_b                bias = sum_b (beta_b - a_b mean_b)
 
-and the sum of the branches is ``kernel p + bias``, exactly. A branch whose norm is frozen takes its
-running mean and variance instead and is a constant map; synchronized norms take those of all
-processes.
+and the sum of the branches is exactly ``kernel p + bias``. A branch with a frozen norm uses its
+running mean and variance instead, so its map is constant. Synchronized norms use the statistics of
+all processes.
 
-The same serves where all branches are multiples of two maps, as in a block of one convolution: its
-output y and its input x are then the two "taps" of a channel. The covariance of y and x is not
-needed, since no branch reads both.
+The same formulas work if all branches are multiples of two maps, as in a block with a single
+convolution. Its output y and its input x are then the two "taps" of a channel. The covariance of y
+and x is not needed, since no branch reads both.
 
 Shapes: b branches, C output channels, K taps (see :mod:`.moments`).
     weight  (b, C, K)
-    vectors of one value a branch and channel: (b, C)
+    vectors with one value per branch and channel: (b, C)
 """
 
 from typing import Callable, NamedTuple, Optional, Tuple
@@ -31,12 +31,12 @@ __all__ = [
     'Reduce', 'fold_bias', 'fold_backward',
 ]
 
-# Sums a tensor over all processes; returns it with their total count.
+# Sums a tensor over all processes; returns it with the total count.
 Reduce = Callable[[Tensor], Tuple[Tensor, int]]
 
 
 class Kernels:
-    """The kernels of all branches, and the products that the fold needs of them."""
+    """The kernels of all branches, and their products that the fold needs."""
 
     weight: Tensor
 
@@ -45,7 +45,7 @@ class Kernels:
         raise NotImplementedError
 
     def times(self, cov: Tensor) -> Tensor:
-        """``W_b S`` of the branches with a kernel of their own: (b', C, K)."""
+        """``W_b S`` for the b' branches with a stored kernel: (b', C, K)."""
         raise NotImplementedError
 
     def variances(self, cov: Tensor, products: Tensor) -> Tensor:
@@ -61,20 +61,20 @@ class Kernels:
         raise NotImplementedError
 
     def quadratic(self, scale: Tensor) -> Tensor:
-        """``sum_b W_b^T diag(s_b) W_b``, of the shape of the covariance."""
+        """``sum_b W_b^T diag(s_b) W_b``, with the shape of the covariance."""
         raise NotImplementedError
 
     def adjoint(self, vector: Tensor) -> Tensor:
-        """``sum_b W_b^T v_b``, of the shape of the mean."""
+        """``sum_b W_b^T v_b``, with the shape of the mean."""
         raise NotImplementedError
 
     def apply(self, quadratic: Tensor, mean: Tensor) -> Tensor:
-        """What :meth:`quadratic` gives times a mean, in the mean's dtype."""
+        """The result of :meth:`quadratic` times a mean, in the mean's dtype."""
         raise NotImplementedError
 
 
 class DepthwiseKernels(Kernels):
-    """Each channel reads itself only; the identity is one more kernel.
+    """Kernels whose channels only read themselves; the identity is one more kernel.
 
     Args:
         weight: (b, C, K).
@@ -110,12 +110,12 @@ class DepthwiseKernels(Kernels):
 
 
 class DenseKernels(Kernels):
-    """Every channel reads the whole patch; the identity is kept as an index, being sparse.
+    """Kernels whose channels read the whole patch; the sparse identity is stored as an index.
 
     Args:
         weight: (b, C, K), without the identity.
-        identity: (C,), which tap each channel of the identity branch copies; ``None`` without such
-            a branch. It comes last in all (b, C) vectors.
+        identity: (C,), the tap that each channel of the identity branch copies; ``None`` without an
+            identity branch. It comes last in all (b, C) vectors.
     """
 
     def __init__(self, weight: Tensor, identity: Optional[Tensor] = None) -> None:
@@ -171,18 +171,18 @@ class DenseKernels(Kernels):
 
 def fold_bias(kernel: Tensor, mean: Tensor, beta: Tensor, scale: Tensor,
               shift: Optional[Tensor]) -> Tensor:
-    """The folded bias, from the kernel as it will be used.
+    """The folded bias for the rounded kernel.
 
-    ``bias = sum_b beta_b - kernel mu + sum_b a_b (W_b mu - mean_b)``. With batch statistics the
-    last term is zero. Taking ``kernel mu`` of the *rounded* kernel makes its rounding errors cancel
-    at the mean.
+    ``bias = sum_b beta_b - kernel mu + sum_b a_b (W_b mu - mean_b)``. With batch statistics, the
+    last term is zero. Since ``kernel mu`` uses the *rounded* kernel, its rounding errors cancel at
+    the mean.
 
     Args:
         kernel: (C, K), already rounded to the dtype of the convolution.
         mean: ``mu`` in float64, (K,) or (C, K).
         beta: (b, C).
         scale: a, (b, C).
-        shift: ``W_b mu - mean_b``, (b, C); ``None`` where all are zero.
+        shift: ``W_b mu - mean_b``, (b, C); ``None`` if all are zero.
 
     Returns:
         (C,) in float64.
@@ -196,11 +196,11 @@ def fold_bias(kernel: Tensor, mean: Tensor, beta: Tensor, scale: Tensor,
 
 
 class FoldGrads(NamedTuple):
-    """What :func:`fold_backward` gives.
+    """The result of :func:`fold_backward`.
 
-    ``weight`` (b', C, K) of the branches with a kernel of their own, ``gamma`` (b, C) and, the same
-    for all, ``beta`` (C,); the patches get ``dp_o = kernel g_o + quadratic p_o + linear``, the
-    latter in float64.
+    ``weight`` (b', C, K) for the branches with a stored kernel, ``gamma`` (b, C), and ``beta``
+    (C,), which all branches share. The gradient of the patches is
+    ``dp_o = kernel g_o + quadratic p_o + linear``, with ``linear`` in float64.
     """
 
     weight: Tensor
@@ -211,11 +211,11 @@ class FoldGrads(NamedTuple):
 
 
 class BranchStatistics(NamedTuple):
-    """What the norms of a block make of the moments of their inputs, (b, C) each.
+    """The norms' values for the moments of their inputs, (b, C) each.
 
-    ``scale`` is a, ``inv`` is ``1 / sqrt(var + eps)``, ``batch`` (b, 1) is 1 for norms that use the
-    batch and 0 for others, ``None`` where all do; ``shift`` is this batch's mean less the mean in
-    use, ``None`` where all are zero.
+    ``scale`` is a. ``inv`` is ``1 / sqrt(var + eps)``. ``batch`` (b, 1) is 1 for norms that use
+    batch statistics and 0 for others, or ``None`` if all use them. ``shift`` is the batch mean
+    minus the mean in use, or ``None`` if all are zero.
     """
 
     scale: Tensor
@@ -225,10 +225,10 @@ class BranchStatistics(NamedTuple):
 
 
 class FoldState(NamedTuple):
-    """What the backward of a fold needs of its forward.
+    """Values that the backward of a fold needs from its forward.
 
-    ``mean`` of the patches as the backward reads them, float64 (K,) or (C, K); ``products``
-    ``W_b S`` (b', C, K); ``norms``: what they made of it.
+    ``mean`` is the mean of the patches as the backward reads them, float64 (K,) or (C, K).
+    ``products`` is ``W_b S`` (b', C, K). ``norms`` holds the norms' values.
     """
 
     mean: Tensor
@@ -238,25 +238,26 @@ class FoldState(NamedTuple):
 
 def fold_backward(kernels: Kernels, state: FoldState, grad_kernel: Tensor, grad_bias: Tensor,
                   count: int, reduce: Optional[Reduce] = None) -> FoldGrads:
-    """From the folded convolution's own gradients to those of all branches and of the patches.
+    """Turn the folded convolution's gradients into those of all branches and of the patches.
 
-    With ``G = grad_kernel - grad_bias mu^T`` (so centered, ``G = sum_o g_o (p_o - mu)^T``)::
+    Let ``G = grad_kernel - grad_bias mu^T`` be the centered gradient, ``sum_o g_o (p_o - mu)^T``.
+    Then::
 
         da_b = diag(W_b G^T)      dgamma_b = da_b inv_b      dbeta_b = grad_bias
         dvar_b = -a_b inv_b^2 da_b / 2                       dmean_b = -a_b grad_bias
         dW_b = diag(a_b) G + 2 diag(dvar_b) W_b S
         dp_o = kernel^T g_o + 2/n sum_b W_b^T diag(dvar_b) W_b (p_o - mu) + sum_b W_b^T dmean_b / n
 
-    and further terms in ``W_b mu - mean_b`` for frozen and synchronized norms, whose mean is not
-    that of this batch.
+    plus terms in ``W_b mu - mean_b`` for frozen and synchronized norms, whose mean is not the mean
+    of this batch.
 
     Args:
-        kernels: The branches.
-        state: Of the forward.
-        grad_kernel: G, (C, K): the folded kernel's gradient *centered* as above.
+        kernels: The kernels of the branches.
+        state: The state from the forward.
+        grad_kernel: G, (C, K): the *centered* gradient of the folded kernel.
         grad_bias: (C,).
         count: n of this process.
-        reduce: Sums a tensor over all processes and returns it with their total count; ``None``
+        reduce: Sums a tensor over all processes and returns it with the total count; ``None``
             without synchronized norms.
     """
     dtype = grad_kernel.dtype

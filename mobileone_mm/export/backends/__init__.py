@@ -1,1 +1,1 @@
-"""One module for each file format: ``export(job) -> Path``."""
+"""One module per file format, each with a function ``export(job) -> Path``."""

@@ -1,8 +1,8 @@
-"""Core ML: an .mlpackage for Vision (``--backend coreml``).
+"""Export to Core ML: an .mlpackage for Vision (``--backend coreml``).
 
-The input is an image; normalization, with its standard deviation per channel, is part of the graph.
-Detectors are a pipeline: the network with decoded boxes, then Apple's non-maximum suppression,
-whose outputs Vision turns into labeled boxes. Segmentors give a map of labels.
+The input is an image. The graph normalizes it, with a standard deviation for each channel.
+A detector is a pipeline: the network with decoded boxes, then Apple's non-maximum suppression.
+Vision turns its outputs into labeled boxes. A segmentor returns a label map.
 """
 
 import json
@@ -37,11 +37,11 @@ PREVIEW = 'com.apple.coreml.model.preview.'  # Xcode's keys
 
 
 class CoreMLDetector(FixedSizeDetector):
-    """An SSD detector in the terms of Apple's suppression stage, for one image.
+    """An SSD detector for one image, with the outputs that Apple's suppression stage expects.
 
     Args:
-        detector: As in :class:`FixedSizeDetector`.
-        image: As in :class:`FixedSizeDetector`.
+        detector: See :class:`FixedSizeDetector`.
+        image: See :class:`FixedSizeDetector`.
     """
 
     def __init__(self, detector: 'SingleStageDetector', image: Tensor) -> None:
@@ -49,14 +49,14 @@ class CoreMLDetector(FixedSizeDetector):
         self.output_names = RAW_OUTPUTS
 
     def forward(self, image: Tensor) -> Tuple[Tensor, Tensor]:
-        """Every anchor's prediction.
+        """Predict confidence and coordinates for every anchor.
 
         Args:
             image: (1, 3, H, W), 0 to 255.
 
         Returns:
-            Confidence (P, C), and coordinates (P, 4) as center x, center y, width and height in
-            parts of the image's width and height.
+            Confidence (P, C), and coordinates (P, 4) as center x, center y, width and height,
+            relative to the image's width and height.
         """
         scores, boxes = super().forward(image)
         height, width = image.shape[-2:]
@@ -66,23 +66,24 @@ class CoreMLDetector(FixedSizeDetector):
 
 
 class CoreMLSegmentor(SegmentorGraph):
-    """A segmentor whose label map has no batch axis, by Core ML's own upsampling.
+    """A segmentor that uses Core ML's own upsampling and returns a label map without a batch axis.
 
     Args:
-        segmentor: As in :class:`SegmentorGraph`, with a channel for each class.
+        segmentor: See :class:`SegmentorGraph`; its head needs a channel for each class.
 
     Raises:
-        ExportError: The head has one channel, or as in :class:`SegmentorGraph`.
+        ExportError: The head has one channel, or see :class:`SegmentorGraph`.
     """
 
     def __init__(self, segmentor: 'EncoderDecoder') -> None:
         super().__init__(segmentor, argmax=False)
         if segmentor.decode_head.out_channels == 1:
-            raise ExportError('a decode head with one output channel is not exported to Core ML')
+            raise ExportError('Core ML export does not support decode heads with one output '
+                              'channel')
         self.output_names = ('labels', )
 
     def forward(self, image: Tensor) -> Tensor:
-        """Labels (H, W), int32, of an image (1, 3, H, W), 0 to 255."""
+        """Labels (H, W), int32, for an image (1, 3, H, W), 0 to 255."""
         logits = F.interpolate(super().forward(image), size=image.shape[-2:], mode='bilinear',
                                align_corners=self.model.decode_head.align_corners)
         return logits.argmax(1)[0].int()
@@ -92,9 +93,9 @@ CoreMLGraph = Union[CoreMLDetector, CoreMLSegmentor]
 
 
 def export(job: ExportJob) -> Path:
-    """Write ``job.out``, an .mlpackage. With ``job.half`` the network computes in float16.
+    """Write ``job.out``, an .mlpackage; with ``job.half`` the network computes in float16.
 
-    Whole images only, of the size of ``job.image``, one at a time.
+    The package takes one image at a time, of the size of ``job.image``.
     """
     graph, rgb = build_graph(job)
     model = convert(graph, job.image, rgb, job.half)
@@ -112,9 +113,9 @@ def export(job: ExportJob) -> Path:
 
 def postprocess(outputs: Sequence[np.ndarray], interface: Interface, size: Tuple[int, int]
                 ) -> Union[Tuple[np.ndarray, np.ndarray, np.ndarray], np.ndarray]:
-    """As :func:`~mobileone_mm.export.running.exported_model.read_outputs`, of what it gives.
+    """See :func:`~mobileone_mm.export.running.exported_model.read_outputs`, for a package.
 
-    mmdet's suppression stands in for Apple's, so that every box of the network can be compared.
+    mmdet's suppression replaces Apple's, so that every box of the network can be compared.
     """
     if interface.task == 'segmentation':
         return outputs[0][0]
@@ -126,7 +127,7 @@ def postprocess(outputs: Sequence[np.ndarray], interface: Interface, size: Tuple
 
 
 def build_graph(job: ExportJob) -> Tuple[CoreMLGraph, bool]:
-    """The graph to convert, and whether it takes RGB: Core ML produces either order itself."""
+    """The graph to convert, and whether it takes RGB; Core ML itself provides either order."""
     image = job.single_image()
     pool_by_matrices(job.model, fixed=True)
     graph: CoreMLGraph = (CoreMLDetector(job.model, image) if job.task == 'detection'
@@ -155,15 +156,15 @@ def convert(graph: CoreMLGraph, image: Tensor, rgb: bool, half: bool = False) ->
 
 
 def _in_half(op: Any) -> bool:
-    """Whether an operator may compute in float16: all on maps, not the decoding of boxes.
+    """Whether an operator may compute in float16: all that work on maps, but not box decoding.
 
-    Anchors reach 320 pixels, where float16 knows steps of a quarter.
+    Anchors reach 320 pixels, where float16 has steps of a quarter.
     """
     return op.outputs[0].rank == 4 or op.op_type == 'reduce_argmax'
 
 
 def _describe(model: Any, job: ExportJob) -> None:
-    """What Xcode shows: descriptions, and a preview of segmentations."""
+    """Set what Xcode shows: descriptions and a segmentation preview."""
     about: Dict[str, str] = {}
     if job.task == 'detection':
         about = dict(zip(OUTPUTS, (
@@ -180,13 +181,13 @@ def _describe(model: Any, job: ExportJob) -> None:
 
 
 def _colors(count: int) -> List[str]:
-    """A color for each class: black for the first, then well apart."""
+    """A color for each class: black for the first, distinct colors for the rest."""
     return ['#000000'] + ['#%06x' % (index * 0x9e3779 % 0xffffff) for index in range(1, count)]
 
 
 @contextmanager
 def quiet_coremltools() -> Iterator[None]:
-    """Without progress bars and notes on tracing, untested torch versions and macOS."""
+    """Hide progress bars and notes on tracing, untested torch versions and macOS."""
     logger = logging.getLogger('coremltools')
     level = logger.level
     logger.setLevel(logging.ERROR)

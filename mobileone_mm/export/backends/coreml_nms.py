@@ -8,15 +8,15 @@ THRESHOLDS = ('iouThreshold', 'confidenceThreshold')
 
 
 def with_suppression(model: Any, test_cfg: Any, labels: Sequence[str]) -> Any:
-    """The pipeline of a network and the suppression of its boxes.
+    """Build the pipeline of a network and the suppression of its boxes.
 
-    Suppression is per class, as mmdet's, but a box has one class, its best, where mmdet reports
-    every class above the threshold; and there is no limit to the number of boxes.
+    Suppression is per class, as in mmdet. But each box only has its best class, while mmdet reports
+    every class above the threshold, and the number of boxes has no limit.
 
     Args:
         model: The converted network; outputs :data:`RAW_OUTPUTS`, (P, C) and (P, 4).
-        test_cfg: The detector's, for its score and IoU thresholds; an app may pass others as
-            inputs :data:`THRESHOLDS`.
+        test_cfg: The detector's ``test_cfg`` with score and IoU thresholds; an app may pass others
+            through the inputs :data:`THRESHOLDS`.
         labels: Names of the classes.
 
     Returns:
@@ -37,7 +37,7 @@ def with_suppression(model: Any, test_cfg: Any, labels: Sequence[str]) -> Any:
 
 
 def suppression_stage(network: Any, test_cfg: Any, labels: Sequence[str]) -> Any:
-    """The specification of the stage behind a network's specification."""
+    """The specification of the suppression stage that follows a network."""
     import coremltools as ct
     spec = ct.proto.Model_pb2.Model(specificationVersion=network.specificationVersion)
     for raw, name, columns in zip(network.description.output, OUTPUTS, (len(labels), 4)):

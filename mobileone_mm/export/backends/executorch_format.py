@@ -1,6 +1,6 @@
-"""ExecuTorch with XNNPACK, PyTorch's runtime for phones (``--backend executorch``).
+"""Export to ExecuTorch, PyTorch's runtime for phones, with XNNPACK (``--backend executorch``).
 
-The program takes (1, 3, H, W) and has the outputs of :mod:`.phones`.
+The program takes (1, 3, H, W) and has the outputs described in :mod:`.phones`.
 """
 
 from pathlib import Path
@@ -28,8 +28,8 @@ def export(job: ExportJob) -> Path:
 
 
 def write_executorch(network: nn.Module, image: Tensor, path: Path) -> None:
-    """Write a network in eval mode, for images of the shape (N, 3, H, W) of ``image``."""
-    # Of other strides it would compile, and fail at run time (xnn_status_invalid_parameter).
+    """Write a network in eval mode, for images with the shape (N, 3, H, W) of ``image``."""
+    # With other strides it compiles, but fails at run time (xnn_status_invalid_parameter).
     example = torch.zeros_like(image, memory_format=torch.contiguous_format)
     with silence(), torch.no_grad(), atomic_path(path) as temporary:
         from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner

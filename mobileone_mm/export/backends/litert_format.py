@@ -1,7 +1,7 @@
-"""LiteRT, once TensorFlow Lite, through litert-torch (``--backend litert``).
+"""Export to LiteRT, formerly TensorFlow Lite, with litert-torch (``--backend litert``).
 
-The graph takes channels last, as Android's bitmaps have them, and normalizes. Detectors give the
-decoded boxes of all anchors, for :func:`.ssd_decode.select`; segmentors the label map.
+The graph takes channels last, like Android's bitmaps, and normalizes. A detector returns the
+decoded boxes of all anchors, for :func:`.ssd_decode.select`; a segmentor returns the label map.
 """
 
 from pathlib import Path
@@ -22,11 +22,11 @@ INPUT = 'image'
 
 
 class ChannelsLast(nn.Module):
-    """A network for LiteRT, which names the outputs by the keys of a dict.
+    """A network for LiteRT, which takes the names of outputs from the keys of a dict.
 
     Args:
         network: Takes images (1, 3, H, W).
-        names: Of its outputs.
+        names: Names of its outputs.
     """
 
     def __init__(self, network: nn.Module, names: Sequence[str]) -> None:
@@ -34,7 +34,7 @@ class ChannelsLast(nn.Module):
         self.network, self.names = network, names
 
     def forward(self, image: Tensor) -> Dict[str, Tensor]:
-        """The outputs by their names, of an image (1, H, W, 3)."""
+        """The outputs by name, for an image (1, H, W, 3)."""
         return dict(zip(self.names, tensors_of(self.network(image.permute(0, 3, 1, 2)))))
 
 
@@ -42,14 +42,14 @@ def export(job: ExportJob) -> Path:
     """Write ``job.out``, a .tflite file, and its interface."""
     graph, decode = phone_graph(job)
     write_litert(graph, job.image, job.out, graph.output_names)
-    # A signature has its outputs in the order of the alphabet.
+    # A signature sorts its outputs by name.
     Interface.of(job, sorted(graph.output_names), input_tensor=INPUT, layout='NHWC', **decode
                  ).write(job.out)
     return job.out
 
 
 def write_litert(network: nn.Module, image: Tensor, path: Path, names: Sequence[str]) -> None:
-    """Write a network in eval mode, for images of the shape (N, 3, H, W) of ``image``."""
+    """Write a network in eval mode, for images with the shape (N, 3, H, W) of ``image``."""
     example = image.permute(0, 2, 3, 1).contiguous()
     with silence(), atomic_path(path) as temporary:
         import litert_torch

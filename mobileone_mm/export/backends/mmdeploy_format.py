@@ -1,8 +1,8 @@
-"""ONNX Runtime and TensorRT by way of mmdeploy, with the deploy configs of configs/deploy.
+"""Export to ONNX Runtime and TensorRT with mmdeploy and the deploy configs in configs/deploy.
 
-The .onnx takes normalized RGB and has mmdeploy's outputs, so that ``mmdeploy.apis`` and its SDK
-read it. For TensorRT this ends with the checked .onnx, from which mmdeploy's ``onnx2tensorrt``
-builds the engine where TensorRT is; not run here.
+The .onnx file takes normalized RGB and has mmdeploy's outputs, so ``mmdeploy.apis`` and its SDK
+can read it. For TensorRT, this module only writes and checks the .onnx file. mmdeploy's
+``onnx2tensorrt`` builds the engine from it on a machine with TensorRT; that was not run here.
 """
 
 import contextlib
@@ -19,10 +19,10 @@ from ..job import ExportJob
 
 
 def export(job: ExportJob) -> Path:
-    """Write ``job.out``, an .onnx file, the deploy config beside it, and its interface.
+    """Write ``job.out``, an .onnx file, with its deploy config and its interface.
 
     Raises:
-        ExportError: The segmentor cuts windows: mmdeploy would write one that does not.
+        ExportError: The segmentor uses sliding windows, which mmdeploy would silently drop.
     """
     if job.task == 'segmentation':
         check_whole(job.model)
@@ -37,7 +37,7 @@ def export(job: ExportJob) -> Path:
     outputs = deploy_cfg.onnx_config.output_names
     if job.half and job.backend == 'onnxruntime':
         _to_half(job)
-    # Operators of mmdeploy's own TensorRT plugins are unknown to the checker's shape inference.
+    # The checker's shape inference does not know the operators of mmdeploy's TensorRT plugins.
     onnx.checker.check_model(str(job.out), full_check=job.backend == 'onnxruntime')
     deploy_cfg.dump(job.out.with_suffix('.deploy.py'))
     Interface.of(job, outputs, normalized=True, input_tensor='input').write(job.out)
@@ -46,7 +46,7 @@ def export(job: ExportJob) -> Path:
 
 @contextlib.contextmanager
 def _any_device() -> Iterator[None]:
-    """Meanwhile mmdeploy asks for no GPU before it traces for TensorRT: it traces on the CPU."""
+    """Keep mmdeploy from requiring a GPU for TensorRT; it traces on the CPU."""
     from mmdeploy.apis.utils import utils
     check = utils.check_backend_device
     utils.check_backend_device = lambda *args, **kwargs: None
@@ -57,28 +57,29 @@ def _any_device() -> Iterator[None]:
 
 
 def _to_half(job: ExportJob) -> None:
-    """Cast the network, by ONNX Runtime's own converter; decoding and suppression stay float32.
+    """Cast the network with ONNX Runtime's own converter; decoding and suppression stay float32.
 
-    mmdeploy's way needs onnxconverter-common, which pins a protobuf that no current onnx accepts.
+    mmdeploy's converter needs onnxconverter-common, which pins a protobuf version that no current
+    onnx accepts.
     """
     import onnx
     from onnxruntime.transformers.float16 import convert_float_to_float16
     from onnxruntime.transformers.onnx_model import OnnxModel
     model = onnx.load(str(job.out))
-    network = {'Conv', 'Relu', 'Clip'}  # Add and Mul occur in decoding as well
+    network = {'Conv', 'Relu', 'Clip'}  # decoding also has Add and Mul
     if job.task == 'segmentation':
         network |= {'Add', 'Mul', 'Sigmoid', 'GlobalAveragePool', 'Concat'}
     others = sorted({node.op_type for node in model.graph.node} - network)
     half = OnnxModel(convert_float_to_float16(model, keep_io_types=True, op_block_list=others))
-    half.topological_sort()  # the converter puts its casts at the end
+    half.topological_sort()  # the converter appends its casts at the end
     onnx.save(half.model, str(job.out))
 
 
 def mmdeploy_config(job: ExportJob) -> Config:
-    """The deploy config of configs/deploy for a job.
+    """The deploy config from configs/deploy for a job.
 
     Raises:
-        FileNotFoundError: The directory of deploy configs is not found.
+        FileNotFoundError: The directory of deploy configs does not exist.
     """
     kind = 'dynamic' if job.dynamic else 'static'
     cfg = Config.fromfile(config_directory('deploy') / f'{job.task}_{job.backend}_{kind}.py')
@@ -97,7 +98,7 @@ def mmdeploy_config(job: ExportJob) -> Config:
 
 
 def _set_profile(cfg: Config, job: ExportJob) -> None:
-    """TensorRT's range of shapes: the example's, widened along the open axes as the config says."""
+    """Set TensorRT's range of shapes: the config's range on open axes, else the example's shape."""
     shapes = cfg.backend_config.model_inputs[0].input_shapes.input
     example = list(job.image.shape)
     for name in ('min_shape', 'opt_shape', 'max_shape'):
@@ -107,7 +108,7 @@ def _set_profile(cfg: Config, job: ExportJob) -> None:
 
 
 def _model_config(job: ExportJob) -> Config:
-    """The model config as mmdeploy reads it: it looks for ``test_pipeline`` at the top."""
+    """The model config with ``test_pipeline`` at the top level, where mmdeploy looks for it."""
     cfg = Config(job.cfg.to_dict())
     cfg.test_pipeline = cfg.test_dataloader.dataset.pipeline
     return cfg

@@ -1,8 +1,8 @@
-"""ncnn through pnnx: the network in ncnn's format, decoding outside (``--backend ncnn``).
+"""Export to ncnn with pnnx; decoding is left to the app (``--backend ncnn``).
 
-The graph takes the normalized image and gives what ncnn's layers compute well: scores and deltas of
-every anchor, or logits at the head's stride. :mod:`.ssd_decode` and :mod:`.label_map` do the rest,
-with what ``decode`` of the .json beside the model says.
+The graph takes the normalized image and returns what ncnn's layers compute well: scores and deltas
+of every anchor, or logits at the head's stride. :mod:`.ssd_decode` and :mod:`.label_map` do the
+rest with the settings under ``decode`` in the .json file.
 """
 
 import shutil
@@ -27,13 +27,12 @@ from ..outside_the_graph.ssd_decode import detections
 
 
 def export(job: ExportJob) -> Path:
-    """Write ``job.out``, a .param file, and the .bin and .json that belong to it.
+    """Write ``job.out``, a .param file, with its .bin and .json.
 
-    With ``job.half`` weights are stored in float16; in what precision they are used is the app's
-    choice.
+    With ``job.half`` weights are stored in float16; the app chooses the precision of computation.
 
     Raises:
-        ExportError: pnnx fails, or leaves a batch norm or an operator that ncnn does not have.
+        ExportError: pnnx fails, or leaves a batch norm or an operator that ncnn lacks.
     """
     image = Normalize(job.model.data_preprocessor)(job.single_image())
     graph: Union[RawDetectorGraph, SegmentorGraph]
@@ -46,7 +45,7 @@ def export(job: ExportJob) -> Path:
     with tempfile.TemporaryDirectory() as folder:
         param = run_pnnx(graph, image, Path(folder), job.half)
         check_layers(param)
-        # The .param last: whoever finds it finds the rest too.
+        # Write the .param file last: once it exists, the others do too.
         tensors = [f'out{index}' for index in range(len(graph.output_names))]
         Interface.of(job, graph.output_names, normalized=True, input_tensor='in0',
                      output_tensors=tensors, layout='CHW', **decode).write(job.out)
@@ -58,17 +57,17 @@ def export(job: ExportJob) -> Path:
 
 def postprocess(outputs: Sequence[np.ndarray], interface: Interface, size: Tuple[int, int]
                 ) -> Union[Tuple[np.ndarray, np.ndarray, np.ndarray], np.ndarray]:
-    """As :func:`~mobileone_mm.export.running.exported_model.read_outputs`, of ncnn's outputs."""
+    """See :func:`~mobileone_mm.export.running.exported_model.read_outputs`, for ncnn's outputs."""
     if interface.task == 'detection':
         return detections(outputs[0][0], outputs[1][0], interface.settings)
     return label_map(outputs[0][0], size, **interface.decode)
 
 
 def run_pnnx(graph: nn.Module, image: Tensor, folder: Path, half: bool = False) -> Path:
-    """Trace and convert a graph in a folder of its own; returns the .param file.
+    """Trace and convert a graph in a separate folder; returns the .param file.
 
     Raises:
-        ExportError: pnnx fails; the message ends with what it said.
+        ExportError: pnnx fails; the message ends with its output.
     """
     import pnnx
     traced = folder / 'graph.pt'
@@ -87,14 +86,14 @@ def run_pnnx(graph: nn.Module, image: Tensor, folder: Path, half: bool = False) 
 
 
 def layer_types(param: Path) -> List[str]:
-    """The types of the layers in a .param file, in their order."""
+    """The types of the layers in a .param file, in order."""
     lines = param.read_text(encoding='utf-8').splitlines()
     return [line.split()[0] for line in lines[2:] if line.strip()]
 
 
 def check_layers(param: Path, norms: bool = False) -> None:
-    """Raise ExportError for what pnnx could not translate and, if not ``norms``, norms."""
-    # What it could not keeps its name in PyTorch: F.grid_sample, aten::sort, nn.LSTM.
+    """Raise ExportError for layers that pnnx could not translate and, unless ``norms``, norms."""
+    # Untranslated layers keep their PyTorch names, such as F.grid_sample, aten::sort, nn.LSTM.
     wrong = sorted({name for name in layer_types(param)
                     if 'BatchNorm' in name and not norms or not name.isidentifier()})
     if wrong:

@@ -1,4 +1,4 @@
-"""Our own end-to-end ONNX graph, normalization included (``--backend onnx``)."""
+"""Export our own end-to-end ONNX graph, including normalization (``--backend onnx``)."""
 
 from pathlib import Path
 from typing import Dict, Sequence, Union
@@ -14,7 +14,7 @@ INPUT = 'image'
 
 def build_graph(job: ExportJob, half: bool,
                 pick: str = 'argmax') -> Union[DetectorGraph, SegmentorGraph]:
-    """The end-to-end graph of a job's model; ``pick`` as in :class:`SegmentorGraph`."""
+    """The end-to-end graph of a job's model; for ``pick``, see :class:`SegmentorGraph`."""
     pool_by_matrices(job.model)
     if job.task == 'detection':
         return DetectorGraph(job.model, half=half)
@@ -22,13 +22,13 @@ def build_graph(job: ExportJob, half: bool,
 
 
 def open_axes(job: ExportJob, outputs: Sequence[str]) -> Dict[str, Dict[int, str]]:
-    """The ``dynamic_axes`` of such a graph."""
+    """The ``dynamic_axes`` for the graph of :func:`build_graph`."""
     spatial = (1, 2) if job.task == 'segmentation' else ()
     return job.dynamic_axes(INPUT, {name: spatial for name in outputs})
 
 
 def export(job: ExportJob) -> Path:
-    """Write ``job.out``, an .onnx file, and its interface."""
+    """Write ``job.out``, an .onnx file, with its interface."""
     graph = build_graph(job, job.half)
     export_onnx(graph, (job.image, ), job.out, [INPUT], graph.output_names,
                 open_axes(job, graph.output_names))

@@ -1,4 +1,4 @@
-"""OpenVINO's .xml and .bin, from our ONNX graph."""
+"""Export OpenVINO's .xml and .bin from our ONNX graph (``--backend openvino``)."""
 
 from pathlib import Path
 
@@ -12,9 +12,9 @@ from .onnx_format import INPUT, build_graph, open_axes
 def export(job: ExportJob) -> Path:
     """Write ``job.out``, an .xml file with its .bin, and its interface.
 
-    With ``job.half`` the weights are stored in float16; OpenVINO computes in what the device does
-    best. A CPU with bfloat16 has to be told to compute in float32: so says the interface and, for
-    whoever looks there, the file's ``rt_info``, which no plugin follows by itself.
+    With ``job.half`` the weights are stored in float16; OpenVINO computes in the precision that the
+    device prefers. On a CPU with bfloat16, the app has to request float32. The interface says so,
+    and so does the file's ``rt_info``, which no plugin applies by itself.
     """
     import openvino
     graph = build_graph(job, half=False, pick='topk')

@@ -1,10 +1,10 @@
-"""What LiteRT and ExecuTorch have in common: the graph, and what is left to the app.
+"""Graphs and post-processing that LiteRT and ExecuTorch share.
 
-Normalization and the decoding of boxes are in the graph, and so is the label map. Suppression is
-the app's, as :func:`.ssd_decode.select` does it.
+The graph normalizes, decodes boxes and makes the label map. The app does the suppression, like
+:func:`.ssd_decode.select`.
 
-XNNPACK keeps its part of a graph to itself, so that the maps before suppression or argmax are
-compared as outputs: scores and boxes of all anchors, or the logits beside the labels.
+XNNPACK hides the tensors inside its part of a graph. So the values before suppression or argmax are
+outputs and are compared as such: scores and boxes of all anchors, or the logits.
 """
 
 from typing import Any, Dict, List, Sequence, Tuple, Union
@@ -28,10 +28,10 @@ PhoneGraph = Union[FixedSizeDetector, FixedSizeSegmentor, BestClassDetector]
 
 
 def phone_graph(job: ExportJob) -> Tuple[PhoneGraph, Dict[str, Any]]:
-    """The graph of a job, and the settings of :mod:`.ssd_decode`; none of a segmentor.
+    """The graph of a job, and the settings for :mod:`.ssd_decode`, empty for a segmentor.
 
     Raises:
-        ExportError: The image is a batch of several, or the model is none that graphs know.
+        ExportError: The image is a batch of several images, or no graph supports the model.
     """
     image = job.single_image()
     pool_by_matrices(job.model, fixed=True)
@@ -45,12 +45,12 @@ def phone_graph(job: ExportJob) -> Tuple[PhoneGraph, Dict[str, Any]]:
 
 def postprocess(outputs: Sequence[np.ndarray], interface: Interface, size: Tuple[int, int]
                 ) -> Union[Tuple[np.ndarray, np.ndarray, np.ndarray], np.ndarray]:
-    """As :func:`~mobileone_mm.export.running.exported_model.read_outputs`, of a phone's outputs."""
+    """See :func:`~mobileone_mm.export.running.exported_model.read_outputs`, for these outputs."""
     named = dict(zip(interface.output_names, outputs))
     if interface.task == 'segmentation':
         return named['labels'][0]
     scores, boxes = named['scores'], named['boxes']
-    if interface.form:  # one class an anchor
+    if interface.form:  # one class per anchor
         best = np.zeros((len(scores), len(interface.classes)), np.float32)
         best[np.arange(len(scores)), named['labels'].astype(int)] = scores
         return select(best, boxes, interface.settings)
@@ -58,27 +58,27 @@ def postprocess(outputs: Sequence[np.ndarray], interface: Interface, size: Tuple
 
 
 def is_of_phones(interface: Interface) -> bool:
-    """Whether a file has the outputs of this module."""
+    """Whether a file has the outputs described here."""
     return interface.backend in BACKENDS
 
 
 @torch.no_grad()
 def raw_outputs(model: BaseModel, image: Tensor, outputs: Sequence[np.ndarray],
                 interface: Interface) -> Tuple[List[Tensor], List[np.ndarray]]:
-    """The PyTorch model's and a file's outputs before suppression or argmax.
+    """The outputs of the PyTorch model and of a file before suppression or argmax.
 
     Args:
         model: The PyTorch model.
         image: (1, 3, H, W), BGR, 0 to 255.
-        outputs: What the file gives for it.
-        interface: Of the file.
+        outputs: The file's outputs for this image.
+        interface: The file's interface.
     """
     named = dict(zip(interface.output_names, outputs))
     if interface.task == 'segmentation':
         ready = Normalize(model.data_preprocessor)(image)
         return list(tensors_of(model(ready, mode='tensor'))), [named['logits']]
     scores, boxes = RawDetectorGraph(model)(image)
-    if interface.form:  # of two classes nearly as probable either may be the best
+    if interface.form:  # of two classes with almost equal scores, either may be the best
         labels = torch.from_numpy(named['labels']).long()
         scores = scores[0].gather(1, labels[:, None])
     return [scores, boxes], [named['scores'], named['boxes']]
@@ -86,7 +86,7 @@ def raw_outputs(model: BaseModel, image: Tensor, outputs: Sequence[np.ndarray],
 
 @torch.no_grad()
 def best_classes(model: BaseModel, image: Tensor) -> List[np.ndarray]:
-    """The outputs of :class:`BestClassDetector` by the PyTorch model, for an image as above."""
+    """The outputs of :class:`BestClassDetector`, computed by the PyTorch model."""
     scores, boxes = RawDetectorGraph(model)(image)
     best, labels = scores[0].max(-1)
     return [boxes[0].numpy(), best.numpy(), labels.numpy()]

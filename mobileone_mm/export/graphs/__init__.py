@@ -1,1 +1,1 @@
-"""What is traced: the models as exported graphs see them."""
+"""The graphs that exporters trace."""

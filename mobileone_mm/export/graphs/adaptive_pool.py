@@ -1,7 +1,7 @@
-"""Pooling to a grid of fixed size, for runtimes that have no operator for it.
+"""Pool to a grid of fixed size, for runtimes without an operator for it.
 
-The cells of PyTorch's adaptive pooling differ in size where the grid does not divide the map, as in
-the pyramids of PSPNet and UPerNet. Along each axis the means are a product with a matrix.
+The cells of PyTorch's adaptive pooling differ in size if the grid does not divide the map, as in
+the pyramids of PSPNet and UPerNet. Along each axis, a matrix product computes the means.
 """
 
 from typing import Tuple
@@ -14,11 +14,11 @@ __all__ = ['MatrixPool', 'pool_by_matrices']
 
 
 class MatrixPool(nn.Module):
-    """What ``nn.AdaptiveAvgPool2d`` computes, up to rounding.
+    """Compute ``nn.AdaptiveAvgPool2d`` as matrix products, up to rounding.
 
     Args:
         size: Height and width of the result.
-        fixed: Trace the matrices as constants, for graphs of one input size.
+        fixed: Trace the matrices as constants, for graphs with a fixed input size.
     """
 
     def __init__(self, size: Tuple[int, int], fixed: bool = False) -> None:
@@ -33,11 +33,11 @@ class MatrixPool(nn.Module):
 
 
 def pool_by_matrices(model: nn.Module, fixed: bool = False) -> None:
-    """Replace each ``nn.AdaptiveAvgPool2d`` to more than one cell, in place.
+    """Replace each ``nn.AdaptiveAvgPool2d`` with more than one cell, in place.
 
     Args:
         model: Any model.
-        fixed: As in :class:`MatrixPool`.
+        fixed: See :class:`MatrixPool`.
     """
     for module in list(model.modules()):
         for name, child in module.named_children():
@@ -48,10 +48,10 @@ def pool_by_matrices(model: nn.Module, fixed: bool = False) -> None:
 
 
 def _means(length: int, cells: int) -> Tensor:
-    """The (cells, length) matrix whose rows average what belongs to a cell.
+    """The (cells, length) matrix whose rows average the values of a cell.
 
-    Cell i is from floor(i * length / cells) to ceil((i + 1) * length / cells), in integers, since
-    ``length`` may be traced.
+    Cell i runs from floor(i * length / cells) to ceil((i + 1) * length / cells), computed in
+    integers, since ``length`` may be traced.
     """
     index = torch.arange(cells).unsqueeze(1)
     start = (index * length).div(cells, rounding_mode='floor')

@@ -1,4 +1,4 @@
-"""The ASPP head of DeepLabV3 with its image pooling taken out of the bottleneck."""
+"""Compute DeepLabV3's ASPP head with the image pooling outside the bottleneck."""
 
 from typing import TYPE_CHECKING, Sequence
 
@@ -13,7 +13,7 @@ __all__ = ['computes_as_aspp', 'pooling_apart']
 
 
 def computes_as_aspp(head: nn.Module) -> bool:
-    """Whether a head is mmseg's ``ASPPHead`` or one that inherits what it computes."""
+    """Whether a head is mmseg's ``ASPPHead`` or inherits its computation unchanged."""
     from mmseg.models import ASPPHead
     methods = ('forward', '_forward_feature', '_transform_inputs', 'cls_seg')
     return isinstance(head, ASPPHead) and all(
@@ -21,16 +21,17 @@ def computes_as_aspp(head: nn.Module) -> bool:
 
 
 def pooling_apart(head: 'ASPPHead', inputs: Sequence[Tensor]) -> Tensor:
-    """What an ``ASPPHead`` makes of its inputs, up to rounding; the bottleneck saves a fifth.
+    """Compute an ``ASPPHead``, up to rounding, with a fifth less work in the bottleneck.
 
-    The pooled branch is one vector an image, of which the bottleneck sees a constant map. Through
-    the 1x1 projection of ``DeepLabV3Head`` that adds one vector everywhere. Through the 3x3
-    bottleneck of mmseg's ``ASPPHead`` it adds nine values, as the padding is reached above, below,
-    left, right, at a corner or not at all: those of a map of 3x3 cells. They are spread and added.
+    The pooled branch is one vector per image, which the bottleneck sees as a constant map. In the
+    1x1 projection of ``DeepLabV3Head`` it adds the same vector everywhere. In the 3x3 bottleneck of
+    mmseg's ``ASPPHead`` it adds one of nine vectors, depending on whether the kernel reaches the
+    padding above, below, left, right, at a corner or not at all. A map of 3x3 cells gives these
+    nine vectors, which are spread and added.
 
     Args:
-        head: An ``ASPPHead`` or ``DeepLabV3Head`` in eval mode, its norms folded or not.
-        inputs: The backbone's maps, as ``head`` takes them.
+        head: An ``ASPPHead`` or ``DeepLabV3Head`` in eval mode, with or without folded norms.
+        inputs: The backbone's maps, as ``head`` expects them.
 
     Returns:
         Logits (N, C, h, w).
@@ -53,7 +54,7 @@ def pooling_apart(head: 'ASPPHead', inputs: Sequence[Tensor]) -> Tensor:
 
 
 def _spread(nine: Tensor, axis: int, length: int) -> Tensor:
-    """Repeat the middle one of three along an axis until there are ``length``."""
+    """Repeat the middle one of three values along an axis until there are ``length`` values."""
     first, middle, last = nine.split(1, axis)
     size = [-1] * 4
     size[axis] = length - 2

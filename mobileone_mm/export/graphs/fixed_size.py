@@ -1,6 +1,6 @@
-"""Graphs of one input size, for phones: anchors are constants, and every step has an operator.
+"""Graphs with a fixed input size, for phones: anchors are constants, every step has an operator.
 
-Shapes as in :mod:`.models`.
+For shapes, see :mod:`.models`.
 """
 
 from typing import TYPE_CHECKING, Tuple
@@ -18,8 +18,8 @@ class FixedSizeDetector(RawDetectorGraph):
     """An SSD detector up to the decoded boxes of all anchors.
 
     Args:
-        detector: As in :class:`RawDetectorGraph`.
-        image: (1, 3, H, W), for its size.
+        detector: See :class:`RawDetectorGraph`.
+        image: (1, 3, H, W); only its size counts.
     """
 
     anchors: Tensor
@@ -30,7 +30,7 @@ class FixedSizeDetector(RawDetectorGraph):
         self.register_buffer('anchors', self.priors(image))
 
     def forward(self, image: Tensor) -> Tuple[Tensor, ...]:
-        """Scores (N, P, C) and boxes (N, P, 4), as :class:`RawDetectorGraph` gives them."""
+        """Scores (N, P, C) and boxes (N, P, 4), like :class:`RawDetectorGraph`."""
         scores, deltas = super().forward(image)
         return scores, decode_deltas(self.anchors, deltas, self.model.bbox_head.bbox_coder,
                                      image.shape[-2:])
@@ -40,7 +40,7 @@ class BestClassDetector(nn.Module):
     """The three outputs that react-native-executorch's ``useObjectDetection`` expects.
 
     Args:
-        detector: The graph that it wraps.
+        detector: The graph to wrap.
     """
 
     output_names = ('boxes', 'scores', 'labels')
@@ -50,7 +50,7 @@ class BestClassDetector(nn.Module):
         self.detector = detector
 
     def forward(self, image: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
-        """Every anchor's best class.
+        """Predict the best class of every anchor.
 
         Args:
             image: (1, 3, H, W), RGB, 0 to 1.
@@ -64,10 +64,10 @@ class BestClassDetector(nn.Module):
 
 
 class FixedSizeSegmentor(nn.Module):
-    """A segmentor whose labels are int32, with the logits that they come from.
+    """A segmentor that returns int32 labels and their logits.
 
     Args:
-        logits: The graph of the logits.
+        logits: The graph that computes the logits.
     """
 
     output_names = ('labels', 'logits')

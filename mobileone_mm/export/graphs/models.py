@@ -1,10 +1,10 @@
-"""Folded models as graphs of their own: an image tensor in, boxes or a label map out.
+"""Self-contained graphs of folded models: an image tensor in, boxes or a label map out.
 
 Shapes: N images, H x W pixels, P anchors over all levels, C classes, K boxes kept per image.
 
-Every graph takes what mmcv's image reader gives, as float32: (N, 3, H, W), BGR, 0 to 255, resized
-by the caller. Swapping channels and normalizing are part of the graph, as the model's own
-data preprocessor does them, unless ``normalize=False``.
+Every graph takes images as mmcv reads them, as float32: (N, 3, H, W), BGR, 0 to 255, resized
+by the caller. The graph swaps channels and normalizes like the model's data preprocessor, unless
+``normalize=False``.
 """
 
 from typing import TYPE_CHECKING, Any, List, Optional, Sequence, Tuple
@@ -45,7 +45,7 @@ class Normalize(nn.Module):
             self.register_buffer('std', preprocessor.std.detach().clone().view(1, -1, 1, 1))
 
     def forward(self, image: Tensor) -> Tensor:
-        """(N, 3, H, W), BGR, 0 to 255, to what the network was trained on."""
+        """Turn (N, 3, H, W), BGR, 0 to 255, into the input that the network was trained on."""
         if self.swap:
             image = image.flip(1)
         return (image - self.mean) / self.std if self.enabled else image
@@ -56,8 +56,8 @@ class ExportGraph(nn.Module):
 
     Args:
         model: A folded detector or segmentor; with ``half`` it is cast in place.
-        normalize: Whether the graph normalizes; without, it takes the normalized image.
-        half: Run the network in float16. Inputs, outputs, normalization and what follows the
+        normalize: Whether the graph normalizes; otherwise it takes normalized images.
+        half: Run the network in float16. Inputs, outputs, normalization and the steps after the
             network stay float32.
     """
 
@@ -76,13 +76,13 @@ class ExportGraph(nn.Module):
 
 
 class RawDetectorGraph(ExportGraph):
-    """An SSD detector without non-maximum suppression: what every runtime can compute.
+    """An SSD detector without non-maximum suppression, which every runtime can compute.
 
     Args:
         detector: A folded single-stage detector with an SSD head.
-        decode: Return boxes; without, the deltas of the anchors :meth:`priors`.
-        normalize: As in :class:`ExportGraph`.
-        half: As in :class:`ExportGraph`.
+        decode: Return boxes; otherwise deltas of the anchors :meth:`priors`.
+        normalize: See :class:`ExportGraph`.
+        half: See :class:`ExportGraph`.
 
     Raises:
         ExportError: The head is not an SSD head.
@@ -102,7 +102,7 @@ class RawDetectorGraph(ExportGraph):
         """Scores and boxes of every anchor.
 
         Args:
-            image: (N, 3, H, W), see the module's text.
+            image: (N, 3, H, W), see the module's docstring.
 
         Returns:
             Scores (N, P, C), softmax without the background, and boxes (N, P, 4) as x1, y1, x2,
@@ -113,14 +113,14 @@ class RawDetectorGraph(ExportGraph):
                 torch.cat([boxes for _, boxes in levels], 1))
 
     def levels(self, image: Tensor) -> List[Tuple[Tensor, Tensor]]:
-        """As :meth:`forward`, a pair for each feature map."""
+        """See :meth:`forward`; returns a pair for each feature map."""
         head = self.model.bbox_head
         class_maps, delta_maps = head(self.model.extract_feat(self.prepare(image)))
         size = image.shape[-2:] if self.decode else None
         return level_predictions(head, class_maps, delta_maps, size)
 
     def priors(self, image: Tensor) -> Tensor:
-        """The anchors (P, 4), x1, y1, x2, y2 in pixels, of an image's size."""
+        """The anchors (P, 4) for an image's size, as x1, y1, x2, y2 in pixels."""
         head = self.model.bbox_head
         with torch.no_grad():
             maps = head(self.model.extract_feat(self.prepare(image)))[1]
@@ -129,15 +129,15 @@ class RawDetectorGraph(ExportGraph):
 
 
 class DetectorGraph(RawDetectorGraph):
-    """An SSD detector end to end: decoding, thresholds and suppression as in its ``test_cfg``.
+    """An end-to-end SSD detector with the decoding, thresholds and suppression of its ``test_cfg``.
 
-    The order is mmdet's: of each level the ``nms_pre`` best pairs of anchor and class, suppression
-    per class over all levels, then the ``max_per_img`` best.
+    It follows mmdet's order: the ``nms_pre`` best pairs of anchor and class per level, suppression
+    per class over all levels, then the ``max_per_img`` best boxes.
 
     Args:
-        detector: As in :class:`RawDetectorGraph`.
-        normalize: As in :class:`ExportGraph`.
-        half: As in :class:`ExportGraph`.
+        detector: See :class:`RawDetectorGraph`.
+        normalize: See :class:`ExportGraph`.
+        half: See :class:`ExportGraph`.
     """
 
     output_names = ('boxes', 'scores', 'labels')
@@ -154,7 +154,7 @@ class DetectorGraph(RawDetectorGraph):
         """The boxes of N images, best first, padded to K = ``test_cfg.max_per_img``.
 
         Args:
-            image: (N, 3, H, W), see the module's text.
+            image: (N, 3, H, W), see the module's docstring.
 
         Returns:
             Boxes (N, K, 4) as x1, y1, x2, y2 in pixels of ``image``, scores (N, K) and labels
@@ -182,33 +182,33 @@ class SegmentorGraph(ExportGraph):
 
     Args:
         segmentor: A folded ``EncoderDecoder``.
-        argmax: Return labels at the image's size; without, logits at the head's size.
-        normalize: As in :class:`ExportGraph`.
-        half: As in :class:`ExportGraph`.
-        pick: How the runtime finds the best class fastest, one of
+        argmax: Return labels at the image's size; otherwise logits at the head's size.
+        normalize: See :class:`ExportGraph`.
+        half: See :class:`ExportGraph`.
+        pick: The runtime's fastest operator for the best class, one of
             :data:`.upsampled_argmax.PICKS`.
 
     Raises:
-        ExportError: The segmentor does not predict whole images by one decode head.
+        ExportError: The segmentor does not predict whole images with a single decode head.
     """
 
     def __init__(self, segmentor: 'EncoderDecoder', argmax: bool = True, normalize: bool = True,
                  half: bool = False, pick: str = 'argmax') -> None:
         check_whole(segmentor)
         if isinstance(segmentor.decode_head, nn.ModuleList):
-            raise ExportError('cascades of decode heads are not supported: the graph is backbone, '
-                              'neck and one decode head')
+            raise ExportError('cascades of decode heads are not supported: the graph has a '
+                              'backbone, a neck and one decode head')
         super().__init__(segmentor, normalize, half)
         self.argmax, self.pick = argmax, pick
         self.output_names = ('labels', ) if argmax else ('logits', )
-        # Converters of raw logits, ncnn's and Core ML's, do not know what it takes.
+        # ncnn's and Core ML's converters lack the operators for it; their graphs return logits.
         self.pooling_apart = argmax and computes_as_aspp(segmentor.decode_head)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Labels, or logits.
+        """Labels or logits.
 
         Args:
-            image: (N, 3, H, W), see the module's text.
+            image: (N, 3, H, W), see the module's docstring.
 
         Returns:
             Labels (N, H, W), int64; or logits (N, C, h, w) at the stride of the head.
@@ -227,19 +227,19 @@ class SegmentorGraph(ExportGraph):
 
 
 def check_whole(segmentor: 'EncoderDecoder') -> None:
-    """Refuse segmentors that cut their images into windows.
+    """Refuse segmentors that use sliding windows.
 
     Raises:
         ExportError: ``test_cfg.mode`` is not 'whole'.
     """
     mode = segmentor.test_cfg.get('mode', 'whole')
     if mode != 'whole':
-        raise ExportError(f'test_cfg.mode is {mode!r}: a graph predicts whole images; deploy with '
-                          '--cfg-options model.test_cfg.mode=whole and cut windows outside')
+        raise ExportError(f'test_cfg.mode is {mode!r}, but a graph predicts whole images: deploy '
+                          'with --cfg-options model.test_cfg.mode=whole and cut windows outside')
 
 
 def check_head(detector: 'SingleStageDetector') -> None:
-    """Refuse detectors whose decoding these graphs do not know.
+    """Refuse detectors whose decoding these graphs do not support.
 
     Raises:
         UnknownHeadError: The head is not an SSD head with softmax scores and a delta coder.
@@ -251,21 +251,21 @@ def check_head(detector: 'SingleStageDetector') -> None:
     if not known:
         raise UnknownHeadError(
             f'the head {type(head).__name__} is not an SSD head (anchors, DeltaXYWHBBoxCoder, '
-            'softmax), the only one that is exported here')
+            'softmax), the only kind that this backend can export')
 
 
 def level_predictions(head: 'SSDHead', class_maps: Sequence[Tensor], delta_maps: Sequence[Tensor],
                       size: Optional[Sequence[int]]) -> List[Tuple[Tensor, Tensor]]:
-    """What the maps of an SSD head say of each anchor, level by level.
+    """Turn the maps of an SSD head into predictions for each anchor, level by level.
 
     Args:
         head: The head.
         class_maps: L maps (N, A * (C + 1), h, w), for A anchors per cell.
         delta_maps: L maps (N, A * 4, h, w).
-        size: Height and width to clip boxes to; ``None`` leaves deltas as they are.
+        size: Height and width to clip boxes to; with ``None``, deltas are not decoded.
 
     Returns:
-        For each level scores (N, P, C), softmax without the background, and boxes or deltas
+        For each level, scores (N, P, C), softmax without the background, and boxes or deltas
         (N, P, 4), in float32.
     """
     anchors = head.prior_generator.grid_priors(
@@ -280,12 +280,12 @@ def level_predictions(head: 'SSDHead', class_maps: Sequence[Tensor], delta_maps:
 
 
 def decode_deltas(anchors: Tensor, deltas: Tensor, coder: Any, size: Sequence[int]) -> Tensor:
-    """What mmdet's ``DeltaXYWHBBoxCoder.decode`` computes, without writing into slices.
+    """Compute mmdet's ``DeltaXYWHBBoxCoder.decode`` without writing into slices.
 
     Args:
         anchors: (P, 4) as x1, y1, x2, y2.
         deltas: (N, P, 4) as dx, dy, dw, dh.
-        coder: The ``DeltaXYWHBBoxCoder``, for its means and standard deviations.
+        coder: The ``DeltaXYWHBBoxCoder`` with the means and standard deviations.
         size: Height and width to clip to.
 
     Returns:
@@ -307,7 +307,7 @@ def decode_deltas(anchors: Tensor, deltas: Tensor, coder: Any, size: Sequence[in
 
 
 def _per_anchor(maps: Tensor, channels: int) -> Tensor:
-    """(N, A * channels, H, W) to (N, H * W * A, channels), in float32."""
+    """Reshape (N, A * channels, H, W) to (N, H * W * A, channels), in float32."""
     return maps.permute(0, 2, 3, 1).reshape(maps.shape[0], -1, channels).float()
 
 
@@ -322,9 +322,9 @@ def _best_pairs(scores: Tensor, boxes: Tensor, limit: int) -> Tuple[Tensor, Tens
 
 
 def at_most(limit: int, values: Tensor) -> int:
-    """The smaller of ``limit`` and the length of dimension 1, which tracing keeps open."""
+    """The smaller of ``limit`` and the length of dimension 1, which stays open when traced."""
     length: Any = values.shape[1]
-    if torch.jit.is_tracing():  # which makes sizes tensors
+    if torch.jit.is_tracing():  # sizes are tensors then
         length = torch.minimum(torch.as_tensor(length), torch.tensor(limit))
         return length
     return min(limit, length)

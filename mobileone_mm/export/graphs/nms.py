@@ -8,20 +8,20 @@ from torch import Tensor
 
 def batched_nms(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float,
                 score_threshold: float, limit: int) -> Tensor:
-    """Which boxes remain, where only boxes of one class suppress each other.
+    """Suppress boxes of the same class and mark those that remain.
 
-    Classes are moved apart, as mmcv's ``batched_nms`` does, so that one pass serves all of them.
+    Like mmcv's ``batched_nms``, it moves the classes apart, so one pass handles all of them.
 
     Args:
         boxes: (N, M, 4) as x1, y1, x2, y2.
         scores: (N, M).
         labels: (N, M), int64.
-        iou_threshold: A box that overlaps a better one by more goes.
-        score_threshold: A box with this score or less goes.
-        limit: Boxes of an image that remain at most.
+        iou_threshold: A box is dropped if its IoU with a better one is larger.
+        score_threshold: A box is dropped if its score is this or lower.
+        limit: Largest number of boxes that remain in an image.
 
     Returns:
-        (N, M), 1 for what remains and 0 for the rest.
+        (N, M), 1 for boxes that remain and 0 for the rest.
     """
     apart = labels.to(boxes.dtype) * (boxes.amax(dim=(1, 2), keepdim=True).squeeze(-1) + 1)
     selected = NonMaxSuppression.apply(
@@ -31,7 +31,7 @@ def batched_nms(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: fl
 
 
 class NonMaxSuppression(torch.autograd.Function):
-    """ONNX's operator of that name; in PyTorch, mmcv's ``nms``."""
+    """ONNX's operator of the same name; in PyTorch, mmcv's ``nms``."""
 
     @staticmethod
     def forward(ctx: Any, boxes: Tensor, scores: Tensor, limit: int, iou_threshold: float,
@@ -42,7 +42,7 @@ class NonMaxSuppression(torch.autograd.Function):
             ctx: Not used.
             boxes: (N, M, 4).
             scores: (N, 1, M).
-            limit: Boxes of an image at most.
+            limit: Largest number of boxes in an image.
             iou_threshold: See :func:`batched_nms`.
             score_threshold: See :func:`batched_nms`.
         """

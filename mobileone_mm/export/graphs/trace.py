@@ -1,4 +1,4 @@
-"""Any PyTorch module to an ONNX file."""
+"""Export any PyTorch module to an ONNX file."""
 
 import warnings
 from contextlib import contextmanager
@@ -21,15 +21,15 @@ def export_onnx(module: nn.Module,
                 output_names: Sequence[str],
                 dynamic_axes: Optional[Dict[str, Dict[int, str]]] = None,
                 opset: int = OPSET) -> Path:
-    """Trace a module in eval mode and write the checked graph, whole or not at all.
+    """Trace a module in eval mode and write the checked graph, or nothing if that fails.
 
     Args:
-        module: Any module; fold a MobileOne first. Left in the mode that it is in.
-        inputs: Example inputs; the axes that are not in ``dynamic_axes`` keep their sizes.
+        module: Any module; fold a MobileOne first. It keeps its mode.
+        inputs: Example inputs; axes not in ``dynamic_axes`` keep their sizes.
         path: The file to write. Its directory must exist.
         input_names: A name for each input.
         output_names: A name for each output.
-        dynamic_axes: Names of the open axes of inputs and outputs, as ``torch.onnx.export``.
+        dynamic_axes: Names of the open axes of inputs and outputs, see ``torch.onnx.export``.
         opset: Version of ONNX's operator set.
 
     Returns:
@@ -59,19 +59,19 @@ def export_onnx(module: nn.Module,
 
 
 def torchscript_exporter() -> dict:
-    """Ask for the exporter by tracing, which torch 2.9 no longer takes by default."""
+    """Options that select the tracing exporter, which is not the default since torch 2.9."""
     return dict(dynamo=False) if _digits(torch.__version__) >= (2, 5) else {}
 
 
 def _digits(version: str) -> Tuple[int, int]:
-    """Major and minor number of a version."""
+    """The major and minor number of a version."""
     major, minor = version.split('.')[:2]
     return int(major), int(minor)
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the notes on tracing, which concern shapes that are meant to be constant."""
+    """Hide the notes on tracing; they concern shapes that are meant to be constant."""
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', torch.jit.TracerWarning)
         warnings.simplefilter('ignore', DeprecationWarning)

@@ -1,10 +1,10 @@
-"""The last step of a segmentor, for runtimes: enlarge the logits, take the best class.
+"""The last step of a segmentor, for runtimes: upsample the logits and take the best class.
 
 Shapes: N images, C classes, maps of h x w cells, images of H x W pixels.
 
-Bilinear interpolation is a product with a sparse matrix for each axis. Written so, with the
-classes as the last axis, the runtimes need neither a strided search over C planes of H x W values
-nor a reordering of them, which took a fifth of DeepLabV3's time on ADE20K in ONNX Runtime.
+Bilinear interpolation is a product with a sparse matrix for each axis. In this form, with classes
+as the last axis, runtimes need neither a strided search over C planes of H x W values nor a
+reordering of them, which took a fifth of DeepLabV3's time on ADE20K in ONNX Runtime.
 """
 
 from typing import Sequence
@@ -15,17 +15,17 @@ from torch import Tensor
 __all__ = ['PICKS', 'interpolation_matrix', 'upsampled_argmax']
 
 PICKS = ('argmax', 'topk')
-"""Operators that find the best class: ONNX Runtime's faster one, and OpenVINO's."""
+"""Operators that find the best class: the faster one in ONNX Runtime, and in OpenVINO."""
 
 
 def upsampled_argmax(logits: Tensor, size: Sequence[int], align_corners: bool = False,
                      pick: str = 'argmax') -> Tensor:
-    """``F.interpolate(logits, size, mode='bilinear').argmax(1)``, up to rounding.
+    """Compute ``F.interpolate(logits, size, mode='bilinear').argmax(1)``, up to rounding.
 
     Args:
         logits: (N, C, h, w).
         size: H and W.
-        align_corners: As ``F.interpolate``.
+        align_corners: See ``F.interpolate``.
         pick: One of ``PICKS``.
 
     Returns:
@@ -40,7 +40,7 @@ def upsampled_argmax(logits: Tensor, size: Sequence[int], align_corners: bool = 
 
 
 def interpolation_matrix(inner: int, outer: int, align_corners: bool = False) -> Tensor:
-    """The (outer, inner) matrix of one axis of bilinear interpolation, rows summing to 1."""
+    """The (outer, inner) matrix of bilinear interpolation along one axis; its rows sum to 1."""
     target = torch.arange(outer, dtype=torch.float32)
     if align_corners:
         source = target * ((inner - 1) / max(outer - 1, 1))

@@ -1,1 +1,1 @@
-"""Quantization to int8: calibration, equalization, and the backends' own tools."""
+"""Quantize to int8: calibration, equalization and the backends' own quantizers."""

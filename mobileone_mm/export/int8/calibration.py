@@ -1,4 +1,4 @@
-"""Images of a config's validation set, as a graph's input, to find the ranges of activations."""
+"""Inputs from a config's validation set that determine the ranges of activations."""
 
 import copy
 from typing import Iterator
@@ -15,7 +15,7 @@ class CalibrationImages:
 
     Args:
         cfg: A complete config.
-        count: How many images, or all if there are fewer.
+        count: Number of images; all if there are fewer.
 
     Raises:
         ExportError: The config has no validation set, or it is empty.

@@ -1,9 +1,9 @@
-"""Cross-layer equalization (Nagel et al., ICCV 2019, arXiv 1906.04721) of a folded MobileOne.
+"""Equalize the layers of a folded MobileOne (Nagel et al., ICCV 2019, arXiv 1906.04721).
 
-Folding multiplies kernels with gammas over standard deviations, so the channels of a folded layer
-differ much in range, which 8 bits for the whole layer cannot follow. ReLU(s x) is s ReLU(x) for
-s > 0: dividing a layer's output channel by s and multiplying the next layer's input channel by s
-changes nothing but those ranges.
+Folding multiplies kernels by gammas over standard deviations, so the channels of a folded layer
+have very different ranges, which 8 bits for the whole layer cannot represent well. For s > 0,
+ReLU(s x) is s ReLU(x). So dividing a layer's output channel by s and multiplying the next layer's
+input channel by s only changes the ranges.
 """
 
 from typing import List, Tuple
@@ -14,14 +14,14 @@ from torch import Tensor, nn
 from ...backbones.block import MobileOneBlock
 from ...backbones.mobileone import MobileOne
 
-SWEEPS = 20  # over the whole chain; later ones change the ranges by less than a percent
+SWEEPS = 20  # passes over the chain; later passes change the ranges by less than a percent
 
 
 def equalize(backbone: MobileOne, sweeps: int = SWEEPS) -> List[str]:
-    """Balance the ranges of neighboring layers, in place; the outputs stay the same.
+    """Balance the ranges of neighboring layers in place; the outputs stay the same.
 
-    A layer's channels are left alone where something else reads them as well (a stage that the neck
-    taps), where squeeze-and-excitation follows, or where the activation is not ReLU.
+    It skips layers whose output the neck also reads, layers followed by squeeze-and-excitation,
+    and layers with another activation than ReLU.
 
     Args:
         backbone: A folded MobileOne.
@@ -42,7 +42,7 @@ def equalize(backbone: MobileOne, sweeps: int = SWEEPS) -> List[str]:
 
 
 def chain(backbone: MobileOne) -> List[Tuple[str, MobileOneBlock, MobileOneBlock]]:
-    """Name of a layer, the layer and the only one that reads it, in their order."""
+    """Tuples of a layer's name, the layer, and the only layer that reads it, in order."""
     blocks = [(name, module) for name, module in backbone.named_modules()
               if isinstance(module, MobileOneBlock)]
     if not all(block.deploy for _, block in blocks):

@@ -1,4 +1,4 @@
-"""8-bit integers for ExecuTorch with XNNPACK, by PyTorch's quantization of exported graphs."""
+"""Quantize for ExecuTorch with XNNPACK, using PyTorch's quantization of exported graphs."""
 
 from pathlib import Path
 from typing import Any, Dict, Iterable, List, Sequence, Tuple
@@ -17,14 +17,14 @@ ACTIVATIONS = ('relu', 'relu_', 'hardtanh', 'hardtanh_', 'relu6')  # computed wi
 
 def quantize_executorch(graph: nn.Module, target: Path, images: Iterable[np.ndarray],
                         few: Iterable[np.ndarray], keep: Sequence[str] = ()) -> List[LayerError]:
-    """Quantize a graph's convolutions, with a scale for each output channel, and write them.
+    """Quantize a graph's convolutions with a scale for each output channel, and write the program.
 
     Args:
-        graph: What :func:`~mobileone_mm.export.backends.phones.phone_graph` makes.
-        target: The .pte to write.
-        images: Inputs (1, 3, H, W) to find the ranges of activations with.
-        few: Inputs to compare the outputs of all convolutions on.
-        keep: As :func:`.layers.kept_layers` takes it.
+        graph: The graph from :func:`~mobileone_mm.export.backends.phones.phone_graph`.
+        target: The .pte file to write.
+        images: Inputs (1, 3, H, W) that determine the ranges of activations.
+        few: Inputs on which the outputs of all convolutions are compared.
+        keep: See :func:`.layers.kept_layers`.
     """
     with silence():
         from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
@@ -36,7 +36,7 @@ def quantize_executorch(graph: nn.Module, target: Path, images: Iterable[np.ndar
         source, module = (torch.export.export(graph, (inputs[0], )).module() for _ in range(2))
         names = convolutions(source)
         resizes = any('upsample' in str(node.target) for node in source.graph.nodes)
-        # XNNPACK takes the wrong axes for the channels when it resizes what is in 8 bits.
+        # XNNPACK takes the wrong axis for the channels when it resizes 8-bit maps.
         kept = set(kept_layers(_nodes(source, names), [*keep, *(['last'] if resizes else [])]))
         quantizer = xnnpack.XNNPACKQuantizer().set_operator_type(
             CONVOLUTION, xnnpack.get_symmetric_quantization_config(is_per_channel=True))
@@ -54,7 +54,7 @@ def quantize_executorch(graph: nn.Module, target: Path, images: Iterable[np.ndar
 
 
 def convolutions(graph: torch.fx.GraphModule) -> Dict[str, str]:
-    """Names of modules by the names of the nodes that are their convolutions."""
+    """Map the nodes of convolutions to the names of their modules."""
     found: Dict[str, str] = {}
     for node in graph.graph.nodes:
         if node.target == CONVOLUTION:
@@ -89,7 +89,7 @@ class _Recorder(torch.fx.Interpreter):
 
 
 def _written(node: torch.fx.Node) -> str:
-    """The node that holds what a convolution writes: its activation, if that alone reads it."""
+    """The node with a convolution's result: its activation, if that is its only reader."""
     users = list(node.users)
     follows = len(users) == 1 and getattr(users[0].target, '__name__', '').split('.')[0] in \
         ACTIVATIONS
@@ -98,7 +98,7 @@ def _written(node: torch.fx.Node) -> str:
 
 def _errors(source: torch.fx.GraphModule, quantized: torch.fx.GraphModule, names: Dict[str, str],
             images: Iterable[np.ndarray]) -> List[LayerError]:
-    """Compare what all convolutions write; both graphs have the same names of nodes."""
+    """Compare the results of all convolutions; the nodes of both graphs have the same names."""
     written = [_written(node) for node in source.graph.nodes if node.name in names]
     noise, sides = Noise(len(names)), [_Recorder(graph, written) for graph in (source, quantized)]
     for image in images:

@@ -1,4 +1,4 @@
-"""8-bit integers for LiteRT, through ai-edge-quantizer."""
+"""Quantize for LiteRT with ai-edge-quantizer."""
 
 import re
 from pathlib import Path
@@ -12,20 +12,20 @@ from ..quiet import silence
 from .layers import LayerError, Node, Noise, kept_layers
 
 CONVOLUTIONS = ('CONV_2D', 'DEPTHWISE_CONV_2D')
-# Padding for a stride of 2 lies between two convolutions; all else stays float.
+# Padding for a stride of 2 sits between two convolutions; everything else stays in float32.
 OPERATORS = (*CONVOLUTIONS, 'PAD')
 
 
 def quantize_litert(source: Path, target: Path, images: Iterable[np.ndarray],
                     few: Iterable[np.ndarray], keep: Sequence[str] = ()) -> List[LayerError]:
-    """Quantize a file's convolutions, with a scale for each output channel.
+    """Quantize a file's convolutions with a scale for each output channel.
 
     Args:
         source: A float32 .tflite file with one input (1, H, W, 3).
-        target: The .tflite to write.
-        images: Inputs (1, 3, H, W) to find the ranges of activations with.
-        few: Inputs to compare the outputs of all convolutions on.
-        keep: As :func:`.layers.kept_layers` takes it.
+        target: The .tflite file to write.
+        images: Inputs (1, 3, H, W) that determine the ranges of activations.
+        few: Inputs on which the outputs of all convolutions are compared.
+        keep: See :func:`.layers.kept_layers`.
 
     Raises:
         MissingPackageError: ai-edge-quantizer is not installed.
@@ -61,12 +61,12 @@ def _samples(name: str, images: Iterable[np.ndarray]) -> List[Dict[str, np.ndarr
 
 
 class _Graph:
-    """A .tflite file operator by operator, without XNNPACK, which hides what is inside.
+    """A .tflite file that runs operator by operator, without XNNPACK, which hides inner tensors.
 
     Attributes:
-        signature: Name of its only one.
+        signature: Name of its only signature.
         input: Name of its input.
-        outputs: By the name of a convolution: the index of its output.
+        outputs: Indices of the convolutions' outputs, by name of the convolution.
     """
 
     def __init__(self, content: bytes) -> None:
@@ -80,7 +80,7 @@ class _Graph:
         self.input = ends['inputs'][0]
         self.details: Dict[int, Any] = {
             tensor['index']: tensor for tensor in self.interpreter.get_tensor_details()}
-        self.operators = self.interpreter._get_ops_details()  # there is no public way
+        self.operators = self.interpreter._get_ops_details()  # there is no public function for it
         self.outputs: Dict[str, int] = {}
         for operator in self.operators:
             if operator['op_name'] in CONVOLUTIONS:
@@ -90,13 +90,13 @@ class _Graph:
                 self.outputs[f'{name}@{same + 1}' if same else name] = index
 
     def nodes(self) -> List[Node]:
-        """The operators, in their order."""
+        """The operators in order."""
         names = {index: name for name, index in self.outputs.items()}
         return [Node(list(operator['inputs']), list(operator['outputs']),
                      names.get(operator['outputs'][0], '')) for operator in self.operators]
 
     def computing(self, names: Sequence[str]) -> List[str]:
-        """The tensors that convolutions write, and those that the padding before them writes."""
+        """The outputs of convolutions and of the padding before them."""
         pads = {operator['outputs'][0] for operator in self.operators
                 if operator['op_name'] == 'PAD'}
         written = {self.outputs[name] for name in names}
@@ -105,7 +105,7 @@ class _Graph:
         return [self.details[index]['name'] for index in written | read & pads]
 
     def values(self, image: np.ndarray) -> List[np.ndarray]:
-        """The outputs of all convolutions in float32, for an image (1, 3, H, W)."""
+        """The outputs of all convolutions for an image (1, 3, H, W), in float32."""
         last = np.ascontiguousarray(image.transpose(0, 2, 3, 1))
         self.interpreter.get_signature_runner()(**{self.input: last})
         return [self._value(index) for index in self.outputs.values()]
@@ -121,10 +121,10 @@ class _Graph:
 
 
 def layer_name(tensor: str) -> str:
-    """The path of a module in the name that a tensor has in a file.
+    """Extract the path of a module from a tensor's name in a file.
 
-    LiteRT's are like ``pkg.Graph/pkg.Graph_network/pkg.MobileOne_backbone/pkg.Block_stage0/...;``.
-    Where modules are called by number, their numbers alone are left.
+    LiteRT's names look like
+    ``pkg.Graph/pkg.Graph_network/pkg.MobileOne_backbone/pkg.Block_stage0/...;``.
     """
     steps = [step.split('.')[-1].partition('_')[2] for step in
              tensor.split(';')[0].split('/')[2:]]

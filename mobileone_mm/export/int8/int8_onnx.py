@@ -1,4 +1,4 @@
-"""8-bit integers for ONNX Runtime: quantize and dequantize nodes around the convolutions."""
+"""Quantize for ONNX Runtime, with quantize and dequantize nodes around convolutions."""
 
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence
@@ -7,7 +7,7 @@ import numpy as np
 
 from .layers import LayerError, Node, Noise
 
-# Activations fuse into the convolution before them; all else (decoding, suppression) stays float.
+# Activations fuse into the convolution before them. Decoding and suppression stay in float32.
 OPERATORS = ('Conv', 'Relu', 'Clip')
 
 
@@ -16,16 +16,16 @@ def quantize_onnx(source: Path, target: Path, images: Iterable[np.ndarray],
                   reduce_range: bool = False) -> Path:
     """Quantize the convolutions of an ONNX file after training.
 
-    The range of an activation goes from the mean of the images' minima to that of their maxima:
-    outliers would make the steps between 8-bit values too large.
+    The range of an activation runs from the mean of the images' minima to the mean of their maxima,
+    since outliers would make the steps between 8-bit values too large.
 
     Args:
         source: A float32 graph with one input.
-        target: Where to write.
-        images: Inputs to find the ranges of activations with.
+        target: The file to write.
+        images: Inputs that determine the ranges of activations.
         keep: Names of nodes that stay in float32.
-        per_channel: A scale for each output channel of a kernel rather than for the whole kernel.
-        reduce_range: Weights of 7 bits, so that sums do not saturate on x86 without VNNI.
+        per_channel: Use a scale for each output channel instead of one for the whole kernel.
+        reduce_range: Use weights of 7 bits, so that sums do not saturate on x86 without VNNI.
     """
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
@@ -44,7 +44,7 @@ def quantize_onnx(source: Path, target: Path, images: Iterable[np.ndarray],
 
 
 def graph_nodes(path: Path) -> List[Node]:
-    """The nodes of an ONNX file, in their order."""
+    """The nodes of an ONNX file in order."""
     import onnx
     return [Node(node.input, node.output, node.name if node.op_type == 'Conv' else '')
             for node in onnx.load(str(path)).graph.node]
@@ -55,7 +55,7 @@ def layer_errors(source: Path, quantized: Path, images: Iterable[np.ndarray]) ->
 
     Args:
         source: The float32 graph.
-        quantized: What :func:`quantize_onnx` made of it.
+        quantized: The result of :func:`quantize_onnx`.
         images: A few inputs; each adds to signal and noise.
     """
     own, other = _convolutions(source), _convolutions(quantized)
@@ -70,13 +70,13 @@ def layer_errors(source: Path, quantized: Path, images: Iterable[np.ndarray]) ->
 
 
 def _convolutions(path: Path) -> Dict[str, Any]:
-    """The nodes of a graph's convolutions by name, in their order."""
+    """The nodes of a graph's convolutions by name, in order."""
     import onnx
     return {node.name: node for node in onnx.load(str(path)).graph.node if node.op_type == 'Conv'}
 
 
 def _reader(path: Path, images: Iterable[np.ndarray]) -> Any:
-    """Images in the form that onnxruntime's calibration takes."""
+    """A reader of images for onnxruntime's calibration."""
     import onnx
     from onnxruntime.quantization import CalibrationDataReader
 
@@ -93,7 +93,7 @@ def _reader(path: Path, images: Iterable[np.ndarray]) -> Any:
 
 
 def _with_outputs(path: Path, tensors: Sequence[str]) -> Callable[[np.ndarray], List[np.ndarray]]:
-    """A function from an image to inner tensors, computed node by node, without fusing."""
+    """A function that computes inner tensors for an image, node by node and without fusing."""
     import onnx
     import onnxruntime
     model = onnx.load(str(path))

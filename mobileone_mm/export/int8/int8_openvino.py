@@ -1,4 +1,4 @@
-"""8-bit integers for OpenVINO, through NNCF."""
+"""Quantize for OpenVINO with NNCF."""
 
 import re
 from pathlib import Path
@@ -9,22 +9,22 @@ import numpy as np
 from ..errors import MissingPackageError
 from ..quiet import silence
 
-# NNCF would quantize arithmetic on boxes and scores too, which gains no time and costs accuracy.
+# NNCF would also quantize arithmetic on boxes and scores, which saves no time and costs accuracy.
 FLOAT_TYPES = ('Add', 'Subtract', 'Multiply', 'Divide', 'Exp', 'Softmax', 'MatMul', 'Power',
                'ReduceMean', 'Interpolate', 'Sigmoid', 'TopK', 'GatherElements')
 
 
 def quantize_openvino(source: Path, target: Path, images: Iterable[np.ndarray],
                       keep: Sequence[str] = ()) -> Path:
-    """Quantize the convolutions of an ONNX file, with a scale for each output channel.
+    """Quantize the convolutions of an ONNX file with a scale for each output channel.
 
-    NNCF corrects the mean error of each layer (fast bias correction), and by itself narrows the
-    weights of a first layer for x86 without VNNI.
+    NNCF corrects the mean error of each layer (fast bias correction). It narrows the weights of a
+    first layer for x86 without VNNI.
 
     Args:
         source: A float32 .onnx file with one input.
-        target: The .xml to write; the .bin goes beside it.
-        images: Inputs to find the ranges of activations with.
+        target: The .xml file to write; the .bin file goes next to it.
+        images: Inputs that determine the ranges of activations.
         keep: Names of ONNX nodes that stay in float32.
 
     Raises:
@@ -49,7 +49,7 @@ def quantize_openvino(source: Path, target: Path, images: Iterable[np.ndarray],
 
 
 def quantized_layers(path: Path) -> int:
-    """How many convolutions of an .xml file compute in 8 bits."""
+    """The number of convolutions in an .xml file that compute in 8 bits."""
     import openvino
     model = openvino.Core().read_model(str(path))
     return sum(

@@ -1,4 +1,4 @@
-"""The convolutions of a graph, whatever its format: which stay in float32, how noisy each is."""
+"""Select convolutions that stay in float32 and measure quantization noise, in any format."""
 
 from typing import Dict, Iterable, List, NamedTuple, Sequence, Set
 
@@ -6,16 +6,16 @@ import numpy as np
 
 from ..errors import ExportError
 
-ERROR_IMAGES = 4  # for the errors of layers
+ERROR_IMAGES = 4  # number of images to measure the layers' noise on
 
 
 class Node(NamedTuple):
-    """A step of a graph.
+    """An operator of a graph.
 
     Attributes:
-        inputs: What it reads.
-        outputs: What it writes, under names of the same kind.
-        convolution: Its name as a convolution; empty for all else.
+        inputs: Names of the tensors it reads.
+        outputs: Names of the tensors it writes.
+        convolution: Name of the convolution; empty for other operators.
     """
 
     inputs: Sequence[object]
@@ -24,12 +24,12 @@ class Node(NamedTuple):
 
 
 class LayerError(NamedTuple):
-    """How much of a layer's output is quantization noise.
+    """The quantization noise in a layer's output.
 
     Attributes:
-        name: Of the convolution.
-        sqnr_db: Signal to noise ratio of its output, in decibels, noise of earlier layers
-            included: 20 dB is a noise of a tenth of the signal.
+        name: Name of the convolution.
+        sqnr_db: Signal-to-noise ratio of its output in decibels, including the noise of earlier
+            layers; at 20 dB the noise is a tenth of the signal.
         quantized: Whether it computes in 8 bits.
     """
 
@@ -47,9 +47,9 @@ def kept_layers(nodes: Iterable[Node], keep: Sequence[str]) -> List[str]:
             predictions, 'none', or names of convolutions.
 
     Raises:
-        ExportError: A name is of no convolution.
+        ExportError: A name belongs to no convolution.
     """
-    above: Dict[str, Set[str]] = {}  # by convolution: those that it depends on
+    above: Dict[str, Set[str]] = {}  # the convolutions that each convolution depends on
     of_value: Dict[object, Set[str]] = {}
     for node in nodes:
         convs = set().union(*(of_value.get(value, set()) for value in node.inputs))
@@ -69,23 +69,23 @@ def kept_layers(nodes: Iterable[Node], keep: Sequence[str]) -> List[str]:
 
 
 class Noise:
-    """Signal and noise of the outputs of some layers, added over images.
+    """Signal and noise of the outputs of layers, summed over images.
 
     Args:
-        count: How many layers.
+        count: Number of layers.
     """
 
     def __init__(self, count: int) -> None:
         self.signal, self.noise = np.zeros(count), np.zeros(count)
 
     def add(self, expected: Iterable[np.ndarray], actual: Iterable[np.ndarray]) -> None:
-        """The outputs of all layers for one image, in float32 and in 8 bits."""
+        """Add the outputs of all layers for one image, in float32 and in 8 bits."""
         for index, pair in enumerate(zip(expected, actual)):
             wanted, found = (np.asarray(tensor, np.float64) for tensor in pair)
             self.signal[index] += np.square(wanted).sum()
             self.noise[index] += np.square(wanted - found).sum()
 
     def decibels(self) -> List[float]:
-        """The signal to noise ratio of each layer."""
+        """The signal-to-noise ratio of each layer in decibels."""
         ratios = np.maximum(self.signal, 1e-30) / np.maximum(self.noise, 1e-30)
         return [float(ratio) for ratio in 10 * np.log10(ratios)]

@@ -1,4 +1,4 @@
-"""Post-training quantization: checkpoint and config in, an 8-bit file and its errors out."""
+"""Quantize a trained model: turn a checkpoint and its config into an 8-bit file."""
 
 import shutil
 from dataclasses import dataclass, replace
@@ -29,15 +29,15 @@ BACKENDS = ('onnx', 'openvino', 'litert', 'executorch')
 
 @dataclass
 class Quantized:
-    """The outcome.
+    """The result of quantization.
 
     Attributes:
         path: The 8-bit file.
-        bytes: Its size, weights included.
-        float_bytes: That of the float32 graph.
-        layers: Errors of all convolutions, in their order; empty for OpenVINO.
-        quantized: How many convolutions compute in 8 bits.
-        equalized: How many layers were equalized.
+        bytes: Its size, including weights.
+        float_bytes: Size of the float32 graph.
+        layers: Noise of all convolutions, in order; empty for OpenVINO.
+        quantized: Number of convolutions that compute in 8 bits.
+        equalized: Number of equalized layers.
     """
 
     path: Path
@@ -65,32 +65,34 @@ def quantize_model(config: Union[str, Path], checkpoint: Union[str, Path], backe
     """Fold a trained model, export it and quantize its convolutions to 8 bits.
 
     Args:
-        config: The config that the checkpoint belongs to.
+        config: The checkpoint's config.
         checkpoint: Trained or folded weights.
         backend: One of :data:`BACKENDS`.
         out: Directory for the result, which is named after the config.
-        images: How many images of the config's validation set find the ranges of activations.
+        images: Number of images from the config's validation set for the ranges of activations.
         equalize: Equalize the backbone's layers first, see :mod:`.equalize`.
         keep: The convolutions that stay in float32, see :func:`.layers.kept_layers`.
-        per_channel: ONNX: a scale for each output channel; OpenVINO always has one.
-        reduce_range: ONNX: weights of 7 bits, for x86 without VNNI; NNCF decides by itself.
-        dynamic: Axes to keep open: 'batch', 'size'; the latter also where images differ in size.
-        cfg_options: Changes of the config.
+        per_channel: ONNX: use a scale for each output channel; other backends always do.
+        reduce_range: ONNX: use weights of 7 bits, for x86 without VNNI; NNCF decides itself.
+        dynamic: Axes to leave open: 'batch', 'size'; 'size' is added if the images differ in size.
+        cfg_options: Changes to the config.
 
     Raises:
         CheckpointError: The checkpoint is damaged or of another model.
         ExportError: An option is not supported, a package is missing, or there are no images.
     """
     if backend not in BACKENDS:
-        raise ExportError(f'int8 is made for {" and ".join(BACKENDS)}, not for {backend!r}')
+        raise ExportError(f'int8 does not support {backend!r}; choose one of '
+                          f'{", ".join(BACKENDS)}')
     require(check_options(backend, dynamic))
     cfg, model = load_trained(config, checkpoint, cfg_options)
     calibration = CalibrationImages(cfg, images)
     sizes = {image.shape for image in calibration}
     name = f'{Path(config).stem}_{backend}_int8'
     if len(sizes) > 1 and 'size' not in FORMATS[backend].dynamic:
-        raise ExportError(f'{backend} is exported for a fixed size, but the validation images have '
-                          f'{len(sizes)}: add a Resize of keep_ratio=False to the test pipeline')
+        raise ExportError(f'{backend} needs a fixed size, but the validation images have '
+                          f'{len(sizes)} sizes: add a Resize with keep_ratio=False to the test '
+                          'pipeline')
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     with partial_directory(out, name) as folder:
@@ -122,7 +124,7 @@ def quantize_model(config: Union[str, Path], checkpoint: Union[str, Path], backe
 def _quantize(backend: str, job: ExportJob, target: Path, images: CalibrationImages,
               few: CalibrationImages, keep: Sequence[str], per_channel: bool, reduce_range: bool
               ) -> Tuple[List[LayerError], int]:
-    """Write the 8-bit file; the errors of its layers, and how many compute in 8 bits."""
+    """Write the 8-bit file; returns its layers' noise and how many layers compute in 8 bits."""
     if backend == 'openvino':
         quantize_openvino(job.out, target, images, kept_layers(graph_nodes(job.out), keep))
         return [], quantized_layers(target)

@@ -1,1 +1,1 @@
-"""What the caller of an exported graph has to do, as small references to port."""
+"""Small references to port for steps that are left to the caller of an exported graph."""

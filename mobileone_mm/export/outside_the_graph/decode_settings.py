@@ -1,4 +1,4 @@
-"""What is left to the caller of a raw network, as numbers for the .json beside it."""
+"""The settings that the caller of a raw network needs, for its .json file."""
 
 from typing import TYPE_CHECKING, Any, Dict
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def detector_settings(model: 'SingleStageDetector', image: Tensor) -> Dict[str, Any]:
-    """Where a detector's anchors are, for an image (1, 3, H, W), and what its deltas mean."""
+    """A detector's anchors for an image (1, 3, H, W), and the settings of its deltas."""
     head = model.bbox_head
     with torch.no_grad():
         maps = head(model.extract_feat(image))[1]
@@ -26,8 +26,8 @@ def detector_settings(model: 'SingleStageDetector', image: Tensor) -> Dict[str, 
 
 
 def thresholds(test_cfg: Any) -> Dict[str, Any]:
-    """What a detector's suppression goes by, under mmdet's names; ``None`` is not set."""
-    cfg: Any = (test_cfg or {}).get('rcnn') or test_cfg or {}  # two stages: of the second
+    """The settings of a detector's suppression, under mmdet's names; ``None`` if not set."""
+    cfg: Any = (test_cfg or {}).get('rcnn') or test_cfg or {}  # of the second stage, if any
     return dict(score_thr=cfg.get('score_thr'), nms_pre=cfg.get('nms_pre', -1),
                 min_bbox_size=cfg.get('min_bbox_size', -1),
                 iou_threshold=(cfg.get('nms') or {}).get('iou_threshold'),
@@ -35,7 +35,7 @@ def thresholds(test_cfg: Any) -> Dict[str, Any]:
 
 
 def segmentor_settings(model: 'EncoderDecoder') -> Dict[str, Any]:
-    """What :mod:`.label_map` wants to know of a segmentor."""
+    """The settings of a segmentor for :mod:`.label_map`."""
     head = model.decode_head
     return dict(align_corners=bool(head.align_corners),
                 threshold=head.threshold if head.out_channels == 1 else None)

@@ -1,4 +1,4 @@
-"""From a segmentor's logits to labels at the image's size, in plain NumPy."""
+"""Turn a segmentor's logits into labels at the image's size, in plain NumPy."""
 
 from typing import Optional, Tuple
 
@@ -7,13 +7,13 @@ import numpy as np
 
 def label_map(logits: np.ndarray, size: Tuple[int, int], align_corners: bool = False,
               threshold: Optional[float] = None) -> np.ndarray:
-    """Enlarge bilinearly, one class at a time, and keep the best class of each pixel.
+    """Upsample bilinearly, one class at a time, and keep the best class of each pixel.
 
     Args:
         logits: (C, h, w).
         size: Height H and width W of the result.
-        align_corners: As the head's; see :func:`torch.nn.functional.interpolate`.
-        threshold: For one channel: the probability of class 1 from which on it is taken.
+        align_corners: The head's setting; see :func:`torch.nn.functional.interpolate`.
+        threshold: For one channel: a pixel with a higher probability is of class 1.
 
     Returns:
         Labels (H, W), int64.

@@ -1,1 +1,1 @@
-"""Running exported files."""
+"""Run exported files."""

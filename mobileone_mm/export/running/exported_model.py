@@ -1,4 +1,4 @@
-"""An exported file in the place of the model that it came from."""
+"""Use an exported file in place of its PyTorch model."""
 
 from importlib import import_module
 from pathlib import Path
@@ -24,9 +24,9 @@ Detections = Tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 class ExportedModel(BaseModel):
-    """What a Runner or an evaluator can test like the PyTorch model.
+    """A model that a Runner or an evaluator can test like the PyTorch model.
 
-    Images are run one by one, unpadded, as the model sees them in a batch of one.
+    Images run one at a time, without padding, like batches of one.
 
     Args:
         runtime: The loaded file.
@@ -39,32 +39,32 @@ class ExportedModel(BaseModel):
         self.runtime, self.interface = runtime, interface
         self.normalize = (Normalize(preprocessor) if interface.normalized else
                           UnitRange() if interface.form else nn.Identity())
-        # A backend whose file leaves work to the caller has a function postprocess().
+        # Backends whose files leave work to the caller have a function postprocess().
         module = import_module(f'..backends.{FORMATS[interface.backend].module}', __package__)
         self.postprocess: Callable[..., Any] = getattr(module, 'postprocess', read_outputs)
 
     @classmethod
     def load(cls, path: Union[str, Path], preprocessor: nn.Module,
              threads: Optional[int] = None) -> 'ExportedModel':
-        """Load an exported file with the interface beside it.
+        """Load an exported file and the interface next to it.
 
         Raises:
-            ExportError: Nothing here runs such a file, or it cannot be read.
+            ExportError: No runtime here can run the file, or it cannot be read.
         """
         interface = Interface.read(path)
         backend = FORMATS[interface.backend]
         if not backend.runtime:
-            raise ExportError(f'{backend.name} cannot be run here: evaluate {path} where its '
-                              'runtime is')
+            raise ExportError(f'{backend.name} cannot be run here: evaluate {path} on a machine '
+                              'with its runtime')
         return cls(load_runtime(backend.runtime, path, threads), interface, preprocessor)
 
     @classmethod
     def stand_in(cls, path: Union[str, Path], cfg: Config, preprocessor: nn.Module
                  ) -> 'ExportedModel':
-        """Load an exported file to be tested with a config.
+        """Load an exported file to test it with a config.
 
         Raises:
-            ExportError: As :meth:`load`; or the config is for another task or other classes.
+            ExportError: See :meth:`load`; or the config is for another task or other classes.
         """
         exported = cls.load(path, preprocessor)
         own, task = exported.interface, TASKS.get(cfg.get('default_scope'))
@@ -93,20 +93,20 @@ class ExportedModel(BaseModel):
             return self.runtime(self.normalize(image).numpy())
 
     def prediction_maps(self, image: Tensor) -> List[np.ndarray]:
-        """Its last convolutions' outputs, see :func:`.prediction_maps.prediction_maps`.
+        """The outputs of its last convolutions, see :func:`.prediction_maps.prediction_maps`.
 
         Args:
-            image: (1, 3, H, W), as :meth:`run` takes it.
+            image: (1, 3, H, W), see :meth:`run`.
         """
         with torch.no_grad():
             return prediction_maps(self.runtime, self.normalize(self._batch_of(image)).numpy())
 
     def test_step(self, data: dict) -> List[Any]:
-        """The data samples of a batch, with the predictions added.
+        """Add predictions to the data samples of a batch.
 
         Args:
-            data: 'inputs', a list of uint8 images (3, H, W), and 'data_samples', as the data
-                loader of the config gives them.
+            data: 'inputs', a list of uint8 images (3, H, W), and 'data_samples', from the config's
+                data loader.
         """
         return [self._predict(image[None].float(), sample)
                 for image, sample in zip(data['inputs'], data['data_samples'])]
@@ -119,7 +119,7 @@ class ExportedModel(BaseModel):
         return self.run(inputs)
 
     def _batch_of(self, image: Tensor) -> Tensor:
-        """As many copies of an image (1, 3, H, W) as a fixed batch takes."""
+        """Repeat an image (1, 3, H, W) to fill a fixed batch."""
         fixed = 'batch' not in self.interface.dynamic
         return image.expand(self.interface.shape[0], -1, -1, -1) if fixed else image
 
@@ -127,7 +127,7 @@ class ExportedModel(BaseModel):
         return self.answer(self.run(self._batch_of(image)), sample)
 
     def answer(self, outputs: Sequence[np.ndarray], sample: Any) -> Any:
-        """A data sample with the predictions that raw outputs make for its image."""
+        """Add the predictions from raw outputs to an image's data sample."""
         result = self.postprocess(outputs, self.interface, tuple(sample.img_shape[:2]))
         if self.interface.task == 'detection':
             boxes, scores, labels = result
@@ -139,25 +139,25 @@ class ExportedModel(BaseModel):
 
 
 class UnitRange(nn.Module):
-    """BGR, 0 to 255, to RGB, 0 to 1."""
+    """Convert BGR, 0 to 255, to RGB, 0 to 1."""
 
     def forward(self, image: Tensor) -> Tensor:
-        """(N, 3, H, W) of either."""
+        """Convert images (N, 3, H, W)."""
         return image.flip(1) / 255
 
 
 def is_exported(path: Union[str, Path]) -> bool:
-    """Whether a path is named like an exported model, not like a checkpoint."""
+    """Whether a path has the suffix of an exported model."""
     return Path(path).suffix in {backend.suffix for backend in FORMATS.values()}
 
 
 def read_outputs(outputs: Sequence[np.ndarray], interface: Interface,
                  size: Tuple[int, int]) -> Union[Detections, np.ndarray]:
-    """The first image's answer from the outputs of an end-to-end graph.
+    """The first image's prediction from the outputs of an end-to-end graph.
 
     Args:
-        outputs: As :meth:`ExportedModel.run` returns them.
-        interface: Of the file.
+        outputs: The outputs of :meth:`ExportedModel.run`.
+        interface: The file's interface.
         size: Height and width of the input.
 
     Returns:
@@ -185,7 +185,7 @@ def _instances(boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray,
 
 
 def _unpack_boxes(sample: Any) -> None:
-    """Annotated boxes as plain tensors, as mmdet's preprocessor gives them to its visualizer."""
+    """Turn annotated boxes into plain tensors for the visualizer, like mmdet's preprocessor."""
     for name in ('gt_instances', 'ignored_instances'):
         instances: Any = getattr(sample, name, None)
         boxes: Any = getattr(instances, 'bboxes', None)
@@ -194,7 +194,7 @@ def _unpack_boxes(sample: Any) -> None:
 
 
 def _at_size(labels: np.ndarray, size: Tuple[int, int]) -> Tensor:
-    """A label map (1, H, W) at the original image's size, by the nearest label."""
+    """Resize labels to a map (1, H, W) at the original image's size, with nearest neighbors."""
     maps = torch.as_tensor(labels).long()[None]
     if maps.shape[-2:] == tuple(size[:2]):
         return maps

@@ -1,9 +1,9 @@
-"""The network of an .mlpackage, computed operator by operator in PyTorch.
+"""Compute the network of an .mlpackage operator by operator in PyTorch.
 
-Apple's runtime exists on Apple's systems only. This reads the saved package back and computes its
-MIL program by the operators' published definitions, so that a wrong weight, padding or order of
-operations is found on any machine. It says nothing about Apple's implementation of them, nor about
-the non-maximum suppression stage behind a detector's network.
+Apple's runtime only exists on Apple's systems. This module reads a saved package back and computes
+its MIL program from the operators' published definitions, so any machine can find a wrong weight,
+padding or order of operations. It does not test Apple's implementation of the operators, nor the
+non-maximum suppression stage after a detector's network.
 """
 
 from pathlib import Path
@@ -36,22 +36,22 @@ def takes_rgb(image: Any) -> bool:
 
 
 def operations(program: Any) -> List[Any]:
-    """What the program computes, in its order, without the constants."""
+    """The program's operations in order, without the constants."""
     return [op for op in program.functions['main'].operations if op.op_type != 'const']
 
 
 def run_program(program: Any, image: Tensor, names: Sequence[str] = ()) -> Dict[str, Tensor]:
     """Compute a program.
 
-    Each result is computed in float32 and rounded to the type that the program gives it.
+    Each result is computed in float32 and rounded to its type in the program.
 
     Args:
-        program: Of :func:`read_network`, with one input.
+        program: A program with one input, from :func:`read_network`.
         image: (1, 3, H, W), 0 to 255, in the package's channel order.
-        names: Of the tensors to return; by default the outputs.
+        names: Names of the tensors to return; by default the outputs.
 
     Returns:
-        Each tensor by its name.
+        The tensors by name.
 
     Raises:
         ExportError: The program has an operator that is not in :data:`OPERATORS`.
@@ -69,7 +69,7 @@ def run_program(program: Any, image: Tensor, names: Sequence[str] = ()) -> Dict[
 
 
 def _resolve(var: Any, values: Dict[str, Tensor]) -> Value:
-    """What an operator's input holds: a computed tensor, a constant, or a list of these."""
+    """The value of an operator's input: a computed tensor, a constant, or a list of these."""
     if isinstance(var, (list, tuple)):
         return [_resolve(item, values) for item in var]
     if var.name in values:
@@ -145,4 +145,4 @@ OPERATORS: Dict[str, Callable[..., Tensor]] = dict(
     transpose=lambda x, perm: x.permute(_ints(perm)),
     upsample_bilinear=_upsample,
 )
-"""The operators that a folded network may have, by their definitions in MIL's documentation."""
+"""The operators that a folded network may have, as MIL's documentation defines them."""

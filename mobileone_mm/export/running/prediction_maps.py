@@ -1,8 +1,8 @@
-"""What an exported file's last convolutions compute: its answer before argmax and suppression.
+"""The outputs of an exported file's last convolutions: its maps before argmax and suppression.
 
-The maps are inside the graph, so each runtime is asked for them in its own way. An answer may hide
-what is wrong with them: logits that are not finite give a label map of one class, as may sound
-ones; scores below the threshold give no boxes, wherever those are.
+The maps are inside the graph, and each runtime has its own way to return them. A prediction can
+hide wrong maps: non-finite logits give a label map of one class, as correct ones may; and scores
+below the threshold give no boxes, wherever these are.
 """
 
 from pathlib import Path
@@ -16,7 +16,7 @@ from .runtimes import MilProgram, Ncnn, OnnxRuntime, OpenVINO, Runtime
 
 
 class Node(NamedTuple):
-    """An operator of a graph: names of what it reads and writes, and whether it convolves."""
+    """An operator of a graph: names of its inputs and outputs, and whether it convolves."""
 
     inputs: Sequence[str]
     outputs: Sequence[str]
@@ -27,9 +27,9 @@ def last_convolutions(nodes: Sequence[Node]) -> List[str]:
     """The outputs of the convolutions that no other convolution depends on.
 
     Args:
-        nodes: In an order in which they can run.
+        nodes: The operators, in an order in which they can run.
     """
-    read: Set[str] = set()  # by a convolution, directly or not
+    read: Set[str] = set()  # tensors that a convolution reads, directly or indirectly
     found = []
     for node in reversed(nodes):
         is_read = not read.isdisjoint(node.outputs)
@@ -49,7 +49,7 @@ def prediction_maps(runtime: Runtime, image: np.ndarray) -> List[np.ndarray]:
     if isinstance(runtime, Ncnn):
         return runtime.extract(image[0], last_convolutions(list(_ncnn_nodes(runtime.path))))
     if not isinstance(runtime, MilProgram):
-        raise TypeError(f'no way is known into a {type(runtime).__name__}')
+        raise TypeError(f'the maps of a {type(runtime).__name__} cannot be read')
     nodes = [Node([var.name for value in op.inputs.values() for var in _listed(value)],
                   [output.name for output in op.outputs], op.op_type == 'conv')
              for op in runtime.operations]
@@ -57,26 +57,26 @@ def prediction_maps(runtime: Runtime, image: np.ndarray) -> List[np.ndarray]:
 
 
 def match_maps(expected: Iterable[Tensor], actual: Iterable[np.ndarray]) -> float:
-    """The largest of ``max|a - b| / max|a|`` over maps in any order; NaN where one is not finite.
+    """The largest ``max|a - b| / max|a|`` over maps in any order; NaN if a map is not finite.
 
     Args:
         expected: The PyTorch model's maps a.
         actual: An exported file's maps b. Axes of length 1 do not count.
 
     Raises:
-        ValueError: They are not as many, or of other shapes.
+        ValueError: Their numbers or shapes differ.
     """
     ours = [item.detach().double().squeeze() for item in expected]
     theirs = [torch.from_numpy(np.asarray(item, np.float64)).squeeze() for item in actual]
     shapes = [sorted(tuple(item.shape) for item in side) for side in (ours, theirs)]
     if shapes[0] != shapes[1]:
-        raise ValueError(f'its last convolutions give maps of shapes {shapes[1]}, the PyTorch '
+        raise ValueError(f'its last convolutions return maps of shapes {shapes[1]}, the PyTorch '
                          f'model {shapes[0]}')
     if not all(item.isfinite().all() for item in (*ours, *theirs)):
         return float('nan')
     worst = 0.
     for own in ours:
-        # Maps of one shape are told apart by their values: the closest is the partner.
+        # Maps of the same shape are matched by their values: the closest one wins.
         ratios = [((own - other).abs().max() / own.abs().max().clamp(min=1e-30)).item()
                   if other.shape == own.shape else float('inf') for other in theirs]
         worst = max(worst, min(ratios))
@@ -112,7 +112,7 @@ def _port(output: Any) -> str:
 
 
 def _with_bias(output: Any) -> Any:
-    """OpenVINO adds a convolution's bias by an operator of its own."""
+    """The output after the bias, which OpenVINO adds with a separate operator."""
     readers = [value.get_node() for value in output.get_target_inputs()]
     is_bias = len(readers) == 1 and readers[0].get_type_name() == 'Add' and any(
         value.get_source_output().get_node().get_type_name() in ('Constant', 'Convert')

@@ -1,4 +1,4 @@
-"""One way to run an exported file, whatever runs it: NumPy arrays in, NumPy arrays out."""
+"""A common interface to all runtimes: NumPy arrays in, NumPy arrays out."""
 
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Sequence, Union
@@ -26,12 +26,12 @@ class Runtime:
         raise NotImplementedError
 
     def __deepcopy__(self, memo: dict) -> 'Runtime':
-        """Itself: hooks copy the models they are given, and a loaded graph never changes."""
+        """Return the runtime itself: hooks copy models, and a loaded graph never changes."""
         return self
 
 
 class OnnxRuntime(Runtime):
-    """ONNX Runtime on the CPU, of a file or of its content."""
+    """ONNX Runtime on the CPU; takes a file or its content."""
 
     def __init__(self, path: Union[Path, bytes], threads: Optional[int] = None) -> None:
         import onnxruntime
@@ -52,16 +52,16 @@ class OnnxRuntime(Runtime):
 
 
 OPENVINO_OPTIONS = dict(INFERENCE_PRECISION_HINT='f32')
-"""Without them OpenVINO computes in bfloat16, of 8 bits, on CPUs that have it."""
+"""Without them, OpenVINO computes in bfloat16, with 8 bits of precision, on CPUs that have it."""
 
 
 class OpenVINO(Runtime):
-    """OpenVINO on the CPU, computing in float32 whatever the CPU would prefer.
+    """OpenVINO on the CPU, in float32 whatever the CPU prefers.
 
     Args:
         path: A file or an ``openvino.Model``.
-        threads: As in :func:`load_runtime`.
-        precision: What it computes in: 'f32', or 'bf16' where the CPU has it.
+        threads: See :func:`load_runtime`.
+        precision: Precision of computation: 'f32', or 'bf16' if the CPU has it.
     """
 
     def __init__(self, path: Any, threads: Optional[int] = None,
@@ -86,9 +86,9 @@ class OpenVINO(Runtime):
 
 
 class Ncnn(Runtime):
-    """ncnn on the CPU, computing in float32 whatever the CPU would prefer.
+    """ncnn on the CPU, in float32 whatever the CPU prefers.
 
-    ncnn has no batches: images run one by one.
+    ncnn has no batches, so images run one at a time.
     """
 
     def __init__(self, path: Path, threads: Optional[int] = None) -> None:
@@ -103,7 +103,7 @@ class Ncnn(Runtime):
             options.num_threads = threads
         weights = path.with_suffix('.bin')
         if self.net.load_param(str(path)) or self.net.load_model(str(weights)):
-            raise ExportError(f'it is no pair of {path.name} and {weights.name}')
+            raise ExportError(f'{path.name} and {weights.name} do not belong together')
         self.input_names, self.output_names = self.net.input_names(), self.net.output_names()
 
     def __call__(self, *arrays: np.ndarray) -> List[np.ndarray]:
@@ -112,7 +112,7 @@ class Ncnn(Runtime):
             *(self.extract(image, self.output_names) for image in arrays[0]))]
 
     def extract(self, image: np.ndarray, names: Sequence[str]) -> List[np.ndarray]:
-        """What an image (3, H, W) gives as outputs, or within the network, by names."""
+        """The named outputs or inner tensors of the network for an image (3, H, W)."""
         outputs = []
         with self.net.create_extractor() as extractor:
             extractor.input(self.input_names[0],
@@ -126,10 +126,10 @@ class Ncnn(Runtime):
 
 
 class MilProgram(Runtime):
-    """An .mlpackage's network in PyTorch (:mod:`.mil`): not Apple's runtime.
+    """An .mlpackage's network in PyTorch (:mod:`.mil`), not Apple's runtime.
 
-    Takes BGR images like the others and gives them the package's channel order. A detector's
-    suppression stage is left out.
+    Takes BGR images like the other runtimes and converts them to the package's channel order. It
+    leaves out a detector's suppression stage.
     """
 
     def __init__(self, path: Path, threads: Optional[int] = None) -> None:
@@ -148,19 +148,19 @@ class MilProgram(Runtime):
         return [np.stack(outputs) for outputs in zip(*per_image)]
 
     def extract(self, image: np.ndarray, names: Sequence[str]) -> List[np.ndarray]:
-        """What an image (1, 3, H, W) gives as outputs, or within the network, by names."""
+        """The named outputs or inner tensors of the network for an image (1, 3, H, W)."""
         tensor = torch.from_numpy(image)
         values = self.run_program(self.program, tensor.flip(1) if self.rgb else tensor, names)
         return [values[name].numpy() for name in names]
 
 
 class LiteRT(Runtime):
-    """LiteRT on the CPU, by XNNPACK. Takes images (N, 3, H, W) and turns them channels last."""
+    """LiteRT on the CPU with XNNPACK; converts images (N, 3, H, W) to channels last."""
 
     def __init__(self, path: Path, threads: Optional[int] = None) -> None:
         with silence():
             from ai_edge_litert.interpreter import Interpreter
-            # It keeps a file mapped that is read by its path: a new one of that name would crash.
+            # LiteRT keeps files mapped that it opens by path, and crashes when they are replaced.
             self.interpreter = Interpreter(model_content=path.read_bytes(), num_threads=threads)
             self.interpreter.allocate_tensors()
             self.signature = self.interpreter.get_signature_runner()
@@ -175,18 +175,18 @@ class LiteRT(Runtime):
 
 
 class ExecuTorch(Runtime):
-    """ExecuTorch on the CPU, by XNNPACK; ``threads`` are those of the process.
+    """ExecuTorch on the CPU with XNNPACK; ``threads`` applies to the whole process.
 
-    A program names neither inputs nor outputs.
+    A program has no names for inputs and outputs.
     """
 
     def __init__(self, path: Path, threads: Optional[int] = None) -> None:
         with silence():
             from executorch.extension.pybindings import portable_lib
             from executorch.runtime import Runtime as Loader
-            if threads:  # there is no public way
+            if threads:  # there is no public function for it
                 portable_lib._unsafe_reset_threadpool(threads)
-            self.content = path.read_bytes()  # neither keeps the one before alive
+            self.content = path.read_bytes()  # the program does not keep its bytes alive
             self.program = Loader.get().load_program(self.content)
             self.method = self.program.load_method('forward')
         count = self.method.metadata.num_outputs()
@@ -197,7 +197,7 @@ class ExecuTorch(Runtime):
         """See :class:`Runtime`."""
         outputs = self.method.execute(
             [torch.from_numpy(np.ascontiguousarray(array)) for array in arrays])
-        return [output.numpy().copy() for output in outputs]  # it reuses its memory
+        return [output.numpy().copy() for output in outputs]  # ExecuTorch reuses its memory
 
 
 RUNTIMES: Dict[str, Callable[..., Runtime]] = dict(
@@ -217,7 +217,7 @@ def load_runtime(backend: str,
 
     Raises:
         ExportError: There is no such runtime, no such file, or the runtime cannot read it.
-        MissingPackageError: The runtime is not installed; names the extra.
+        MissingPackageError: The runtime is not installed; the message names the extra.
     """
     if backend not in RUNTIMES:
         raise ExportError(f'there is no runtime {backend!r}: choose one of {", ".join(RUNTIMES)}')

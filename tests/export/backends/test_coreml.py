@@ -1,6 +1,6 @@
-"""Core ML packages: what is in them, and what their network computes by MIL's definitions.
+"""Check the content of Core ML packages, and compute their network by MIL's definitions.
 
-Apple's runtime is not here, so nothing below says how Core ML itself predicts.
+Apple's runtime is not available, so these tests do not show how Core ML itself predicts.
 """
 
 import pytest
@@ -30,7 +30,7 @@ def exported(request, tmp_path_factory):
 
 
 def describe(feature):
-    """Name, kind and what matters of the kind."""
+    """Name, kind and the relevant fields of the kind."""
     kind = feature.type.WhichOneof('Type')
     if kind == 'imageType':
         image = feature.type.imageType

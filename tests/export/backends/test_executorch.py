@@ -1,4 +1,4 @@
-"""ExecuTorch: the exported programs, run by it, against the models that they came from."""
+"""Run exported programs in ExecuTorch and compare them with their PyTorch models."""
 
 import pytest
 import small_exports
@@ -30,7 +30,7 @@ def test_executorch_answers_as_the_model(exported):
 
 
 def test_xnnpack_takes_every_convolution(exported):
-    """What it leaves out runs by reference code, several times slower."""
+    """Operators that XNNPACK leaves out run in reference code, several times slower."""
     assert b'convolution' not in exported[3].read_bytes()
 
 
@@ -56,14 +56,14 @@ def test_batches_are_refused(exported, tmp_path):
     small_exports.check_batches_are_refused('executorch', *exported[:2], tmp_path)
 
 
-def test_what_is_no_program_is_told(tmp_path):
+def test_other_files_are_reported(tmp_path):
     (tmp_path / 'x.pte').write_text('no program')
     with pytest.raises(ExportError, match='executorch cannot load .*x.pte'):
         load_runtime('executorch', tmp_path / 'x.pte')
 
 
 def test_the_three_outputs_of_react_native(tmp_path):
-    """Boxes (P, 4), scores (P, ) and labels (P, ), of an image in RGB, 0 to 1."""
+    """Boxes (P, 4), scores (P, ) and labels (P, ), for an image in RGB, 0 to 1."""
     model, cfg = small_exports.detector()
     job = small_exports.job('executorch', model, cfg, tmp_path)
     job.form = 'react-native'
@@ -78,7 +78,7 @@ def test_the_three_outputs_of_react_native(tmp_path):
 
 @torch.no_grad()
 def _best_by_mmdet(model, image):
-    """The same by mmdet's own preprocessor, anchors and coder."""
+    """The same, with mmdet's own preprocessor, anchors and coder."""
     inputs = model.data_preprocessor(dict(inputs=[image[0].byte()]))['inputs']
     head = model.bbox_head
     class_maps, delta_maps = head(model.extract_feat(inputs))

@@ -1,4 +1,4 @@
-"""LiteRT: the exported files, run by LiteRT, against the models that they came from."""
+"""Run exported files in LiteRT and compare them with their PyTorch models."""
 
 import pytest
 import small_exports

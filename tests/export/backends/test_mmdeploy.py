@@ -1,4 +1,4 @@
-"""mmdeploy's own calls and our tool's mmdeploy backends, with the configs of configs/deploy."""
+"""Call mmdeploy directly and through our tool, with the configs in configs/deploy."""
 
 import export_models
 import pytest
@@ -57,7 +57,7 @@ def test_mmdeploys_calls_fold_export_and_run(trained, tmp_path, task, kind):
 
 
 def test_the_last_class_competes_for_nms_pre(trained, tmp_path):
-    """mmdeploy's own rewrite chooses anchors without it, so that its boxes would be lost."""
+    """mmdeploy's own rewrite selects anchors without this class, so its boxes would be lost."""
     cfg = Config.fromfile(trained / 'detection.py')
     cfg.model.test_cfg.nms_pre = 12
     cfg.dump(tmp_path / 'few.py')
@@ -97,7 +97,7 @@ def test_half_of_a_segmentor(trained, tmp_path):
 @pytest.mark.parametrize('task, options', [
     ('segmentation', {}), ('detection', dict(dynamic=['batch', 'size'], half=True))])
 def test_tensorrt_gets_a_checked_graph(trained, tmp_path, task, options):
-    """Not run here: what is checked are the graph, its operators and the shapes of the config."""
+    """TensorRT was not run here: this checks the graph, its operators and the config's shapes."""
     result = export_model(trained / f'{task}.py', trained / f'{task}.pth', 'tensorrt',
                           trained / IMAGE, tmp_path, **options)
     graph = onnx.load(str(result.path)).graph

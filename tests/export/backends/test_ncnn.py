@@ -1,4 +1,4 @@
-"""ncnn: the exported files, run by ncnn, against the models that they came from."""
+"""Run exported files in ncnn and compare them with their PyTorch models."""
 
 import pytest
 import small_exports

@@ -1,4 +1,4 @@
-"""Files written by export_onnx and read by the runtimes."""
+"""Write files with export_onnx and run them in the runtimes."""
 
 import numpy as np
 import pytest
@@ -52,7 +52,7 @@ def test_a_failed_export_leaves_what_was_there(tmp_path):
     assert (tmp_path / 'net.onnx').read_text() == 'before'
 
 
-def test_what_cannot_be_loaded_is_told(tmp_path):
+def test_unreadable_files_are_reported(tmp_path):
     (tmp_path / 'net.onnx').write_text('no model')
     with pytest.raises(ExportError, match='cannot load .*net.onnx'):
         load_runtime('onnxruntime', tmp_path / 'net.onnx')

@@ -1,4 +1,4 @@
-"""Pooling by matrices equals torch's adaptive pooling, also in an exported graph of open size."""
+"""Pooling with matrices equals torch's adaptive pooling, also in a graph with open sizes."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The ASPP head with its image pooling taken out of the bottleneck, against mmseg's own."""
+"""Compare the ASPP head with image pooling outside the bottleneck with mmseg's own head."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The graphs that are exported, against what mmdet and mmseg compute."""
+"""Compare the exported graphs with mmdet and mmseg."""
 
 import export_models
 import pytest
@@ -34,7 +34,7 @@ def segmentor():
 
 
 def predict(model, batch, sample):
-    """The model's own way from images of the data loader to results."""
+    """The model's own results for images from the data loader."""
     meta = dict(img_shape=batch.shape[2:], ori_shape=batch.shape[2:], scale_factor=(1., 1.))
     samples = [sample(metainfo=meta) for _ in batch]
     with torch.no_grad():
@@ -42,7 +42,7 @@ def predict(model, batch, sample):
 
 
 def assert_same_detections(expected: InstanceData, boxes, scores, labels):
-    """Equal as sets: the order among equal scores is nobody's promise."""
+    """Equal as sets: the order of boxes with equal scores is not defined."""
     found = scores > 0
     assert int(found.sum()) == len(expected.scores)
     assert (labels[~found] == -1).all() and (boxes[~found] == 0).all()

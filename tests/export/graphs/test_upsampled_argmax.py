@@ -1,4 +1,4 @@
-"""Enlarging and picking by matrix products, against PyTorch's own interpolation."""
+"""Compare upsampling with matrix products and the best class with PyTorch's interpolation."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Quantization after training: what equalization may not change, and what 8 bits cost."""
+"""Quantization after training: equalization keeps the outputs, and 8 bits add limited noise."""
 
 import copy
 
@@ -18,7 +18,7 @@ ARCH = dict(small_exports.ARCH, num_blocks=(1, 2, 3, 1))
 
 @pytest.fixture
 def backbone(randomize):
-    """A folded one whose channels differ much in range."""
+    """A folded backbone whose channels have very different ranges."""
     return reparameterize(randomize(MobileOne(ARCH, out_indices=(1, 3))).eval()).double()
 
 

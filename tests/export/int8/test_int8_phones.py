@@ -1,4 +1,4 @@
-"""8 bits for LiteRT and ExecuTorch: what the files answer, and what the table says of them."""
+"""8 bits for LiteRT and ExecuTorch: the files' predictions and the table of their layers."""
 
 import export_models
 import numpy as np
@@ -19,7 +19,7 @@ def quantize(monkeypatch, backend, folder, task='detector', images=IMAGES, keep=
     for package in PACKAGES[backend]:
         pytest.importorskip(package, reason=f'{package} is not installed (make test-deploy)')
     folder.mkdir(exist_ok=True)
-    # Of random squeeze-and-excitation some outputs are always 0, for which LiteRT has no scale.
+    # Some outputs of random squeeze-and-excitation are always 0, and LiteRT has no scale for them.
     monkeypatch.setattr(small_exports, 'ARCH', dict(small_exports.ARCH, num_se_blocks=(0, ) * 4))
     job = small_exports.job(backend, *getattr(small_exports, task)(), folder / 'float32')
     target = folder / f'int8{job.out.suffix}'
@@ -34,7 +34,7 @@ def quantize(monkeypatch, backend, folder, task='detector', images=IMAGES, keep=
 
 
 def decibels(backend, path, graph):
-    """Signal to noise ratio of the file's outputs, against PyTorch's in float32."""
+    """Signal-to-noise ratio of the file's outputs relative to PyTorch's in float32."""
     names = graph.output_names if backend == 'executorch' else sorted(graph.output_names)
     found = dict(zip(names, load_runtime(backend, path, 1)(IMAGES[0])))
     with torch.no_grad():
@@ -45,16 +45,16 @@ def decibels(backend, path, graph):
 
 
 @pytest.mark.parametrize('backend', PACKAGES)
-def test_the_file_answers_as_pytorch_and_the_table_tells_its_layers(backend, tmp_path, monkeypatch):
+def test_the_file_answers_as_pytorch_and_the_table_lists_its_layers(backend, tmp_path, monkeypatch):
     path, graph, layers = quantize(monkeypatch, backend, tmp_path)
     convolutions = [m for m in graph.modules() if isinstance(m, torch.nn.Conv2d)]
     assert len(layers) == len(convolutions) == len({layer.name for layer in layers})
     assert [layer.quantized for layer in layers] == [False] + [True] * (len(layers) - 1)
-    assert layers[0].sqnr_db > 100 and 'stage0' in layers[0].name  # in float32, as its input is
+    assert layers[0].sqnr_db > 100 and 'stage0' in layers[0].name  # in float32, like its input
     assert all(layer.sqnr_db < 60 for layer in layers[1:])
     answers = decibels(backend, path, graph)
     assert answers['scores'] > 20 and answers['boxes'] > 25
-    # A layer of the table can be kept by its name.
+    # A layer can be kept by its name in the table.
     name = layers[3].name
     _, _, layers = quantize(monkeypatch, backend, tmp_path / 'named', keep=[name])
     assert [layer.name for layer in layers if not layer.quantized] == [name]
@@ -68,7 +68,7 @@ def test_a_segmentor_in_8_bits(backend, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize('backend', PACKAGES)
 def test_ranges_of_bright_images_are_noticed(backend, tmp_path, monkeypatch):
-    """The planted fault: ranges that were found on other images make the steps too large."""
+    """The planted fault: ranges from other images make the steps too large."""
     bright = [image * 50 for image in IMAGES]
     path, graph, layers = quantize(monkeypatch, backend, tmp_path, images=bright)
     assert decibels(backend, path, graph)['scores'] < 20

@@ -1,4 +1,4 @@
-"""Which layers stay in float32, and the noise of each: small graphs that a reader can follow."""
+"""Which layers stay in float32, and their noise, on small graphs that are easy to follow."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import pytest
 from mobileone_mm.export.errors import ExportError
 from mobileone_mm.export.int8.layers import Node, Noise, kept_layers
 
-# An image into a stem, two branches that meet, and two heads; one sees another's output.
+# An image enters a stem; two branches meet; of two heads, one reads the other's output.
 GRAPH = [Node(['image'], ['normal']), Node(['normal', 'w'], ['a'], 'stem'),
          Node(['a'], ['b'], 'left'), Node(['a'], ['c'], 'right'), Node(['b', 'c'], ['d']),
          Node(['d'], ['e'], 'scores'), Node(['d'], ['f'], 'boxes')]

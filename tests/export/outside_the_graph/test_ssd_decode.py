@@ -1,4 +1,4 @@
-"""The decoding that apps port, against mmdet's and PyTorch's own."""
+"""Compare the decoding that apps port with mmdet and PyTorch."""
 
 import export_models
 import numpy as np
@@ -48,7 +48,7 @@ def test_detections_are_mmdets(detector, change, monkeypatch):
     np.testing.assert_allclose(boxes, expected.bboxes, atol=1e-4)
     np.testing.assert_array_equal(scores, expected.scores)
     np.testing.assert_array_equal(labels, expected.labels)
-    if cfg.nms_pre == 5000:  # -1 as well is no limit; mmdet then drops each level's last pair
+    if cfg.nms_pre == 5000:  # -1 means no limit too, but mmdet then drops each level's last pair
         everything = detections(scores_in, deltas_in, dict(settings, nms_pre=-1))
         np.testing.assert_array_equal(everything[0], boxes)
 

@@ -1,7 +1,7 @@
-"""tools/test.py on exported files: the metrics are the PyTorch model's; 8-bit files; options.
+"""Run tools/test.py on exported files: metrics equal to the PyTorch model's, 8 bits, options.
 
-Random models find nothing in real data, and equal zeros would prove nothing: the annotations are
-part of what the PyTorch model itself predicts.
+Random models find nothing in real data, and equal zeros would prove nothing. The annotations are
+therefore part of the PyTorch model's own predictions.
 """
 
 import copy
@@ -23,7 +23,7 @@ from mobileone_mm.export.pipeline import Samples, export_model, load_trained  # 
 from mobileone_mm.export.running.exported_model import ExportedModel  # noqa: E402
 from mobileone_mm.utils.libraries import PreflightError  # noqa: E402
 
-# As in all recipes: it copies the model that is tested, which no loaded file can stand.
+# All recipes have this hook. It copies the tested model, but a loaded file cannot be copied.
 EMA = dict(type='EMAHook', ema_type='ExponentialMovingAverage', momentum=.2, update_buffers=True)
 
 
@@ -36,14 +36,14 @@ def _predict(config, checkpoint, pictures):
 
 @pytest.fixture(scope='module')
 def detection(tmp_path_factory):
-    """A config whose data set has every other predicted box as annotation, and a checkpoint."""
+    """A checkpoint, and a config whose annotations are every other predicted box."""
     folder = tmp_path_factory.mktemp('detection')
     cfg = export_models.config(export_models.DETECTION, size=(96, 64))
     cfg.test_dataloader.update(num_workers=0, persistent_workers=False)
     cfg.test_dataloader.dataset.update(data_root=f'{folder}/', ann_file='annotations.json',
                                        data_prefix=dict(img='pictures/'))
     cfg.test_evaluator.ann_file = f'{folder}/annotations.json'
-    cfg.val_dataloader = cfg.test_dataloader  # calibrates
+    cfg.val_dataloader = cfg.test_dataloader  # for calibration
     cfg.custom_hooks = [EMA]
     checkpoint = export_models.save(export_models.model(cfg), folder / 'model.pth')
     config = folder / 'config.py'
@@ -68,7 +68,7 @@ def detection(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def segmentation(tmp_path_factory):
-    """A config whose label maps are the predicted ones with a stripe inverted."""
+    """A config whose label maps are the predictions with an inverted stripe."""
     folder = tmp_path_factory.mktemp('segmentation')
     cfg = export_models.config(export_models.SEGMENTATION)
     cfg.test_dataloader.update(num_workers=0, persistent_workers=False)
@@ -107,7 +107,7 @@ def test_metrics_equal_pytorchs_to_three_decimals(request, tmp_path, task, backe
     folder = request.getfixturevalue(task)
     metric, scale = dict(detection=('coco/bbox_mAP', 1), segmentation=('mIoU', 100))[task]
     truth = _metrics(folder, folder / 'model.pth', tmp_path / 'torch')
-    name = f'{task}_{backend}'  # mmengine keeps one visualizer of a name in a process
+    name = f'{task}_{backend}'  # mmengine keeps one visualizer per name in a process
     found = _metrics(folder, _export(folder, backend, tmp_path), tmp_path / name,
                      '--show-dir', str(tmp_path / 'drawn'))
     assert len(list(tmp_path.glob('drawn/**/*.png'))) == 3
@@ -159,7 +159,7 @@ def test_8_bits_by_the_tool(request, run_tool, tmp_path, capsys, task, backend):
 @pytest.mark.parametrize('task', ['detection', 'segmentation'])
 def test_augmentation_and_pictures(request, tmp_path, task, monkeypatch):
     folder = request.getfixturevalue(task)
-    monkeypatch.chdir(tmp_path)  # detection's pictures go below the work directory
+    monkeypatch.chdir(tmp_path)  # pictures of detection go to the work directory
     plain = _metrics(folder, folder / 'model.pth', tmp_path / f'{task}_drawn',
                      '--show-dir', 'drawn')
     drawn = sorted(path.name for path in tmp_path.glob('**/drawn/**/*.png'))
@@ -167,5 +167,5 @@ def test_augmentation_and_pictures(request, tmp_path, task, monkeypatch):
     augmented = _metrics(folder, folder / 'model.pth', tmp_path / f'{task}_tta', '--tta')
     assert augmented.keys() == plain.keys()
     metric, scale = dict(detection=('coco/bbox_mAP', 1), segmentation=('mIoU', 100))[task]
-    # the annotations are the plain predictions, so that flipped ones beside them score less
+    # The annotations are the plain predictions, so adding flipped images lowers the score.
     assert .05 < augmented[metric] / scale < plain[metric] / scale

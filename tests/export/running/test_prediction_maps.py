@@ -1,4 +1,4 @@
-"""Which tensors of a graph are its predictions, and how they are told apart."""
+"""Find the tensors of a graph that are its predictions, and match them."""
 
 import math
 
@@ -44,5 +44,5 @@ def test_one_that_is_not_finite_is_seen_on_either_side(value):
 
 
 def test_other_shapes_are_an_error():
-    with pytest.raises(ValueError, match='its last convolutions give maps of shapes'):
+    with pytest.raises(ValueError, match='its last convolutions return maps of shapes'):
         match_maps(maps(), arrays()[:2])

@@ -1,11 +1,11 @@
 """The fold of :mod:`~mobileone_mm.branches.maths.moment_fold` for a channel that reads K values.
 
-Those are the nine of its patch for a depthwise convolution. For a block of one pointwise
-convolution they are that convolution's output y and the block's input x, of which each branch reads
-one. Here everything is in float64, one number at a time, so that a kernel can go on with the
+For a depthwise convolution, these are the nine values of its patch. For a block with a single
+pointwise convolution, they are its output y and the block's input x; each branch reads one of them.
+Everything is computed in float64, one number at a time, so that a kernel can continue with the
 channel while its planes are in the cache.
 
-Shapes: b branches, K taps. Of all channels: weight (b, C, K), vectors (b, C).
+Shapes: b branches, K taps. For all channels: weight (b, C, K), vectors (b, C).
 """
 
 from typing import NamedTuple
@@ -25,10 +25,10 @@ _mean_terms = jit(norm_algebra.mean_terms)
 
 
 class Branches(NamedTuple):
-    """What is known about the branches before the pass.
+    """The branches before the pass.
 
-    ``batch`` (b,): 1 for norms with batch statistics, 0 for frozen ones, which use ``mean`` and
-    ``var`` (b, C); ``eps`` (b,).
+    ``batch`` (b,) is 1 for norms with batch statistics and 0 for frozen norms, which use ``mean``
+    and ``var`` (b, C). ``eps`` has shape (b,).
     """
 
     weight: np.ndarray
@@ -41,12 +41,13 @@ class Branches(NamedTuple):
 
 
 class State(NamedTuple):
-    """What the forward pass computes.
+    """The results of the forward pass.
 
-    ``mean`` (C, K) of the taps; ``products`` ``W_b S`` (b, C, K); ``kernel`` (C, K), ``bias`` (C,);
-    (b, C): a, ``1 / sqrt(var + eps)``, and this batch's mean, variance, and mean less the mean in
-    use; ``origin`` (C,), what is taken off the maps so that sums do not cancel: zero where the mean
-    is small. ``kernel``, ``products`` and ``origin`` in the maps' dtype, the rest in float64.
+    ``mean`` (C, K) of the taps; ``products``, ``W_b S`` (b, C, K); ``kernel`` (C, K) and ``bias``
+    (C,). With shape (b, C): ``scale``, a; ``inv``, ``1 / sqrt(var + eps)``; the batch mean and
+    variance; and ``shift``, the batch mean minus the mean in use. ``origin`` (C,) is subtracted
+    from the maps so that sums do not cancel; it is zero if the mean is small. ``kernel``,
+    ``products`` and ``origin`` have the maps' dtype, the rest is in float64.
     """
 
     mean: np.ndarray
@@ -62,7 +63,7 @@ class State(NamedTuple):
 
 
 class Grads(NamedTuple):
-    """Of the branches: weight (b, C, K), gamma (b, C) and, the same for all, beta (C,)."""
+    """Gradients of the branches: weight (b, C, K), gamma (b, C), and beta (C,), which all share."""
 
     weight: np.ndarray
     gamma: np.ndarray
@@ -71,7 +72,7 @@ class Grads(NamedTuple):
 
 @inlined
 def normalize(b: int, c: int, mean: float, var: float, branches: Branches, state: State) -> tuple:
-    """A branch's scale, and its offset ``beta + scale (mean - mean in use)``; fills the state."""
+    """A branch's scale and its offset ``beta + scale (mean - mean in use)``; fills the state."""
     used_mean, used_var = mean, var
     if branches.batch[b] == 0:
         used_mean, used_var = branches.mean[b, c], branches.var[b, c]
@@ -85,10 +86,10 @@ def normalize(b: int, c: int, mean: float, var: float, branches: Branches, state
 @inlined
 def normalize_backward(b: int, c: int, dot: float, grad_bias: float, count: int,
                        branches: Branches, state: State, grad_gamma: np.ndarray) -> tuple:
-    """What :func:`fold_backward` needs of a branch's norm; fills ``grad_gamma``.
+    """The factors of a branch's norm for :func:`fold_backward`; fills ``grad_gamma``.
 
-    Factors of ``W S``, of ``W (p_o - mean)``, of W and, for the kernel's gradient, of the mean.
-    ``dot`` is ``sum_o g_o (W p_o - mean)``.
+    They are the factors of ``W S``, of ``W (p_o - mean)``, of W and, in the kernel's gradient, of
+    the mean. ``dot`` is ``sum_o g_o (W p_o - mean)``.
     """
     scale, inv, shift = state.scale[b, c], state.inv[b, c], state.shift[b, c]
     grad_gamma[b, c], d_var, d_mean = _moment_grads(dot + grad_bias * shift, grad_bias, scale, inv)
@@ -110,9 +111,9 @@ def branch_moments(w: np.ndarray, product: np.ndarray, mean: np.ndarray) -> tupl
 
 @inlined
 def fold_bias(c: int, bias: float, mean: np.ndarray, state: State) -> None:
-    """Write the bias, of the branches' offsets and the kernel.
+    """Write the bias, from the branches' offsets and the kernel.
 
-    Of the rounded kernel: so its rounding errors cancel at the mean.
+    It uses the rounded kernel, whose rounding errors then cancel at the mean.
     """
     kernel = state.kernel[c]
     for t in range(kernel.size):
@@ -122,7 +123,7 @@ def fold_bias(c: int, bias: float, mean: np.ndarray, state: State) -> None:
 
 @jit
 def fold(c: int, branches: Branches, mean: np.ndarray, cov: np.ndarray, state: State) -> None:
-    """From mean (K,) and covariance (K, K) of the taps to channel c of the state."""
+    """Fill channel c of the state from the taps' mean (K,) and covariance (K, K)."""
     taps = mean.size
     total, product = np.zeros(taps), np.empty(taps)
     bias = 0.
@@ -170,11 +171,11 @@ def weight_grad(b: int, c: int, grad: np.ndarray, mean: np.ndarray, twice: float
 @jit
 def fold_backward(c: int, branches: Branches, state: State, grad_kernel: np.ndarray,
                   grad_bias: float, count: int, grads: Grads, terms: np.ndarray) -> None:
-    """As :func:`mobileone_mm.branches.maths.moment_fold.fold_backward`.
+    """See :func:`mobileone_mm.branches.maths.moment_fold.fold_backward`.
 
-    ``grad_kernel`` (K,) is ``sum_o g_o (p_o - mean)``, ``grad_bias`` ``sum_o g_o``. Writes channel
-    c of ``grads``. Branch b's ``W_b p_o`` gets ``scale_b g_o + quadratic_b W_b (p_o - mean) +
-    linear_b``: ``terms`` (2, b) are quadratic and linear.
+    ``grad_kernel`` (K,) is ``sum_o g_o (p_o - mean)``, and ``grad_bias`` is ``sum_o g_o``. Writes
+    channel c of ``grads``. The gradient of branch b's ``W_b p_o`` is ``scale_b g_o + quadratic_b
+    W_b (p_o - mean) + linear_b``; ``terms`` (2, b) holds quadratic and linear.
     """
     grads.beta[c] = grad_bias
     mean = state.mean[c]

@@ -1,7 +1,7 @@
-"""The fold of pointwise convolutions (k >= 2), all that is not a product of matrices.
+"""The fold of pointwise convolutions (k >= 2), except for its matrix products.
 
 Each kernel handles the output channels ``lo`` to ``hi``. Shapes: b branches with a weight, W and
-products ``W S`` (b, C, K), mean (K,); the identity, if there is one, comes last in the norms.
+products ``W S`` (b, C, K), mean (K,). The identity, if any, comes last among the norms.
 """
 
 from typing import NamedTuple
@@ -27,7 +27,7 @@ __all__ = ['InputTerms', 'backward', 'forward']
 @jit
 def forward(branches: Branches, mean: np.ndarray, cov: np.ndarray, state: State, lo: int,
             hi: int) -> None:
-    """Fill the state; its mean and products are there."""
+    """Fill the state, which already has its mean and products."""
     own = branches.weight.shape[0]
     for c in range(lo, hi):
         kernel, bias = state.kernel[c], 0.
@@ -48,10 +48,11 @@ def forward(branches: Branches, mean: np.ndarray, cov: np.ndarray, state: State,
 
 
 class InputTerms(NamedTuple):
-    """What the input gets: ``dp_o = kernel g_o + Q (p_o - mean) + l``.
+    """Terms of the input's gradient ``dp_o = kernel g_o + Q (p_o - mean) + l``.
 
-    ``Q = sum_b scaled_b^T W_b + diag(diagonal[0])``, scaled (b, C, K); ``l = sum_b W_b^T linear_b +
-    diagonal[1]``, linear (b, C); ``diagonal`` (2, C), of the identity, in float64.
+    ``Q = sum_b scaled_b^T W_b + diag(diagonal[0])`` with ``scaled`` (b, C, K), and ``l = sum_b
+    W_b^T linear_b + diagonal[1]`` with ``linear`` (b, C). ``diagonal`` (2, C), in float64, is for
+    the identity.
     """
 
     scaled: np.ndarray
@@ -65,13 +66,13 @@ def backward(branches: Branches, mean: np.ndarray, state: State, grad_kernel: np
     """Gradients of the branches and of the input.
 
     Args:
-        branches: As in the forward.
-        mean: As in the forward.
-        state: Of the forward.
+        branches: The same as in the forward.
+        mean: The same as in the forward.
+        state: The state from the forward.
         grad_kernel: ``sum_o g_o (p_o - mean)``, (C, K).
-        count: Positions.
-        grads: Written, but for ``beta``, which is read.
-        terms: Written; the diagonal by the identity only.
+        count: Number of positions.
+        grads: Result, except for ``beta``, which is an input.
+        terms: Result; the diagonal is only written for an identity.
         lo: First channel.
         hi: Channel after the last.
     """

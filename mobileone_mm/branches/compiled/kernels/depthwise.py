@@ -39,7 +39,7 @@ def _pad(q: np.ndarray, value: float) -> None:
 @jit
 def _lag_moments(q: np.ndarray, x: np.ndarray, c: int, lay: Layout, mean: np.ndarray,
                  cov: np.ndarray) -> bool:
-    """Mean (9,) and covariance (9, 9) of the patches by lags; not if the mean is large."""
+    """Mean (9,) and covariance (9, 9) of the patches by lags; returns False for a large mean."""
     lags = np.zeros((3, 6))
     sums = 0.
     _pad(q, x.dtype.type(0))
@@ -61,7 +61,7 @@ def _patch_moments(q: np.ndarray, flat: np.ndarray, x: np.ndarray, c: int, lay: 
                    mean: np.ndarray, cov: np.ndarray) -> float:
     """The same from the patches themselves, at any mean, stride and dilation.
 
-    Returns what was taken off x, which q still lacks.
+    Returns the value that was subtracted from x in q.
     """
     # Close enough to the mean to keep all digits.
     shift = x.dtype.type(total(x[0, c].ravel()) / (x.shape[2] * x.shape[3]))
@@ -109,7 +109,7 @@ def forward(x: np.ndarray, branches: Branches, state: State, relu: bool, out: np
             offset += origin * state.kernel[c, t]
         for first in range(0, x.shape[0], lay.images):
             images = min(lay.images, x.shape[0] - first)
-            if images < x.shape[0]:  # not there any more
+            if images < x.shape[0]:  # q no longer holds these images
                 gather(q, x, c, first, images, lay, origin)
             correlate9(flat[:images * lay.period], q, lay.at, state.kernel[c],
                        x.dtype.type(offset))
@@ -183,7 +183,7 @@ def _patch_dots(maps: Maps, c: int, origin: float, q: np.ndarray, g: np.ndarray,
 @jit
 def _of_patches(c: int, branches: Branches, kernels: int, state: State, terms: np.ndarray,
                 patch: PatchTerms) -> None:
-    """From the branches' terms, as by :func:`.channel_fold.fold_backward`, to the patch's."""
+    """Turn the terms of the branches, see :func:`.channel_fold.fold_backward`, into the patch's."""
     quadratic_b, linear_b, quadratic, linear = terms[0], terms[1], patch.quadratic, patch.linear
     quadratic[:] = 0
     linear[:] = 0
@@ -206,7 +206,7 @@ def _of_patches(c: int, branches: Branches, kernels: int, state: State, terms: n
 @jit
 def _branch_input_grad(maps: Maps, c: int, q: np.ndarray, around: np.ndarray, branches: Branches,
                        state: State, terms: np.ndarray, gx: np.ndarray, lay: Layout) -> None:
-    """The gradient of a single branch's output y, then of x from that and from the center.
+    """The gradient of a single branch's output y, then of x from y's gradient and the center.
 
     ``terms`` (2, b): quadratic and linear, as by :func:`.channel_fold.fold_backward`.
     """
@@ -214,7 +214,7 @@ def _branch_input_grad(maps: Maps, c: int, q: np.ndarray, around: np.ndarray, br
     of, w, origin = x.dtype.type, branches.weight[0, c], state.origin[c]
     g = around[lay.lead:lay.lead + lay.mask.size]
     offset = 0.
-    for t in range(9):  # y less its mean
+    for t in range(9):  # y minus its mean
         offset -= w[t] * (state.mean[c, t] - origin)
     slope, slope_c = of(state.scale[0, c]), 0.
     square, square_c, add, add_c = of(quadratic[0]), 0., of(linear[0]), 0.
@@ -229,7 +229,7 @@ def _branch_input_grad(maps: Maps, c: int, q: np.ndarray, around: np.ndarray, br
     back = lay.lead + lay.at[4] - lay.at
     for first in range(0, x.shape[0], lay.images):
         images = min(lay.images, x.shape[0] - first)
-        if images < x.shape[0]:  # not there any more
+        if images < x.shape[0]:  # q no longer holds these images
             _load(q, g, maps, c, first, images, origin, lay)
         n = images * lay.period
         y, gy, center = flat[:n], g[:n], q[lay.at[4]:lay.at[4] + n]
@@ -264,7 +264,7 @@ def _lag_input_grad(maps: Maps, c: int, q: np.ndarray, around: np.ndarray, state
     back = lay.lead + lay.at[4] - lay.at
     for first in range(0, x.shape[0], lay.images):
         images = min(lay.images, x.shape[0] - first)
-        if images < x.shape[0]:  # not there any more
+        if images < x.shape[0]:  # q no longer holds these images
             _load(q, around[lay.lead:], maps, c, first, images, x.dtype.type(0), lay)
         correlate9(flat[:images * lay.period], around, back, kernel, offsets[0])
         add_lag_grad(flat, q, images, kernels, offsets, lines, lay)
@@ -280,7 +280,7 @@ def _patch_input_grad(maps: Maps, c: int, q: np.ndarray, g: np.ndarray, state: S
     gq, flat = np.empty(lay.size, x.dtype), np.empty(lay.mask.size, x.dtype)
     for first in range(0, x.shape[0], lay.images):
         images = min(lay.images, x.shape[0] - first)
-        if images < x.shape[0]:  # not there any more
+        if images < x.shape[0]:  # q no longer holds these images
             _load(q, g, maps, c, first, images, origin, lay)
         n = images * lay.period
         gq[:] = 0

@@ -1,7 +1,7 @@
-"""Compile the kernels, and the loops that they consist of.
+"""Compile the kernels and their inner loops.
 
-A loop reads at most six arrays: with more, LLVM does not check whether they overlap, and does not
-vectorize it. Sums may be taken in any order; infinities and NaN keep their meaning.
+A loop reads at most six arrays. With more, LLVM does not check whether they overlap and does not
+vectorize the loop. Sums may be reordered; infinities and NaN keep their meaning.
 """
 
 from typing import Any, Callable
@@ -14,17 +14,17 @@ __all__ = ['add_row5', 'add_scaled', 'correlate9', 'dots3', 'exact_total', 'inli
 
 
 def jit(function: Callable, **more: Any) -> Any:
-    """Compiled at the first call for each dtype, kept on disk, run without Python's lock."""
+    """Compile at the first call for each dtype, cache on disk, and run without Python's lock."""
     options: Any = dict(more, nogil=True, error_model='numpy',
                         fastmath={'reassoc', 'contract', 'nsz'})
     try:
         return numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # no folder for the cache
+    except RuntimeError:  # there is no folder for the cache
         return numba.njit(**options)(function)
 
 
 def inlined(function: Callable) -> Any:
-    """:func:`jit` as a part of its callers: a call would cost as much as a loop over nine taps."""
+    """:func:`jit`, inlined into callers: a call would cost as much as a loop over nine taps."""
     return jit(function, forceinline=True)
 
 
@@ -39,7 +39,7 @@ def total(a: np.ndarray) -> float:
 
 @jit
 def exact_total(a: np.ndarray) -> float:
-    """:func:`total` accumulated in float64, for sums that are to cancel."""
+    """:func:`total`, accumulated in float64, for sums that must cancel."""
     s = 0.
     for i in range(a.size):
         s += a[i]
@@ -48,7 +48,7 @@ def exact_total(a: np.ndarray) -> float:
 
 @jit
 def dots3(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray) -> tuple:
-    """``sum_i a_i b_i``, and with c and d in place of b; a is read once."""
+    """``sum_i a_i b_i``, ``sum_i a_i c_i`` and ``sum_i a_i d_i``, reading a only once."""
     s0 = s1 = s2 = a.dtype.type(0)
     for i in range(a.size):
         s0 += a[i] * b[i]
@@ -59,7 +59,7 @@ def dots3(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray) -> tuple:
 
 @jit
 def mask_grad(to: np.ndarray, grad: np.ndarray, out: np.ndarray, relu: bool) -> None:
-    """``to = grad``, zero where ``relu`` cut ``out`` off; all (n,)."""
+    """``to = grad``, but with ``relu`` zero where ``out`` is not positive; all (n,)."""
     if relu:
         for i in range(to.size):
             to[i] = 0 if out[i] <= 0 else grad[i]

@@ -1,9 +1,9 @@
 """Autocorrelations of planes laid out for a 3x3 convolution with stride and dilation 1.
 
-The moments are made of autocorrelations of the plane, its borders and its corners by the terms of
-:mod:`mobileone_mm.branches.maths.lag_terms`.
+The terms in :mod:`mobileone_mm.branches.maths.lag_terms` turn autocorrelations of the plane, its
+borders and its corners into moments.
 
-Positions o and q as in :mod:`.planes`.
+For positions o and q, see :mod:`.planes`.
 """
 
 from typing import List, Tuple
@@ -20,7 +20,7 @@ PLACES = sum(lag_terms.PLACES)
 
 
 def _split(terms: List[lag_terms.Term]) -> Tuple[np.ndarray, np.ndarray]:
-    """Where each term reads and writes, without a sign: such indices are not checked; its sign."""
+    """The terms' indices, unsigned so that numba does not check for negative ones; their signs."""
     table = np.array(terms)
     return table[:, :2].astype(np.uint64), table[:, 2].astype(np.float64)
 
@@ -31,7 +31,7 @@ TAPS, TAP_SIGNS = _split(lag_terms.TAP_TERMS)
 
 @inlined
 def _assemble(terms: np.ndarray, signs: np.ndarray, parts: np.ndarray, out: np.ndarray) -> None:
-    """The matrix of these terms times the parts."""
+    """Write the product of the terms' matrix and the parts to ``out``."""
     out[:] = 0
     for i in range(len(signs)):
         out[terms[i, 0]] += signs[i] * parts[terms[i, 1]]
@@ -47,9 +47,9 @@ def _assemble_transposed(terms: np.ndarray, signs: np.ndarray, parts: np.ndarray
 
 @jit
 def _border_parts(x: np.ndarray, c: int, parts: np.ndarray, sums: np.ndarray) -> None:
-    """Of the borders and corners of channel c, their autocorrelations (24,) and sums (8,)."""
+    """Autocorrelations (24,) and sums (8,) of the borders and corners of channel c."""
     batch, _, height, width = x.shape
-    # Of all images one after the other, with zeros between.
+    # The borders of all images one after another, with zeros in between.
     both = np.zeros((4, batch * (max(height, width) + 2) + 2), x.dtype)
     for b in range(batch):
         plane = x[b, c]
@@ -74,9 +74,9 @@ def _border_parts(x: np.ndarray, c: int, parts: np.ndarray, sums: np.ndarray) ->
 
 @jit
 def add_lags(q: np.ndarray, n: int, lay: Layout, lags: np.ndarray) -> None:
-    """Add ``sum_i q[i] q[i + lag]`` for lags of 0 to 2 rows and -2 to 2 columns: (3, 6).
+    """Add ``sum_i q[i] q[i + lag]`` for lags of 0 to 2 rows and -2 to 2 columns to lags (3, 6).
 
-    By columns -2, -1, 0, 0, 1, 2; those of a negative lag in the same row are left out.
+    Its columns are lags -2, -1, 0, 0, 1, 2; row 0 omits the first three.
     """
     a = q[lay.lead:lay.lead + n]
     for y in range(3):
@@ -93,13 +93,13 @@ def lag_moments(x: np.ndarray, c: int, lags: np.ndarray, total: float, count: in
     """Mean (9,) and covariance (9, 9) of the patches of channel c.
 
     Args:
-        x: Input.
-        c: Channel.
-        lags: Its autocorrelations, as by :func:`add_lags`.
+        x: Input (B, C, H, W).
+        c: Index of the channel.
+        lags: Its autocorrelations, from :func:`add_lags`.
         total: Its sum.
-        count: Positions.
-        mean: Written.
-        cov: Written.
+        count: Number of positions.
+        mean: Result.
+        cov: Result.
     """
     parts, sums, second = np.zeros(PLACES), np.zeros(9), np.empty(81)
     for y in range(3):
@@ -119,9 +119,10 @@ def lag_moments(x: np.ndarray, c: int, lags: np.ndarray, total: float, count: in
 @jit
 def lag_kernels(quadratic: np.ndarray, linear: np.ndarray, kernels: np.ndarray,
                 offsets: np.ndarray) -> None:
-    """What :func:`add_lag_grad` needs of ``dp_o = quadratic p_o + linear``.
+    """Compute kernels and offsets for :func:`add_lag_grad` from ``dp_o = quadratic p_o + linear``.
 
-    ``kernels`` (49,): of the whole plane, the borders and the corners; ``offsets`` (9,) likewise.
+    ``kernels`` (49,) are for the whole plane, the borders and the corners, and so are ``offsets``
+    (9,).
     """
     _assemble_transposed(PAIRS, PAIR_SIGNS, quadratic.ravel(), kernels)
     _assemble_transposed(TAPS, TAP_SIGNS, linear, offsets)
@@ -129,7 +130,7 @@ def lag_kernels(quadratic: np.ndarray, linear: np.ndarray, kernels: np.ndarray,
 
 @jit
 def _add25(out: np.ndarray, q: np.ndarray, width: int, w: np.ndarray) -> None:
-    """``out_i += sum_st w_st q[i + s width + t]``, s, t = 0 ... 4, in one loop: written out."""
+    """``out_i += sum_st w_st q[i + s width + t]``, s, t = 0 ... 4, unrolled into a single loop."""
     n = out.size + 4
     a, b, c, d, e = q[:n], q[width:], q[2 * width:], q[3 * width:], q[4 * width:]
     a0, a1, a2, a3, a4 = w[0, 0], w[0, 1], w[0, 2], w[0, 3], w[0, 4]
@@ -148,7 +149,7 @@ def _add25(out: np.ndarray, q: np.ndarray, width: int, w: np.ndarray) -> None:
 
 @jit
 def _read_line(line: np.ndarray, q: np.ndarray, side: int, image: int, lay: Layout) -> None:
-    """The first or last row (side 0, 1), first or last column (2, 3) of an image."""
+    """Read the first or last row (side 0, 1), or the first or last column (2, 3), of an image."""
     start = lay.lead + image * lay.period + lay.width + 1
     if side < 2:
         start += side * (lay.rows - 1) * lay.width
@@ -161,7 +162,7 @@ def _read_line(line: np.ndarray, q: np.ndarray, side: int, image: int, lay: Layo
 
 @jit
 def _add_line(flat: np.ndarray, line: np.ndarray, side: int, image: int, lay: Layout) -> None:
-    """Add to what lies along o as :func:`_read_line` reads."""
+    """Add a line to flat along o, at the place that :func:`_read_line` reads."""
     start = image * lay.period
     if side < 2:
         start += side * (lay.rows - 1) * lay.width
@@ -177,10 +178,10 @@ def _add_line(flat: np.ndarray, line: np.ndarray, side: int, image: int, lay: La
 @jit
 def add_lag_grad(flat: np.ndarray, q: np.ndarray, images: int, kernels: np.ndarray,
                  offsets: np.ndarray, lines: np.ndarray, lay: Layout) -> None:
-    """Add ``dp_o = quadratic p_o + linear``, summed into the inputs, to flat along o.
+    """Add the inputs' gradient from ``dp_o = quadratic p_o + linear`` to flat along o.
 
-    But for ``offsets[0]``, which flat has already. ``lines`` (5, n), zeros at first, is room for
-    the borders of all images.
+    ``flat`` already includes ``offsets[0]``. ``lines`` (5, n), initially zero, is a buffer for the
+    borders of all images.
     """
     rows = kernels[:45].reshape(9, 5)
     _add25(flat[:images * lay.period], q[lay.lead - lay.width - 1:], lay.width, rows)

@@ -1,9 +1,10 @@
-"""One channel of some images, laid out so that a 3x3 convolution is nine shifted flat ones.
+"""One channel of some images, laid out so that a 3x3 convolution reads nine shifted flat arrays.
 
-The planes are padded and split by stride into phases; of each phase the planes of all images follow
-each other, ``period`` long, with rows ``width`` long. Output o = image * period + row * width +
-column reads tap t at ``q[at[t] + o]``. Among these o are some that are no outputs: a mask is zero
-there. Before and after, q has ``lead`` values more, as if the padding went on.
+The planes are padded and split by stride into phases. In each phase, the planes of all images
+follow each other; a plane has ``period`` values, a row ``width`` values. Output
+o = image * period + row * width + column reads tap t at ``q[at[t] + o]``. Some of these positions o
+are not outputs; a mask is zero there. q has ``lead`` more values before and after, as if the
+padding continued.
 """
 
 from functools import lru_cache
@@ -21,11 +22,11 @@ GROUP_ELEMENTS = 1 << 15
 
 
 class Layout(NamedTuple):
-    """Where a 3x3 convolution finds its inputs.
+    """The positions of a 3x3 convolution's inputs.
 
-    ``at`` (9,): of the taps; ``mask`` (n,): one at the outputs, else zero; ``rows``, ``columns`` of
-    an output; ``images``: how many are handled together; ``size`` of q; ``by_lags``: whether stride
-    and dilation are 1.
+    ``at`` (9,) holds the positions of the taps. ``mask`` (n,) is one at outputs and zero elsewhere.
+    ``rows`` and ``columns`` are those of an output. ``images`` is the number of images handled
+    together, ``size`` the size of q. ``by_lags`` is whether stride and dilation are 1.
     """
 
     at: np.ndarray
@@ -43,10 +44,9 @@ class Layout(NamedTuple):
 
 
 class Maps(NamedTuple):
-    """What a backward pass reads: x (B, C, H, W); grad and out (B, C, H_out, W_out), or flat.
+    """The maps of a backward pass: x (B, C, H, W); grad and out (B, C, H_out, W_out), or flat.
 
-    ``relu``: whether out, as the ReLU left it, says where grad is cut off; without one out is not
-    read.
+    With ``relu``, grad is zero where out, the ReLU's output, is zero; otherwise out is not read.
     """
 
     x: np.ndarray
@@ -57,11 +57,11 @@ class Maps(NamedTuple):
 
 @lru_cache(maxsize=64)
 def layout(shape: ConvShape, batch: int, height: int, width: int, dtype: str) -> Layout:
-    """For planes of ``height`` x ``width`` and a convolution with a 3x3 kernel, stride 1 or 2."""
+    """The layout of planes of ``height`` x ``width`` for a 3x3 convolution with stride 1 or 2."""
     stride, pad, dilation = shape.stride, shape.padding, shape.dilation
     rows, columns = (-(-(size + 2 * pad) // stride) for size in (height, width))
     period = rows * columns
-    # Twice the kernel's reach, for the 5x5 kernel of :mod:`.lags`, or as far as its dilation goes.
+    # Twice the kernel's reach, for the 5x5 kernel of :mod:`.lags`, or the reach of its dilation.
     lead = (dilation + 2) * columns + dilation + 3
     images = max(1, min(batch, GROUP_ELEMENTS // period))
     taps = [dilation * t for t in range(3)]
@@ -79,7 +79,7 @@ def layout(shape: ConvShape, batch: int, height: int, width: int, dtype: str) ->
 @jit
 def gather(q: np.ndarray, x: np.ndarray, c: int, first: int, images: int, lay: Layout,
            shift: float) -> None:
-    """Write channel c of ``x - shift`` into q; the padding is the caller's."""
+    """Write channel c of ``x - shift`` to q; the caller fills the padding."""
     for image in range(images):
         plane = x[first + image, c]
         for row in range(plane.shape[0]):
@@ -102,7 +102,7 @@ def gather(q: np.ndarray, x: np.ndarray, c: int, first: int, images: int, lay: L
 
 @jit
 def _place(row: int, column: int, image: int, lay: Layout) -> int:
-    """Where an input is in q."""
+    """The position of an input in q."""
     row, column = row + lay.pad, column + lay.pad
     if lay.stride == 1:
         return lay.lead + image * lay.period + row * lay.width + column
@@ -131,7 +131,7 @@ def scatter(x: np.ndarray, q: np.ndarray, c: int, first: int, images: int, lay: 
 @jit
 def write_rows(y: np.ndarray, flat: np.ndarray, c: int, first: int, images: int, relu: bool,
                lay: Layout) -> None:
-    """The outputs among the positions o into channel c of y, through a ReLU if asked for."""
+    """Write the outputs among the positions o to channel c of y, with a ReLU if ``relu``."""
     for image in range(images):
         plane, start = y[first + image, c], image * lay.period
         for row in range(plane.shape[0]):
@@ -148,7 +148,7 @@ def write_rows(y: np.ndarray, flat: np.ndarray, c: int, first: int, images: int,
 @jit
 def read_masked(flat: np.ndarray, maps: Maps, c: int, first: int, images: int,
                 lay: Layout) -> None:
-    """Lay the gradient before the ReLU out along o; the rest of flat is kept."""
+    """Write the gradient before the ReLU to flat along o; the rest of flat is kept."""
     for image in range(images):
         plane, cut = maps.grad[first + image, c], maps.out[first + image, c]
         start = image * lay.period

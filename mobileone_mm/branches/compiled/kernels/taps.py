@@ -1,6 +1,6 @@
-"""Blocks of one convolution y = W x, which torch computes: ``kernel_y y + kernel_x x + bias``.
+"""Blocks with a single convolution y = W x, computed by torch: ``kernel_y y + kernel_x x + bias``.
 
-Each channel is read from memory once: its sums, the fold of its branches and the results are
+Each channel is read from memory once. Its sums, the fold of its branches and the results are
 computed while its planes are in the cache. Each kernel handles the channels ``lo`` to ``hi``.
 
 Shapes: maps y, x, grad, out (B, C, H * W).
@@ -44,16 +44,16 @@ def channel_moments(x: np.ndarray, mean: np.ndarray, var: np.ndarray, lo: int, h
 @jit
 def forward(y: np.ndarray, x: np.ndarray, branches: Branches, state: State, relu: bool,
             out: np.ndarray, lo: int, hi: int) -> None:
-    """Fill state and out; of branches, those that read y and x have weights (1, 0) and (0, u)."""
+    """Fill state and out; branches that read y and x have weights (1, 0) and (0, u)."""
     mean, cov = np.zeros(2), np.zeros((2, 2))
     for c in range(lo, hi):
         mean[0], cov[0, 0] = moments(y, c)
-        if len(branches.eps) > 1:  # else nothing reads x
+        if len(branches.eps) > 1:  # otherwise no branch reads x
             mean[1], cov[1, 1] = moments(x, c)
         fold(c, branches, mean, cov, state)
         sy, sx = state.kernel[c, 0], state.kernel[c, 1]
         my, mx = x.dtype.type(mean[0]), x.dtype.type(mean[1])
-        # Relative to the means, so that large ones do not cancel in rounded products.
+        # Subtract the means first, so that large ones do not cancel in rounded products.
         offset = x.dtype.type(state.bias[c] + sy * my + sx * mx)
         for b in range(y.shape[0]):
             u, v, to = y[b, c], x[b, c], out[b, c]
@@ -69,7 +69,7 @@ def forward(y: np.ndarray, x: np.ndarray, branches: Branches, state: State, relu
 @jit
 def masked_grad(grad: np.ndarray, out: np.ndarray, relu: bool, g: np.ndarray, totals: np.ndarray,
                 lo: int, hi: int) -> None:
-    """:func:`mask_grad` of whole maps, and its sums (C,) in float64."""
+    """:func:`mask_grad` for whole maps, and its sums (C,) in float64."""
     for c in range(lo, hi):
         for b in range(g.shape[0]):
             to = g[b, c]
@@ -80,7 +80,7 @@ def masked_grad(grad: np.ndarray, out: np.ndarray, relu: bool, g: np.ndarray, to
 @jit
 def backward(y: np.ndarray, maps: Maps, branches: Branches, state: State, grads: Grads,
              gy: np.ndarray, gx: np.ndarray, lo: int, hi: int) -> None:
-    """Gradients of the branches, of y, and of x beside that through y."""
+    """Gradients of the branches, of y, and of x without the part through y."""
     x = maps.x
     of, count = x.dtype.type, x.shape[0] * x.shape[2]
     terms = np.empty((2, len(branches.eps)))

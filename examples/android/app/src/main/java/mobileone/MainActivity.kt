@@ -1,4 +1,4 @@
-// Not built here. The back camera's frames with labeled boxes, or a label map, drawn over them.
+// Not built here. Shows the back camera's frames with labeled boxes or a label map on top.
 package mobileone
 
 import android.Manifest
@@ -46,7 +46,7 @@ class MainActivity : ComponentActivity() {
     private fun show(frame: ImageProxy) {
         val turn = Matrix().apply { postRotate(frame.imageInfo.rotationDegrees.toFloat()) }
         val picture = Bitmap.createBitmap(frame.toBitmap(), 0, 0, frame.width, frame.height, turn, true)
-        // Stretched, as the config's Resize(keep_ratio=False) does.
+        // Stretched, like the config's Resize(keep_ratio=False).
         val small = Bitmap.createScaledBitmap(picture, info.width, info.height, true)
         val pixels = IntArray(info.width * info.height)
         small.getPixels(pixels, 0, info.width, 0, 0, info.width, info.height)

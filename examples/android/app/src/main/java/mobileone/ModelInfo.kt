@@ -1,4 +1,4 @@
-// NAME.json, as far as this app needs it. Android has org.json; so has the JVM, for the tests.
+// The part of NAME.json that this app needs. Android includes org.json; the tests use the JVM's copy.
 package mobileone
 
 import org.json.JSONArray

@@ -1,11 +1,11 @@
-// Not built here. The model in LiteRT.
+// Not built here. Runs the model in LiteRT.
 package mobileone
 
 import android.content.Context
 import com.google.ai.edge.litert.Accelerator
 import com.google.ai.edge.litert.CompiledModel
 
-// Boxes in pixels of the input, or the label map (H, W).
+// Boxes in pixels of the input, or a label map (H, W).
 class Answer(val boxes: List<Box> = emptyList(), val labels: IntArray? = null)
 
 class Network(context: Context, file: String, private val info: ModelInfo) {

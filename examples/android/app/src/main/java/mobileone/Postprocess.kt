@@ -1,5 +1,5 @@
-// What an app does before and after the network: examples/python/reference.py in Kotlin, with
-// nothing of Android. P anchors over all levels, C classes; boxes are x1, y1, x2, y2.
+// Pre- and post-processing: a port of examples/python/reference.py to Kotlin that uses
+// nothing from Android. P anchors over all levels, C classes; boxes are x1, y1, x2, y2.
 package mobileone
 
 import kotlin.math.exp
@@ -7,12 +7,12 @@ import kotlin.math.floor
 import kotlin.math.max
 import kotlin.math.min
 
-// How much larger or smaller than its anchor a box may be: log(1000 / 16).
+// The limit of a box's size over its anchor's: log(1000 / 16).
 private const val MAX_LOG_RATIO = 4.135166556742356f
 
 class Box(val x1: Float, val y1: Float, val x2: Float, val y2: Float, val score: Float, val label: Int)
 
-/** Pixels 0xAARRGGBB, row by row, as floats in the order and scale that the network takes. */
+/** Pixels 0xAARRGGBB, row by row, as floats in the order and scale the network expects. */
 fun normalize(pixels: IntArray, input: Input): FloatArray {
     val shifts = if (input.channels == "RGB") intArrayOf(16, 8, 0) else intArrayOf(0, 8, 16)
     val last = input.layout == "NHWC"
@@ -44,7 +44,7 @@ fun anchors(levels: List<Level>): FloatArray {
     return result.toFloatArray()
 }
 
-/** Boxes (P, 4) of deltas (P, 4), both flat. */
+/** Boxes (P, 4) from deltas (P, 4), both flat. */
 fun decode(deltas: FloatArray, settings: Decode): FloatArray {
     val priors = anchors(settings.levels)
     val boxes = FloatArray(deltas.size)
@@ -64,7 +64,7 @@ fun decode(deltas: FloatArray, settings: Decode): FloatArray {
     return boxes
 }
 
-/** What mmdet keeps of the boxes (P, 4) of all anchors with scores (P, C), best first. */
+/** The boxes that mmdet would keep, best first, from boxes (P, 4) and scores (P, C). */
 fun detections(scores: FloatArray, boxes: FloatArray, levels: List<Level>, thresholds: Thresholds): List<Box> {
     val classes = scores.size / (boxes.size / 4)
     val candidates = ArrayList<Box>()
@@ -72,7 +72,7 @@ fun detections(scores: FloatArray, boxes: FloatArray, levels: List<Level>, thres
     for (level in levels) {
         val end = start + level.height * level.width * level.anchors.size
         var pairs = (start * classes until end * classes).filter { scores[it] > thresholds.scoreThr }
-            .sortedByDescending { scores[it] } // stable: of equal scores the first stays first
+            .sortedByDescending { scores[it] } // stable: equal scores keep their order
         if (thresholds.nmsPre >= 0) pairs = pairs.take(thresholds.nmsPre)
         for (pair in pairs) {
             val i = pair / classes * 4
@@ -88,7 +88,7 @@ fun detections(scores: FloatArray, boxes: FloatArray, levels: List<Level>, thres
     )
 }
 
-/** Greedy non-maximum suppression within each class. */
+/** Greedy non-maximum suppression per class. */
 fun nms(boxes: List<Box>, iouThreshold: Float, limit: Int): List<Box> {
     val keep = ArrayList<Box>()
     for (box in boxes.sortedByDescending { it.score }) {
@@ -106,7 +106,7 @@ fun iou(a: Box, b: Box): Float {
     return if (union > 0) shared / union else 0f
 }
 
-/** Labels (height, width), flat, of logits (C, rows, columns), enlarged bilinearly. */
+/** Labels (height, width), flat, from logits (C, rows, columns) after bilinear upsampling. */
 fun labelMap(
     logits: FloatArray,
     shape: List<Int>,

@@ -1,4 +1,4 @@
-// The port against the vectors of the NumPy reference, which examples/python/make_fixtures.py wrote.
+// Checks the port against the NumPy reference: examples/python/make_fixtures.py writes the vectors.
 package mobileone
 
 import java.io.File
