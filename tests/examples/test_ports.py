@@ -1,4 +1,4 @@
-"""Parse the examples' Kotlin and Swift with tree-sitter, and run them where a compiler is.
+"""Parse the examples' Kotlin and Swift with tree-sitter, and run them where a compiler is."""
 
 import shutil
 import subprocess
