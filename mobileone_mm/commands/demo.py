@@ -237,7 +237,7 @@ def _megabytes(model: nn.Module) -> float:
 
 
 def _milliseconds(unfolded: nn.Module, runner: Runner, rounds: int = 15) -> Tuple[float, float]:
-    """Median time per image of the unfolded and of the runner's model, in turns."""
+    """Median times per image of the unfolded and the runner's model, run alternately."""
     models = (unfolded.eval(), runner.model.eval())
     times: Tuple[List[float], List[float]] = ([], [])
     batch = pseudo_collate([runner.test_dataloader.dataset[0]])

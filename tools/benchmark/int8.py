@@ -1,4 +1,4 @@
-"""Time networks in 8 bits beside float32 ones, in turns, in one process, on one thread.
+"""Time 8-bit and float32 networks alternately, in one process and on one thread.
 
     python tools/benchmark/int8.py --nets ssdlite_mobileone_s1 --baseline ssdlite_mobilenet_v2
     python tools/benchmark/int8.py --nets deeplabv3_mobileone_s1 --baseline deeplabv3_mobilenet_v2

@@ -40,7 +40,7 @@ def summarize(samples: Sequence[float]) -> Summary:
 
 def take_turns(calls: Dict[str, Callable[[], object]], rounds: Sequence[int],
                turn_ms: float = 50.) -> Iterator[Tuple[int, str, List[float]]]:
-    """Time candidates in turns, so that other load on the machine affects them alike.
+    """Time candidates alternately, so that other load on the machine affects them alike.
 
     Args:
         calls: The calls to time, by name; each has been called before, to warm up.

@@ -33,7 +33,7 @@ class LoopTimes:
 
 def measure_loop(cfg: Config, rounds: int = 12, iterations: int = 4,
                  batch_size: Optional[int] = None) -> LoopTimes:
-    """Train as tools/train.py does, in turns with bare steps of the same model.
+    """Train like tools/train.py, alternating with bare steps of the same model.
 
     A bare step is forward, loss, backward and the optimizer's step on one preprocessed batch. The
     bare steps give the workers time to load batches in advance, so in each round as many iterations

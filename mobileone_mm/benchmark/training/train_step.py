@@ -95,7 +95,7 @@ def _step(net: nn.Module, x: Tensor, wall: bool = False) -> float:
 def measure(arch: str, nets: Sequence[str], batch_size: int = 8, image_size: int = 224,
             threads: int = 1, rounds: int = 7, channels_last: bool = False,
             training: bool = True, wall: bool = False) -> List[dict]:
-    """Measure nets in turns, in this process; ratios are to the first.
+    """Measure nets alternately in this process; ratios are relative to the first.
 
     Libraries that are not installed are left out. Without ``training``, the forward pass in eval
     mode is timed, with unfolded branches. Times are CPU times of all threads together, which other

@@ -1,4 +1,4 @@
-"""Measure time and peak memory of a backbone's training step, with nets in turns."""
+"""Measure time and peak memory of a backbone's training step, alternating between nets."""
 
 import statistics
 import time
