@@ -11,13 +11,14 @@ from typing import Any, Callable, Dict, List, Optional
 import numpy as np
 import torch
 
+from ...version import __version__
 from .timing import take_turn, torch_threads
 
 __all__ = ['Peak', 'describe', 'measure_peak']
 
 PACKAGES = ('torch', 'onnx', 'onnxruntime', 'openvino', 'ncnn', 'ai-edge-litert', 'litert-torch',
             'executorch', 'mmengine', 'mmcv', 'mmcv-lite',
-            'mmdet', 'mmsegmentation', 'timm', 'numpy', 'mobileone_mm')
+            'mmdet', 'mmsegmentation', 'timm', 'numpy')
 
 
 def describe() -> dict:
@@ -64,7 +65,7 @@ def _versions() -> Dict[str, str]:
             found[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return {**found, 'mobileone_mm': __version__}  # not that of an installed copy
 
 
 @dataclass(frozen=True)

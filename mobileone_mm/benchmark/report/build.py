@@ -63,7 +63,8 @@ def document(results: Results, captions: dict, pictures: str) -> List[str]:
             ('DeepLabV3 on ADE20K', 'segmentors', ('accuracy_ade20k', ))):
         if results.select(family):
             blocks += [heading(title), *(b for name in names for b in figure(name)),
-                       *_notes(family, results), tables.latency(results, family)]
+                       *([NOTES[family]] if family in NOTES else []),
+                       tables.latency(results, family)]
             if numbers.STOCK[family] in {row.network for row in results.rows}:
                 blocks.append(tables.stock_ratios(results, family))
     if results.select('timm'):
@@ -73,7 +74,7 @@ def document(results: Results, captions: dict, pictures: str) -> List[str]:
                    *figure('rank_correlation'), tables.correlations(results)]
     for title, family in (('Activations', 'activations'), ('Branches', 'branches')):
         if results.select(family):
-            blocks += [heading(title), *_notes(family, results), *figure(family),
+            blocks += [heading(title), NOTES[family], *figure(family),
                        tables.variants(results, family)]
     if results.roofline:
         blocks += [heading('How close to the limits of the machine?'), *_roofline_notes(results),
@@ -114,20 +115,6 @@ NOTES = {
                 'each convolution that keeps its shape; squeeze-and-excitation is on each '
                 'convolution but the first.',
 }
-
-OLD_HEAD = ("**Measured with mmseg's `type=ASPPHead`**, whose 3x3 projection has nine times the "
-            'weights of the 1x1 projection of `DeepLabV3Head`, which the configs use since 0.2.0. '
-            "Today's networks are smaller than those in this section.")
-
-
-def _notes(family: str, results: Results) -> List[str]:
-    notes = [NOTES[family]] if family in NOTES else []
-    # Up to 0.1, the configs had another head.
-    version = results.machine.get('versions', {}).get('mobileone_mm', '')
-    if family == 'segmentors' and version.startswith('0.1.'):
-        notes.append(OLD_HEAD)
-    return notes
-
 
 def _roofline_notes(results: Results) -> List[str]:
     """The paper's comparison, and what this machine's limits say about it."""
