@@ -80,7 +80,7 @@ def test_folded_files_export_too(export, trained):
     model = build_model(cfg)
     write_deployed(model, cfg, trained / 'detection.pth', trained / 'folded.pth')
     assert export(config='folded.py', checkpoint='folded.pth').parity.problems() == []
-    with pytest.raises(CheckpointError, match='is folded already'):
+    with pytest.raises(CheckpointError, match='is already folded'):
         export(config='detection.py', checkpoint='folded.pth')
 
 
