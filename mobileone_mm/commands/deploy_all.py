@@ -1,6 +1,5 @@
 """Compare all installed backends: ``tools/deploy.py --backend all``."""
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -15,6 +14,7 @@ from ..export.pipeline import Exported, export_model, load_trained
 from ..export.running.exported_model import ExportedModel
 from ..export.samples import Samples
 from ..utils.fileio import atomic_path
+from ..utils.timing import processor_ms
 from .main import describe
 from .train_test import test
 
@@ -133,13 +133,7 @@ def processor_times(files: Dict[str, Exported], model: BaseModel, image: Tensor,
             array = exported.normalize(image).numpy()
             calls[name] = lambda run=exported.runtime, array=array: run(array)
             calls[name]()
-    samples: Dict[str, List[float]] = {name: [] for name in calls}
-    for _ in range(rounds):
-        for name, call in calls.items():
-            start = time.process_time()
-            call()
-            samples[name].append(1e3 * (time.process_time() - start))
-    return {name: median(times) for name, times in samples.items()}
+    return {name: median(times) for name, times in processor_ms(calls, rounds).items()}
 
 
 def table(rows: Sequence[Row]) -> str:

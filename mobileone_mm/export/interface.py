@@ -156,7 +156,6 @@ class Interface:
                  and self.input['layout'] in description.LAYOUTS),
                 ('postprocess', all(step in description.STEPS for step in self.postprocess)),
                 ('palette', isinstance(self.palette, list)),
-                ('form', self.form in ('', *FORMS)),
                 ('resize, thresholds, decode or versions', all(
                     isinstance(group, dict)
                     for group in (self.resize, self.thresholds, self.decode, self.versions)))):

@@ -10,6 +10,7 @@ from mmengine.runner.checkpoint import weights_to_cpu
 from torch import Tensor, nn
 
 from ..utils.checkpoint_files import CheckpointError, is_folded
+from ..utils.configs import type_name
 from ..utils.fileio import atomic_path
 from .models import build_model, load_weights
 from .reparameterize import reparameterize
@@ -55,7 +56,7 @@ def deployed_config(cfg: Config, fuse_conv_bn: bool = False) -> Config:
     cfg.load_from, cfg.resume, cfg.launcher = None, False, 'none'
     drop_training_hooks(cfg)
     loader = cfg.get('train_dataloader') or ConfigDict()
-    if _type_name(loader.get('dataset') or {}) == 'SeededDataset':
+    if type_name(loader.get('dataset') or {}) == 'SeededDataset':
         loader.dataset = loader.dataset.dataset
     return cfg
 
@@ -63,9 +64,9 @@ def deployed_config(cfg: Config, fuse_conv_bn: bool = False) -> Config:
 def drop_training_hooks(cfg: Config) -> None:
     """Remove the hooks that change a model during training (EMA, folding) from a config."""
     cfg.custom_hooks = [hook for hook in cfg.get('custom_hooks') or []
-                        if _type_name(hook) not in TRAINING_HOOKS]
+                        if type_name(hook) not in TRAINING_HOOKS]
     cfg.default_hooks = {name: hook for name, hook in (cfg.get('default_hooks') or {}).items()
-                         if _type_name(hook) not in TRAINING_HOOKS}
+                         if type_name(hook) not in TRAINING_HOOKS}
 
 
 def write_deployed(model: nn.Module,
@@ -158,7 +159,7 @@ def _to_half(weights: Dict[str, Tensor]) -> Dict[str, Tensor]:
 def _set_deploy(node: Any, fuse_conv_bn: bool) -> None:
     """Switch every MobileOne in a nested config; see :func:`deployed_config`."""
     if isinstance(node, dict):
-        if _type_name(node) == 'MobileOne':
+        if type_name(node) == 'MobileOne':
             node['deploy'], node['init_cfg'] = True, None
             return
         if fuse_conv_bn and 'norm_cfg' in node:
@@ -167,12 +168,6 @@ def _set_deploy(node: Any, fuse_conv_bn: bool) -> None:
     if isinstance(node, (list, tuple)):
         for child in node:
             _set_deploy(child, fuse_conv_bn)
-
-
-def _type_name(cfg: Any) -> str:
-    """``'EMAHook'`` of ``type='mmengine.EMAHook'`` and of the class itself."""
-    kind = cfg.get('type', '') if isinstance(cfg, dict) else type(cfg)
-    return str(getattr(kind, '__name__', kind)).rsplit('.', 1)[-1]
 
 
 def _count(model: nn.Module) -> int:

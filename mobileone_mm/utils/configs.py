@@ -10,7 +10,7 @@ from .config_options import Options, apply_options, check_settings, parse_option
 from .errors import PreflightError
 from .libraries import check_library
 
-__all__ = ['config_directory', 'parse_config', 'read_config']
+__all__ = ['config_directory', 'parse_config', 'read_config', 'type_name']
 
 
 def config_directory(task: str) -> Path:
@@ -110,3 +110,9 @@ def _move_data(node: Any, old: str, new: str) -> int:
         elif isinstance(value, (dict, list)):
             count += _move_data(value, old, new)
     return count
+
+
+def type_name(cfg: Any) -> str:
+    """``'EMAHook'`` for ``type='mmengine.EMAHook'`` and for the class itself."""
+    kind = cfg.get('type', '') if isinstance(cfg, dict) else type(cfg)
+    return str(getattr(kind, '__name__', kind)).rsplit('.', 1)[-1]

@@ -2,6 +2,8 @@
 
 from typing import Any, Callable, Dict, Iterator, List, Optional
 
+from .configs import type_name
+
 __all__ = ['count_samples', 'inner_datasets', 'unwrapped']
 
 # Wrappers with ``times`` as many samples as they wrap, or as many.
@@ -44,9 +46,7 @@ def count_samples(dataset: Dict[str, Any],
     inner = inner_datasets(dataset)
     if not inner:
         return count(dataset) if dataset else None
-    kind = dataset.get('type')
-    name = kind if isinstance(kind, str) else getattr(kind, '__name__', '')
-    if name.rsplit('.', 1)[-1] not in COUNTED:
+    if type_name(dataset) not in COUNTED:
         return None
     counts = [count_samples(part, count) for part in inner]
     if None in counts:

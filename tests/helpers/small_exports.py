@@ -54,6 +54,16 @@ def export(exporting):
     return import_module(f'mobileone_mm.export.backends.{module}').export(exporting)
 
 
+def exported(backend):
+    """A fixture of a module: for a detector and a segmentor, the model, config, job and file."""
+    @pytest.fixture(scope='module', params=[detector, segmentor])
+    def fixture(request, tmp_path_factory):
+        model, cfg = request.param()
+        exporting = job(backend, model, cfg, tmp_path_factory.mktemp(backend))
+        return model, cfg, exporting, export(exporting)
+    return fixture
+
+
 def parity(model, path, limits=FLOAT32):
     """Compare a file with the unfolded model on two images."""
     exported = ExportedModel.load(path, model.data_preprocessor)

@@ -13,7 +13,6 @@ import logging
 import os
 import sys
 import tempfile
-import time
 import warnings
 from pathlib import Path
 from typing import Callable, Dict, Tuple
@@ -48,14 +47,9 @@ def main() -> int:
 
 def measure(args: argparse.Namespace) -> None:
     from mobileone_mm.benchmark.latency.timing import summarize
+    from mobileone_mm.utils.timing import processor_ms
     with tempfile.TemporaryDirectory() as folder:
-        calls = prepare(args, Path(folder))
-        samples = {name: [] for name in calls}
-        for _ in range(args.rounds):
-            for name, call in calls.items():
-                start = time.process_time()
-                call()
-                samples[name].append(1e3 * (time.process_time() - start))
+        samples = processor_ms(prepare(args, Path(folder)), args.rounds)
     print(vnni())
     medians = {name: summarize(turns).median for name, turns in samples.items()}
     print('| network | backend | layers in float32 | ms | 10 to 90 % | of the baseline | '

@@ -4,16 +4,15 @@
 """
 
 import argparse
-import time
+from functools import partial
 from statistics import median
-
-from torch import Tensor
 
 from mobileone_mm.export.interface import Interface
 from mobileone_mm.export.pipeline import load_trained, verify_parity
 from mobileone_mm.export.running.exported_model import ExportedModel
 from mobileone_mm.export.running.runtimes import OpenVINO
 from mobileone_mm.export.samples import Samples, list_pictures
+from mobileone_mm.utils.timing import processor_ms
 
 
 def parse_args() -> argparse.Namespace:
@@ -39,20 +38,12 @@ def main() -> None:
     files = {precision: ExportedModel(OpenVINO(args.model, 1, precision), interface,
                                       model.data_preprocessor) for precision in ('f32', 'bf16')}
     image = samples(pictures[0])['inputs'][0][None].float()
-    times = {precision: [] for precision in files}
-    for _ in range(args.rounds):
-        for precision, exported in files.items():
-            times[precision].append(processor_ms(exported, image))
+    times = processor_ms({precision: partial(exported.run, image)
+                          for precision, exported in files.items()}, args.rounds)
     for precision, exported in files.items():
         parity = verify_parity(model, exported, samples, pictures)
         parity.worst.pop('maps')  # of a graph of its own, in float32
         print(f'{precision}: {median(times[precision]):.1f} ms; {parity}')
-
-
-def processor_ms(exported: ExportedModel, image: Tensor) -> float:
-    start = time.process_time()
-    exported.run(image)
-    return 1e3 * (time.process_time() - start)
 
 
 if __name__ == '__main__':

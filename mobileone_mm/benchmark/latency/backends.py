@@ -21,7 +21,7 @@ BACKENDS: Dict[str, str] = {
     'litert': 'ai_edge_litert', 'executorch': 'executorch'}
 """Backends, and the package that each needs besides torch."""
 
-PHONES = {'litert': '.tflite', 'executorch': '.pte'}
+PHONES = ('litert', 'executorch')
 
 
 def check_backends(names: List[str]) -> None:
@@ -129,10 +129,11 @@ class Preparer:
 
     def _of_phones(self, backend: str) -> Path:
         """The network as LiteRT's or ExecuTorch's file: detectors up to the decoded boxes."""
+        from ...export import FORMATS
         from ...export.backends.executorch_format import write_executorch
         from ...export.backends.litert_format import write_litert
         module = forms.for_phones(self.module, self.image)
-        path = self.folder / f'{self.network.name}{PHONES[backend]}'
+        path = self.folder / f'{self.network.name}{FORMATS[backend].suffix}'
         if backend == 'executorch':
             write_executorch(module, self.image, path)
         else:

@@ -22,11 +22,7 @@ OPERATORS = dict(
     segmentation=NETWORK | {'upsample_bilinear', 'reduce_argmax', 'slice_by_index'})
 
 
-@pytest.fixture(scope='module', params=[small_exports.detector, small_exports.segmentor])
-def exported(request, tmp_path_factory):
-    model, cfg = request.param()
-    job = small_exports.job('coreml', model, cfg, tmp_path_factory.mktemp('coreml'))
-    return model, cfg, job, small_exports.export(job)
+exported = small_exports.exported('coreml')
 
 
 def describe(feature):

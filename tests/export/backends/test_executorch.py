@@ -14,12 +14,7 @@ from mobileone_mm.export.running.exported_model import ExportedModel  # noqa: E4
 from mobileone_mm.export.running.prediction_maps import match_maps  # noqa: E402
 from mobileone_mm.export.running.runtimes import load_runtime  # noqa: E402
 
-
-@pytest.fixture(scope='module', params=[small_exports.detector, small_exports.segmentor])
-def exported(request, tmp_path_factory):
-    model, cfg = request.param()
-    job = small_exports.job('executorch', model, cfg, tmp_path_factory.mktemp('executorch'))
-    return model, cfg, job, small_exports.export(job)
+exported = small_exports.exported('executorch')
 
 
 def test_executorch_answers_as_the_model(exported):

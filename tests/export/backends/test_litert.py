@@ -9,12 +9,7 @@ for _module in ('mmdet', 'mmseg', 'litert_torch', 'ai_edge_litert'):
 from mobileone_mm.export.interface import Interface  # noqa: E402
 from mobileone_mm.export.running.runtimes import load_runtime  # noqa: E402
 
-
-@pytest.fixture(scope='module', params=[small_exports.detector, small_exports.segmentor])
-def exported(request, tmp_path_factory):
-    model, cfg = request.param()
-    job = small_exports.job('litert', model, cfg, tmp_path_factory.mktemp('litert'))
-    return model, cfg, job, small_exports.export(job)
+exported = small_exports.exported('litert')
 
 
 def test_litert_answers_as_the_model(exported):

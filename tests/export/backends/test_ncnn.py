@@ -12,12 +12,7 @@ from mobileone_mm.export.interface import Interface  # noqa: E402
 from mobileone_mm.export.parity import FLOAT16  # noqa: E402
 from mobileone_mm.export.running.runtimes import load_runtime  # noqa: E402
 
-
-@pytest.fixture(scope='module', params=[small_exports.detector, small_exports.segmentor])
-def exported(request, tmp_path_factory):
-    model, cfg = request.param()
-    job = small_exports.job('ncnn', model, cfg, tmp_path_factory.mktemp('ncnn'))
-    return model, cfg, job, small_exports.export(job)
+exported = small_exports.exported('ncnn')
 
 
 def test_ncnn_answers_as_the_model(exported):
