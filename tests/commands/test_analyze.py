@@ -5,7 +5,7 @@ import json
 import pickle
 from collections.abc import Sequence
 from itertools import islice
-from multiprocessing.pool import Pool
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -35,7 +35,8 @@ def _arguments_and_classes_restored(monkeypatch):
     from mmseg.visualization import SegLocalVisualizer
     monkeypatch.setattr('sys.argv', ['analyze.py'])
     monkeypatch.setattr(SegLocalVisualizer, 'add_datasample', SegLocalVisualizer.add_datasample)
-    monkeypatch.setattr('multiprocessing.Pool', lambda processes: Pool(2))  # mmdet takes 48
+    # mmdet takes 48 processes, and forks of a process with threads, like this one, can hang.
+    monkeypatch.setattr('multiprocessing.Pool', lambda processes: ThreadPool(2))
     monkeypatch.setattr(RepeatDataset, '__iter__', None, raising=False)
 
 

@@ -48,7 +48,7 @@ class FoldedConv(Function):
         ctx.plan, ctx.count = plan, moments.count
         ctx.small_means = x.dtype == dtype and mo.are_small(
             moments.mean, moments.cov.diagonal(dim1=-2, dim2=-1))
-        ctx.ill_conditioned = plan.shape != mo.ConvShape() and _is_ill_conditioned(mean, stats)
+        ctx.ill_conditioned = _is_ill_conditioned(mean, stats)
         ctx.reduce = None
         for group in sync_groups(norms):
             ctx.reduce = reduce_over(group, moments.count)
