@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> None:
     cfg = read_config(args.config, args.cfg_options)
     iters = args.iters_per_epoch or iterations_per_epoch(cfg)
     schedule = simulate(cfg, iters)
-    draw_schedule(schedule, out, f'{Path(args.config).name}, {iters} iterations an epoch')
+    draw_schedule(schedule, out, f'{Path(args.config).name}, {iters} iterations per epoch')
     print(f'{out}: {len(schedule.strength)} epochs of {iters} iterations')
     for i, name in enumerate(schedule.groups):
         print(f'  {name}: lr at most {schedule.lr[:, i].max():.3g}, last '

@@ -119,7 +119,7 @@ def normalize(norms: Sequence[_BatchNorm], gamma: Tensor, mean: Tensor, var: Ten
 
 
 def update_running(norms: Sequence[_BatchNorm], mean: Tensor, var: Tensor, count: int) -> None:
-    """As each norm's own forward would from this batch's statistics, (b, C) each."""
+    """Update running statistics like each norm's own forward; ``mean`` and ``var`` are (b, C)."""
     tracked = [i for i, norm in enumerate(norms) if norm.training and norm.track_running_stats]
     if not tracked:
         return
@@ -138,7 +138,7 @@ def update_running(norms: Sequence[_BatchNorm], mean: Tensor, var: Tensor, count
 
 
 def _momentum(norm: _BatchNorm) -> float:
-    """That of this batch; without one the running statistics are a plain average."""
+    """The momentum for this batch; a norm without one keeps a plain average."""
     if norm.momentum is not None:
         return norm.momentum
     return 1. / float(cast(Tensor, norm.num_batches_tracked))

@@ -97,7 +97,7 @@ class BranchPlan(NamedTuple):
         return found
 
     def tap_weight(self, weights: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
-        """How a block of one convolution reads the output y of that and its own input x: (b, C, 2).
+        """How branches read the convolution's output y and the block's input x: (b, C, 2).
 
         The convolution's branch reads y, the identity x, and the 1x1 branch x times its weight. In
         a block without other branches, nothing reads x.

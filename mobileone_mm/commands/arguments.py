@@ -29,12 +29,12 @@ def test_parser() -> argparse.ArgumentParser:
     parser.add_argument('--out', help='save the predictions: detection to this .pkl file, '
                                       'segmentation as images to this directory')
     parser.add_argument('--show', action='store_true', help='show the predictions in a window')
-    parser.add_argument('--show-dir', help='directory for images of the predictions; of '
+    parser.add_argument('--show-dir', help='directory for images of the predictions; for '
                                            'detection, below WORK_DIR/TIMESTAMP')
     parser.add_argument('--wait-time', type=float, default=2, help='seconds between images')
     parser.add_argument('--tta', action='store_true', help='test-time augmentation')
     parser.add_argument('--report', metavar='DIR',
-                        help='directory for a confusion matrix, worst images and, of detection, '
+                        help='directory for a confusion matrix, worst images and, for detection, '
                              "precision over recall; also logs each class's AP")
     parser.add_argument('--worst', type=int, default=16, help='number of worst images in --report')
     parser.add_argument('--resize', metavar='WxH',

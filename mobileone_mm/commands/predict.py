@@ -64,7 +64,7 @@ class Predictor:
         CheckpointError: The checkpoint is damaged or belongs to another model.
         ExportError: There is no config, or the file is for another task.
         FileNotFoundError: There is no such model.
-        PreflightError: There is no such device, or the threshold is no score.
+        PreflightError: There is no such device, or the threshold is not a score.
     """
 
     def __init__(self, model: Union[str, Path], config: Optional[Union[str, Path]] = None,
@@ -133,7 +133,7 @@ def predict(predictor: Predictor, source: str, out: Union[str, Path],
                     sample = predictor(frame.picture)
                     in_model += time.perf_counter() - before
                     drawn = predictor.draw(frame.picture, sample)
-                except Exception as error:  # of a size, say, that a library cannot take
+                except Exception as error:  # for example, a size that a library cannot handle
                     if pictures.count == 1 or pictures.fps:
                         raise
                     pictures.problems.append(f'{frame.file_name}: {describe(error)}')

@@ -146,7 +146,7 @@ def open_files(kinds: Sequence[str], predictor: Any, out: Path) -> List[Predicti
         if KINDS[kind].task != task:
             fitting = ', '.join(name for name, each in KINDS.items() if each.task == task)
             raise ExportError(f'--save {kind} is for {KINDS[kind].task}, but the model is for '
-                              f'{task}: choose of {fitting}')
+                              f'{task}: choose from {fitting}')
     return [KINDS[kind](out, meta['classes'], meta['palette'], predictor.score_thr)
             for kind in dict.fromkeys(kinds)]
 

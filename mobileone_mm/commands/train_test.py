@@ -53,7 +53,7 @@ def train(argv: Arguments = None) -> None:
         _enable_amp(cfg)
     if args.auto_scale_lr:
         if 'base_batch_size' not in (cfg.get('auto_scale_lr') or {}):
-            raise PreflightError('--auto-scale-lr needs auto_scale_lr.base_batch_size in config')
+            raise PreflightError('--auto-scale-lr: the config has no auto_scale_lr.base_batch_size')
         cfg.auto_scale_lr.enable = True
     make_resumable(cfg)
     _draw_run(cfg)

@@ -1,4 +1,4 @@
-"""An augmentation of cvnets' detection recipe that mmdetection does otherwise."""
+"""An augmentation of cvnets' detection recipe that mmdetection does differently."""
 
 from typing import Any, Dict, Optional, Sequence, Tuple
 
@@ -10,28 +10,28 @@ from mmdet.structures.bbox import HorizontalBoxes, autocast_box_type
 
 __all__ = ['SSDCrop']
 
-WHOLE = 0.  # among the overlaps: keep the image as it is
+WHOLE = 0.  # the minimum IoU that keeps the whole image
 
 
 @TRANSFORMS.register_module()
 class SSDCrop(BaseTransform):
     """Crop so that some box overlaps the crop enough, as cvnets' ``SSDCroping`` does.
 
-    mmdet's ``MinIoURandomCrop`` asks it of all boxes, which rules out most crops where one of them
-    is small. Boxes whose center is outside the crop are dropped, the others clipped to it.
+    mmdet's ``MinIoURandomCrop`` requires the overlap of every box, which rules out most crops if
+    one box is small. Boxes whose center is outside the crop are dropped, the others clipped to it.
 
     Required keys: ``img`` (H, W, C), ``gt_bboxes``, ``gt_bboxes_labels``, ``gt_ignore_flags``.
     Modified keys: these and ``img_shape``.
 
     Args:
-        min_ious: One is drawn: the least IoU of the crop and the box that overlaps it most; 0 for
-            the whole image. Defaults to cvnets' values.
-        trials: Crops that are tried before another overlap is drawn. Defaults to 40, cvnets'.
-        min_crop_size: Least width and height as shares of the image's. Defaults to 0.3, cvnets'.
-        min_pixels: Least width and height in pixels. Defaults to 100, cvnets'.
+        min_ious: Values to draw from for the minimum IoU of the crop and the box that overlaps it
+            most; 0 stands for the whole image. Defaults to cvnets' values.
+        trials: Number of crops to try before another minimum is drawn. Defaults to cvnets' 40.
+        min_crop_size: Minimum width and height, relative to the image's. Defaults to cvnets' 0.3.
+        min_pixels: Minimum width and height in pixels. Defaults to cvnets' 100.
 
     Raises:
-        ValueError: 0 is not among ``min_ious``, so that there may be no crop at all.
+        ValueError: 0 is not among ``min_ious``, so there may be no crop at all.
     """
 
     def __init__(self, min_ious: Sequence[float] = (0., .1, .3, .5, .7, .9, 1.), trials: int = 40,
@@ -43,7 +43,7 @@ class SSDCrop(BaseTransform):
 
     @autocast_box_type()
     def transform(self, results: Dict[str, Any]) -> Optional[Dict[str, Any]]:
-        """Crop ``results['img']`` and its boxes or leave them."""
+        """Crop ``results['img']`` and its boxes, or leave them as they are."""
         boxes = results['gt_bboxes']
         patch = self._draw(boxes, results['img'].shape[:2]) if len(boxes) else None
         if patch is not None:

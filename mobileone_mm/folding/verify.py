@@ -38,8 +38,8 @@ class FoldingError(RuntimeError):
 def textbook(model: nn.Module) -> nn.Module:
     """Make every MobileOne block compute its branches one by one, in place; returns ``model``.
 
-    In eval mode the other branch engines fold on the fly, with the same functions that fold for
-    good. To compare with them would be to compare these functions with themselves.
+    In eval mode, the other branch engines fold on the fly, with the functions that also write
+    folded files. Comparing with them would compare these functions with themselves.
     """
     for module in model.modules():
         if hasattr(module, 'branch_engine'):

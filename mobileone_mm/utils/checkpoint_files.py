@@ -98,7 +98,7 @@ def _read(path: Path, weights_only: bool) -> Any:
 def _check_records(path: Path) -> None:
     """Compare a zip's records with their checksums, which torch writes but does not read.
 
-    Where none is right they were left out (``torch.serialization.set_crc32_options``).
+    If none is right, they were left out (``torch.serialization.set_crc32_options``).
     """
     if not zipfile.is_zipfile(path):
         return

@@ -116,7 +116,7 @@ def _check_key(cfg: Config, key: str) -> None:
         raise PreflightError(
             f'--cfg-options {key}: {top} is a variable of the config file, which nothing reads '
             'once that has been read: change the file, or give the settings that it went into'
-            + (f'; the same value have {", ".join(places)}' if places else ''))
+            + (f'; {", ".join(places)} have the same value' if places else ''))
     node: Any = cfg[top] if top in cfg else None
     for i, name in enumerate(rest):
         if isinstance(node, (list, tuple)):

@@ -6,7 +6,7 @@ from .configs import type_name
 
 __all__ = ['count_samples', 'inner_datasets', 'unwrapped']
 
-# Wrappers with ``times`` as many samples as they wrap, or as many.
+# Wrappers that hold all samples of what they wrap, ``times`` over if they have that option.
 COUNTED = ('ConcatDataset', 'RepeatDataset', 'MultiImageMixDataset')
 
 
@@ -24,7 +24,7 @@ def inner_datasets(dataset: Any) -> List[Any]:
 
 
 def unwrapped(dataset: Dict[str, Any]) -> Iterator[Dict[str, Any]]:
-    """The configs of the data sets that wrap no other, in order; of an empty config, none."""
+    """The configs of the data sets that wrap no other, in order; none for an empty config."""
     inner = inner_datasets(dataset)
     if not inner and dataset:
         yield dataset
@@ -34,14 +34,14 @@ def unwrapped(dataset: Dict[str, Any]) -> Iterator[Dict[str, Any]]:
 
 def count_samples(dataset: Dict[str, Any],
                   count: Callable[[Dict[str, Any]], Optional[int]]) -> Optional[int]:
-    """The samples of a data set's config.
+    """Count the samples of a data set's config.
 
     Args:
-        dataset: The config, of a wrapper or not.
-        count: The samples of a data set that wraps no other; ``None`` where they are not known.
+        dataset: The config of a data set or a wrapper.
+        count: Counts the samples of a data set that wraps no other; ``None`` if unknown.
 
     Returns:
-        Their number; ``None`` where it is not known, of wrappers that choose samples too.
+        The number of samples; ``None`` if unknown, as for wrappers that select samples.
     """
     inner = inner_datasets(dataset)
     if not inner:

@@ -3,9 +3,9 @@
     python tools/benchmark/int8.py --nets ssdlite_mobileone_s1 --baseline ssdlite_mobilenet_v2
     python tools/benchmark/int8.py --nets deeplabv3_mobileone_s1 --baseline deeplabv3_mobilenet_v2
 
-Weights are random, from the image to the boxes or the label map, and quantized by what
-tools/quantize.py quantizes with; the baseline too. OpenVINO needs nncf, of the extra int8. Times
-are the processor's, so that what else the machine does hardly counts.
+The networks run from the image to the boxes or the label map. They have random weights and are
+quantized like in tools/quantize.py, the baseline too. OpenVINO needs nncf (extra: int8). Times are
+CPU times, so other load on the machine hardly counts.
 """
 
 import argparse
@@ -24,12 +24,13 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--nets', nargs='+', default=['ssdlite_mobileone_s1'],
-                        help='in 8 bits and in float32 (default: ssdlite_mobileone_s1)')
+                        help='networks to time in int8 and float32 (default: '
+                        'ssdlite_mobileone_s1)')
     parser.add_argument('--baseline', default='ssdlite_mobilenet_v2',
-                        help='in 8 bits and in float32 (default: %(default)s)')
+                        help='network to compare with (default: %(default)s)')
     parser.add_argument('--keep', nargs='+', default=['first'], metavar='LAYERS',
-                        help='what stays in float32, as tools/quantize.py takes it, joined by +: '
-                        'a row for each (default: first)')
+                        help='layers to keep in float32, as in tools/quantize.py, joined by +; '
+                        'one row for each argument (default: first)')
     parser.add_argument('--backends', nargs='+', default=['onnxruntime', 'openvino'],
                         choices=['onnxruntime', 'openvino'])
     parser.add_argument('--rounds', type=int, default=50)
@@ -82,7 +83,7 @@ def prepare(args: argparse.Namespace, folder: Path) -> Dict[Row, Callable[[], ob
 
 
 def quantized(preparer, backend: str, keep: str, index: int) -> Callable[[], object]:
-    """A call of the network in 8 bits; ranges come of its one image."""
+    """A call of the network in 8 bits; the ranges come from its one image."""
     from mobileone_mm.export.int8.int8_onnx import graph_nodes, quantize_onnx
     from mobileone_mm.export.int8.int8_openvino import quantize_openvino
     from mobileone_mm.export.int8.layers import kept_layers
@@ -97,7 +98,7 @@ def quantized(preparer, backend: str, keep: str, index: int) -> Callable[[], obj
 
 
 def vnni() -> str:
-    """Whether the processor multiplies 8-bit integers in one step; 8 bits pay off where it does."""
+    """Whether the processor has VNNI, the 8-bit multiplications that make int8 pay off."""
     info = Path('/proc/cpuinfo')
     if not info.exists():
         return 'VNNI: not known on this system'

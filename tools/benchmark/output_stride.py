@@ -2,7 +2,7 @@
 
     python tools/benchmark/output_stride.py configs/segmentation/deeplabv3_mobileone_s1_voc12aug.py
 
-This counts the folded network, in no time on torch's meta device.
+This counts the folded network on torch's meta device, which takes no time.
 """
 
 import argparse

@@ -3,10 +3,10 @@
     python tools/evidence/compare_recipes.py bccd --data-root data/bccd --out OUT
     python tools/evidence/compare_recipes.py nuclei --data-root data/nuclei --out OUT --epochs 6
 
-Each variant changes one thing in the config of that data set and trains from scratch for as many
-epochs or, if its name says so, for the same CPU time, rounded to epochs. OUT/results.json keeps
-every finished run, so the same command continues. OUT/results.md holds means, 95 % intervals and
-paired differences over the seeds that all variants have finished. The data are small and the
+Each variant changes one thing in the config of that data set and trains from scratch for the same
+number of epochs or, if its name says so, for the same CPU time, rounded to epochs. OUT/results.json
+keeps every finished run, so the same command continues. OUT/results.md holds means, 95 % intervals
+and paired differences over the seeds that all variants have finished. The data are small and the
 schedules short: this says nothing about COCO or VOC.
 """
 
@@ -130,7 +130,7 @@ class Comparison:
         print(f'{key}: {self.results[key]}', flush=True)
 
     def epochs_of(self, name: str, seed: int) -> int:
-        """Number of epochs: the common one, or what fits in the time of the first variant."""
+        """Number of epochs: the same for all, or what fits in the time of the first variant."""
         if not name.endswith(EQUAL_TIME):
             return self.epochs
         ours, others = (self.results[f'{variant}/{seed}']['seconds_an_iteration']
@@ -168,8 +168,8 @@ def main() -> None:
     parser.add_argument('--data-root', type=Path, required=True)
     parser.add_argument('--out', type=Path, required=True)
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
-    parser.add_argument('--variants', nargs='+', help='by default all')
-    parser.add_argument('--epochs', type=int, default=0, help="by default the config's")
+    parser.add_argument('--variants', nargs='+', help='default: all')
+    parser.add_argument('--epochs', type=int, default=0, help="default: the config's")
     args = parser.parse_args()
     study = STUDIES[args.study]
     names = args.variants or list(study.variants)

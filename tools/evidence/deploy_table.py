@@ -30,10 +30,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--backends', nargs='+', default=list(FORMATS))
     parser.add_argument('--precisions', nargs='+', default=['fp32', 'fp16'])
     parser.add_argument('--dynamic', nargs='+', default=[],
-                        help='axes to keep open, where the backend can')
+                        help='axes to leave open, if the backend supports it')
     parser.add_argument('--metrics', nargs='+', default=[],
-                        help='of the test set, as tools/test.py names them; by default none')
-    parser.add_argument('--rounds', type=int, default=20, help='of the timing')
+                        help='metrics on the test set, as tools/test.py names them (default: none)')
+    parser.add_argument('--rounds', type=int, default=20, help='rounds of timing')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={})
     return parser.parse_args()
 
@@ -60,9 +60,9 @@ def main() -> None:
 
 
 def export(args: argparse.Namespace, backend: str, precision: str):
-    """The outcome, or why there is none.
+    """The exported file, or why there is none.
 
-    A file of a fixed size is compared on the one picture.
+    A file with a fixed size is only compared on the image.
     """
     print(f'{backend} {precision}', file=sys.stderr)
     chosen = FORMATS[backend]
@@ -77,7 +77,7 @@ def export(args: argparse.Namespace, backend: str, precision: str):
 
 
 def evaluate(args: argparse.Namespace, model: str) -> str:
-    """The cells of the metrics."""
+    """The cells with the metrics."""
     options = [f'{key}={value}' for key, value in args.cfg_options.items()]
     try:
         found = test([args.config, model, '--work-dir', args.out,
@@ -89,7 +89,7 @@ def evaluate(args: argparse.Namespace, model: str) -> str:
 
 
 def latencies(args: argparse.Namespace, files: Dict[str, Exported]) -> Dict[str, str]:
-    """Median milliseconds of those that are run by their own runtime."""
+    """Median milliseconds of the files that their own runtime can run here."""
     cfg, model = load_trained(args.config, args.checkpoint, args.cfg_options)
     image = Samples(cfg)(args.image)['inputs'][0][None].float()
     return {name: f'{ms:.1f}' for name, ms in processor_times(

@@ -3,15 +3,16 @@
     python tools/evidence/dry_run.py --out OUT                                    # on a GPU
     python tools/evidence/dry_run.py --out OUT --batch-size 2 --iterations 2      # on a CPU
 
-Each recipe trains an epoch of drawn data in the official layout like tools/train.py, from random
-weights, at full input size, and validates folded. Only the data root, the number of epochs and
-images, the score threshold of detectors and, on request, the batch size change. OUT/dry_run.json
-keeps every result, so the same command continues. OUT/dry_run.md is a table of time and memory.
+Each recipe trains for one epoch like in tools/train.py, from random weights and at full input size,
+on drawn data in the official layout, and validates the folded model. Only the data root, the number
+of epochs and images, the score threshold of detectors and, on request, the batch size change.
+OUT/dry_run.json keeps every result, so the same command continues. OUT/dry_run.md is a table of
+time and memory.
 
-The last column estimates the hours of the full schedule on one GPU, without data loading: images
-times epochs at the measured speed. On a CPU, CPU time is measured and compared with that of S0's
-backbone at 224 px, whose time on an H200 is in docs/gpu.md: as plain convolutions, which gives the
-least that a schedule can take, and with branches one by one, which gives the most.
+One column estimates the hours of the full schedule on one GPU, without data loading: images times
+epochs at the measured speed. On a CPU, the CPU time is compared with that of S0's backbone at
+224 px, whose time on an H200 is in docs/gpu.md. Its time with plain convolutions gives the lower
+bound, its time with branches one by one the upper bound.
 """
 
 import argparse
@@ -34,10 +35,10 @@ from mobileone_mm.utils.fileio import atomic_path
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 LAYOUTS = dict(coco='coco', voc12aug='voc', voc12coco='voc', ade20k='ade')
-# Training images of the published sets; as in mmdet, COCO's without images that have no objects.
+# Training images of the published data sets; as in mmdet, without COCO's images without objects.
 # COCO's images in voc12coco are not included: cvnets did not publish its list.
 IMAGES = dict(coco=117266, voc12aug=10582, ade20k=20210)
-# Seconds an image of a forward and backward pass of S0 in mixed precision, docs/gpu.md
+# Seconds per image of a forward and backward pass of S0 in mixed precision, docs/gpu.md
 H200 = (.0195 / 128, .0860 / 128)
 
 
@@ -105,7 +106,7 @@ def run(path: Path, args: argparse.Namespace) -> Dict[str, Any]:
 
 
 def backbone_seconds(batch: int = 4) -> float:
-    """Processor time an image of a forward and backward pass of S0 at 224 px."""
+    """CPU seconds per image of a forward and backward pass of S0 at 224 px."""
     model, x, seconds = MobileOne('s0').train(), torch.randn(batch, 3, 224, 224), []
     for _ in range(6):
         start = time.process_time()
@@ -115,7 +116,7 @@ def backbone_seconds(batch: int = 4) -> float:
 
 
 def hours(row: Dict[str, Any], backbone: float) -> str:
-    """The estimate for a GPU, or of it where one was measured."""
+    """The hours on one GPU: from its own speed, or estimated from that of a CPU."""
     seconds = row['images'] / row['batch'] * row['seconds']
     if not seconds:
         return ''
@@ -126,7 +127,7 @@ def hours(row: Dict[str, Any], backbone: float) -> str:
 
 def table(results: Dict[str, Dict[str, Any]], backbone: float) -> str:
     """A table with a row per config."""
-    columns = ('config', 'device', 'batch', 's an iteration', 'memory, MB',
+    columns = ('config', 'device', 'batch', 's per iteration', 'memory, MB',
                'GPU hours, estimated', 'result')
     lines = [f'| {" | ".join(columns)} |', '|--' * len(columns) + '|']
     for name, row in sorted(results.items()):
@@ -147,7 +148,8 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--out', type=Path, required=True)
     parser.add_argument('--configs', default='*', help='a pattern, such as *_s0_*; default: all')
-    parser.add_argument('--batch-size', type=int, help="on the device; by default the config's")
+    parser.add_argument('--batch-size', type=int,
+                        help="batch size on the device (default: the config's)")
     parser.add_argument('--iterations', type=int, default=8)
     parser.add_argument('--amp', action='store_true')
     args = parser.parse_args()

@@ -1,4 +1,4 @@
-"""What OpenVINO's own choice on a CPU with bfloat16 costs: one exported file, float32 and bfloat16.
+"""Run one OpenVINO file in float32 and in bfloat16, which OpenVINO prefers on CPUs that have it.
 
     python tools/evidence/openvino_bfloat16.py CONFIG CHECKPOINT DIR/NAME.xml --images DIR
 """
@@ -19,10 +19,10 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('config')
     parser.add_argument('checkpoint')
-    parser.add_argument('model', help='an .xml that tools/deploy.py exported')
-    parser.add_argument('--images', required=True, help='a directory of pictures')
-    parser.add_argument('--limit', type=int, help='pictures at most')
-    parser.add_argument('--rounds', type=int, default=20, help='of the timing')
+    parser.add_argument('model', help='an .xml file exported by tools/deploy.py')
+    parser.add_argument('--images', required=True, help='directory of pictures')
+    parser.add_argument('--limit', type=int, help='maximum number of pictures')
+    parser.add_argument('--rounds', type=int, default=20, help='rounds of timing')
     parser.add_argument('--cfg-options', nargs='+')
     return parser.parse_args()
 
@@ -30,7 +30,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     import openvino
     args = parse_args()
-    print('left alone it computes in',
+    print('by default, OpenVINO computes in',
           openvino.Core().get_property('CPU', 'INFERENCE_PRECISION_HINT').to_string())
     cfg, model = load_trained(args.config, args.checkpoint, args.cfg_options)
     samples, pictures = Samples(cfg), list_pictures(args.images)[:args.limit]
@@ -42,7 +42,7 @@ def main() -> None:
                           for precision, exported in files.items()}, args.rounds)
     for precision, exported in files.items():
         parity = verify_parity(model, exported, samples, pictures)
-        parity.worst.pop('maps')  # of a graph of its own, in float32
+        parity.worst.pop('maps')  # computed by a separate graph, in float32
         print(f'{precision}: {median(times[precision]):.1f} ms; {parity}')
 
 

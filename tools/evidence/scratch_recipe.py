@@ -60,7 +60,7 @@ PARTS: Dict[str, Callable[[Config], object]] = {
 
 
 def run(base: Path, name: str, seed: int, out: Path) -> dict:
-    """Train, unless that was done, and return mAP_50 and the CPU seconds of the iterations."""
+    """Train, unless there is a result, and return mAP_50 and the CPU seconds of the iterations."""
     folder = out / name.replace(' ', '_') / str(seed)
     result = folder / 'result.json'
     if result.is_file():

@@ -1,6 +1,7 @@
-"""Trainings one after another, each in a process of its own that inherits the imported libraries.
+"""Run trainings one after another, each in a process that inherits the imported libraries.
 
-So each starts as tools/train.py does, its peak memory is its own, and the imports are paid once.
+Each training starts like in tools/train.py and has its own peak memory, but imports only cost time
+once.
 """
 
 import importlib
@@ -28,24 +29,24 @@ for library in ('mmdet', 'mmseg'):  # after mobileone_mm, which has what mmcv-li
 
 @HOOKS.register_module()
 class CPUTimeHook(Hook):
-    """Writes the processor time of each iteration, which other programs hardly change."""
+    """Writes the CPU time of each iteration, which other programs hardly affect."""
 
     priority = 'VERY_LOW'
 
     def before_train(self, runner: Runner) -> None:
-        """Start at nothing."""
+        """Start an empty list."""
         self.seconds: List[float] = []
 
     def before_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
-        """The batch is loaded."""
+        """Start the clock, once the batch is loaded."""
         self.start = time.process_time()
 
     def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
-        """The weights are updated."""
+        """Stop the clock, once the weights are updated."""
         self.seconds.append(time.process_time() - self.start)
 
     def after_train(self, runner: Runner) -> None:
-        """Write what was measured."""
+        """Write the times."""
         Path(runner.work_dir, TIMES).write_text(json.dumps(self.seconds))
 
 
@@ -63,16 +64,16 @@ class Training(NamedTuple):
 
 
 def run(config: Path, work_dir: Path, *options: str, amp: bool = False) -> Training:
-    """Train a config, with options as ``--cfg-options`` takes them.
+    """Train a config with options in the form of ``--cfg-options``.
 
-    What it prints goes to ``work_dir/output.txt``.
+    Its output goes to ``work_dir/output.txt``.
 
     Raises:
         RuntimeError: The training failed.
     """
     output = work_dir / 'output.txt'
     work_dir.mkdir(parents=True, exist_ok=True)
-    # A process that has asked a GPU for its name cannot hand it on by a fork.
+    # A process that has used the GPU, even for its name, cannot be forked.
     method = 'spawn' if torch.cuda.device_count() else 'fork'
     process = multiprocessing.get_context(method).Process(
         target=_train, args=([str(config), '--work-dir', str(work_dir), *(['--amp'] * amp),
@@ -90,7 +91,7 @@ def run(config: Path, work_dir: Path, *options: str, amp: bool = False) -> Train
 
 
 def _train(arguments: List[str], output: Path) -> None:
-    sys.stdout = sys.stderr = open(output, 'w', buffering=1)  # as long as the process lives
-    for stream in (1, 2):  # and what libraries print
+    sys.stdout = sys.stderr = open(output, 'w', buffering=1)  # open until the process ends
+    for stream in (1, 2):  # also what libraries print
         os.dup2(sys.stdout.fileno(), stream)
     train(arguments)

@@ -45,7 +45,7 @@ train_pipeline = [  # in cvnets' order
     dict(type='SSDCrop'),
     # mmdet adds to the brightness, cvnets multiplies it by 0.875 to 1.125; hue +-18 degrees.
     # Contrast and saturation scale the values, in cvnets their distance to gray. As in cvnets,
-    # half of the images get their channels permuted
+    # half of the images get their channels permuted.
     dict(
         type='PhotoMetricDistortion',
         brightness_delta=32,
@@ -74,7 +74,7 @@ test_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 optim_wrapper = dict(
     _delete_=True,
     type='OptimWrapper',  # --amp: cvnets trains in mixed precision
-    # norms and biases decay too
+    # Norms and biases decay too
     optimizer=dict(type='AdamW', lr=9e-4, betas=(0.9, 0.999), weight_decay=0.01))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=500),

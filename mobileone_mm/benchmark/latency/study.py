@@ -22,7 +22,7 @@ __all__ = ['ROOFLINE', 'Settings', 'run']
 ROOFLINE = tuple(f'mobileone_s{i}' for i in range(5)) + (
     'mobilenet_v2_x1.0', 'mobilenet_v3_large', 'ssdlite_mobileone_s1', 'deeplabv3_mobileone_s1')
 SLOW = 3
-"""Segmentors take this many times fewer rounds: one call takes them longer than a turn."""
+"""Segmentors get this many times fewer rounds, since one call takes longer than a turn."""
 
 Progress = Callable[[int, int, str], None]
 

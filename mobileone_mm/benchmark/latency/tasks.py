@@ -108,7 +108,7 @@ def spread_scores(detector: BaseModel, threshold: float, candidates: int = CANDI
     Args:
         detector: An SSD detector; the last convolutions of its class branches are changed.
         threshold: Score threshold for a pair of anchor and class.
-        candidates: How many pairs shall pass it, on one image of noise.
+        candidates: How many pairs should pass it, on one image of noise.
         size: Height and width of that image.
     """
     head = detector.bbox_head

@@ -67,7 +67,7 @@ def take_turn(call: Callable[[], object], turn_ms: float) -> List[float]:
 
 @contextlib.contextmanager
 def torch_threads(number: int) -> Iterator[None]:
-    """Let torch use so many threads meanwhile."""
+    """Let torch use this many threads within the block."""
     before = torch.get_num_threads()
     torch.set_num_threads(number)
     try:

@@ -101,7 +101,7 @@ class CompiledTaps(Function):
 
 
 def _maps(x: Tensor, grad: Tensor, out: Optional[Tensor]) -> Maps:
-    """``out``: after a ReLU, ``None`` without one."""
+    """``out`` after a ReLU, ``None`` without one."""
     relu = out is not None
     return Maps(x.detach().numpy(), grad.detach().numpy(),
                 (grad if out is None else out).detach().numpy(), relu)

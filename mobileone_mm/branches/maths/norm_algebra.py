@@ -49,10 +49,10 @@ def variance_terms(d_var: Value, count: float, total: float) -> Tuple[Value, Val
 
 def mean_terms(d_var: Value, d_mean: Value, scale: Value, grad_bias: Value, shift: Value,
                ratio: float) -> Tuple[Value, Value]:
-    """What the mean of ``W p`` gets, and the factor of ``mu`` in the gradient of W.
+    """The gradient of the mean of ``W p``, and the factor of ``mu`` in the gradient of W.
 
-    ``ratio``: of this process's positions to those of all. Without a shift these are ``dmean`` and,
-    the mean being this batch's own, zero.
+    ``ratio`` is that of this process's positions to those of all. Without a shift, the mean is this
+    batch's own, and the results are ``dmean`` and zero.
     """
     per_mean = d_mean + 2 * d_var * shift
     return per_mean, scale * grad_bias + ratio * per_mean

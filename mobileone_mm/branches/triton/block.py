@@ -9,7 +9,7 @@ __all__ = ['Fold', 'tensor_cores']
 
 
 def tensor_cores(x: Tensor) -> int:
-    """The generation of tensor cores that multiply matrices of a map's values, 0 for none.
+    """The generation of the tensor cores for products of this map's values; 0 for none.
 
     This is the major compute capability, from 8 (Ampere) on, since Triton supports no older ones.
     In float32 it is 0 unless torch's convolutions may use TF32.
@@ -57,5 +57,5 @@ class Fold(NamedTuple):
 
     @property
     def padded(self) -> int:
-        """The number of branches for kernels: a power of two, of few, as each is compiled."""
+        """The number of branches, rounded up; kernels are compiled for each of these numbers."""
         return 8 if self.norms <= 8 else 1 << (self.norms - 1).bit_length()

@@ -14,9 +14,9 @@ from .block import Fold, tensor_cores
 
 __all__ = ['is_compiling', 'triton_forward']
 
-# torch.compiler has it from torch 2.3 on.
+# torch.compiler has it since torch 2.3.
 is_compiling = getattr(torch.compiler, 'is_compiling', None) or torch._utils.is_compiling
-# Dense convolutions are taken as patches if an output reads at most this many values: the stem's.
+# Dense convolutions run on patches if an output reads at most this many values, like the stem's.
 MAX_PATCH = 64
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
@@ -29,7 +29,7 @@ def triton_forward(block: BranchBlock, convs: List[nn.Conv2d], norms: List[_Batc
     as the stem, as pointwise blocks on patches of the input. Without tensor cores, it takes the
     latter two only in float32, and pointwise blocks only with at least two convolutions, since the
     covariance of the input costs as much as one. All norms must be affine, and at least one must
-    use the batch. Their running statistics move as in their own forward. Norms that are
+    use the batch. Running statistics are updated as by each norm's own forward. Norms that are
     synchronized, differ in their settings or have no momentum take more and slower steps, which
     ``torch.compile`` cannot trace.
 

@@ -37,7 +37,7 @@ def out_shape(x: Tensor, stride: int) -> Tuple[int, int]:
 
 
 def _branches(fold: Fold) -> dict:
-    """For kernels with one program per channel, which has one warp if its few values fit."""
+    """Arguments of kernels with one program per channel; few values need only one warp."""
     return dict(BRANCHES=fold.padded, num_warps=1 if fold.padded <= 8 else 4)
 
 
@@ -54,7 +54,7 @@ def _sizes(x: Tensor, fold: Fold) -> Tuple[int, ...]:
 
 
 def patch_sums(x: Tensor, state: Tensor, fold: Fold) -> Tensor:
-    """Partial sums (splits, C, 54) of products of taps and of taps; the shift into ``state``."""
+    """Partial sums (splits, C, 54) of products of taps and of taps; writes the shift to state."""
     sizes = _sizes(x, fold)
     tile = _tile(x, 128)
     groups = _groups(sizes[0], tile)
@@ -66,7 +66,7 @@ def patch_sums(x: Tensor, state: Tensor, fold: Fold) -> Tensor:
 
 
 def convolve(x: Tensor, state: Tensor, kernel: Tensor, fold: Fold) -> Tensor:
-    """The output; ``kernel`` holds the bias behind the kernel, (10 C,)."""
+    """The output; ``kernel`` (10 C,) holds the folded kernel, then the bias."""
     sizes = _sizes(x, fold)
     channels, _, _, out_h, out_w, _ = sizes
     y = torch.empty((x.shape[0], channels, out_h, out_w), dtype=x.dtype, device=x.device,
@@ -114,7 +114,7 @@ def grad_sums(x: Tensor, grad: Tensor, y: Tensor, state: Tensor, fold: Fold) -> 
 
 def input_grad(x: Tensor, grad: Tensor, y: Tensor, kernel: Tensor, coef: Tensor, fold: Fold,
                stencil: bool) -> Tensor:
-    """The gradient of x; ``coef`` as the kernel ``fold_backward`` leaves it, a stencil or not."""
+    """The gradient of x; ``coef`` comes from ``fold_backward`` and may be a stencil."""
     sizes = channels, height, width, out_h, out_w, n = _sizes(x, fold)
     dx = torch.empty_like(x)
     maps = (x, grad, y, kernel, coef, dx, channels, height, width)

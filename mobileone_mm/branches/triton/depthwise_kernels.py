@@ -13,7 +13,7 @@ branches, of the 1x1 branch, gammas, betas.
 import triton
 import triton.language as tl
 
-REST = tl.constexpr(1)  # behind the shift; scale, inv, products, kernel and bias follow
+REST = tl.constexpr(1)  # after the shift; scale, inv, products, kernel and bias follow
 SCALES = tl.constexpr(10)
 
 
@@ -40,7 +40,7 @@ def locate(tile, n, H, W, NHWC: tl.constexpr, ROWS: tl.constexpr, COLS: tl.const
 
 @triton.jit
 def image_offset(b, c, C, H, W, NHWC: tl.constexpr):
-    """Of the first pixel of image b, channel c."""
+    """The offset of the first pixel of image b, channel c."""
     if NHWC:
         return b.to(tl.int64) * (C * H * W) + c
     else:
@@ -49,7 +49,7 @@ def image_offset(b, c, C, H, W, NHWC: tl.constexpr):
 
 @triton.jit
 def pixel_offset(h, w, C, W, NHWC: tl.constexpr):
-    """From one pixel to that h rows below and w columns to the right."""
+    """The offset from a pixel to the one h rows below and w columns to the right."""
     if NHWC:
         return (h * W + w) * C
     else:
@@ -64,7 +64,7 @@ def inside(h, w, H, W):
 
 @triton.jit
 def load_near(at, h, w, dh, dw, ok, C, H, W, NHWC: tl.constexpr):
-    """The value dh rows and dw columns from (h, w), to which ``at`` points; 0 outside."""
+    """The value dh rows and dw columns away from (h, w), where ``at`` points; 0 outside."""
     ok = ok & inside(h + dh, w + dw, H, W)
     return tl.load(at + pixel_offset(dh, dw, C, W, NHWC), mask=ok, other=0.).to(tl.float32)
 
@@ -80,7 +80,7 @@ def near_grad(g, y, offset, h, w, dh, dw, ok, C, H, W, RELU: tl.constexpr, NHWC:
 
 @triton.jit
 def store_sums(out, values, c, valid, STEP: tl.constexpr, NHWC: tl.constexpr):
-    """Sum over a tile into one value a channel, STEP apart."""
+    """Write a tile's sum per channel; the sums are STEP values apart."""
     sums = tl.sum(values, 0, keep_dims=True)
     if not NHWC:
         sums = tl.sum(sums, 1, keep_dims=True)
@@ -211,7 +211,7 @@ def branch_weights(flat, c, C, K, SCALE, SKIP, BRANCHES: tl.constexpr):
 @triton.jit(do_not_specialize=['C', 'H', 'W', 'OH', 'OW', 'n', 'STRIDE', 'DIL'])
 def conv_bias_relu(x, state, kernel, y, C, H, W, OH, OW, n, STRIDE, DIL,
                    RELU: tl.constexpr, NHWC: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr):
-    """``y = relu(kernel q + bias)``; the bias lies behind the kernel."""
+    """``y = relu(kernel q + bias)``; the bias follows the kernel in memory."""
     c, valid = channel_index(C, NHWC, COLS)
     b, oh, ow, ok = locate(tl.program_id(0), n, OH, OW, NHWC, ROWS, COLS)
     ok = ok & valid
@@ -262,10 +262,10 @@ def grad_sums(x, g, y, state, part, C, H, W, OH, OW, n, per, STRIDE, DIL,
 @triton.jit(do_not_specialize=['C', 'n', 'splits', 'DENSE', 'K', 'SCALE', 'SKIP'])
 def fold_backward(part, flat, state, grads, coef, C, n, splits, DENSE, K, SCALE, SKIP,
                   BRANCHES: tl.constexpr):
-    """One program per channel: gradients of the parameters, and what the input gets a tap.
+    """One program per channel: gradients of the parameters, and coefficients for the input's.
 
-    ``coef`` gets :func:`store_stencil` if DENSE, otherwise the quadratic part (9, 9, C) and the
-    linear one (9, C).
+    With DENSE, :func:`store_stencil` fills ``coef``. Otherwise it gets the quadratic part
+    (9, 9, C) and the linear part (9, C).
     """
     c = tl.program_id(0)
     NORMS = K + SCALE + SKIP
@@ -310,12 +310,13 @@ def fold_backward(part, flat, state, grads, coef, C, n, splits, DENSE, K, SCALE,
 
 @triton.jit
 def store_stencil(coef, quadratic, linear, t, C):
-    """What :func:`input_grad` of stride 1 needs of the quadratic and linear parts, 58 values.
+    """Write the 58 sums of the quadratic and linear parts that :func:`input_grad_dense` reads.
 
-    Away from the border an input at i gets ``sum_l M_l x_(i+l)``, M_l the sum of the quadratic
-    part over taps t, u with u - t = l (25). At each border outputs are missing: those behind it,
-    whose taps in the image are all in one row or column (5 values a border), and at each corner one
-    of them is missing twice. The linear part is summed likewise: all, borders, corners.
+    Away from the border, an input at i gets ``sum_l M_l x_(i+l)``, where M_l is the sum of the
+    quadratic part over taps t, u with u - t = l (25 values). At a border, the outputs beyond it
+    are missing; their taps inside the image all lie in one row or column (5 values per border).
+    At a corner, one of them would be subtracted twice (1 value). The linear part is summed in the
+    same way: all taps, borders, corners.
     """
     th = t[:, None] // 3 - 1
     tw = t[:, None] % 3 - 1
@@ -328,7 +329,7 @@ def store_stencil(coef, quadratic, linear, t, C):
     h = t // 3 - 1
     w = t % 3 - 1
     tl.store(coef + 49 * C, tl.sum(tl.where(t < 9, linear, 0.), 0))
-    for border in tl.static_range(4):  # top, bottom, left, right: missing are taps to there
+    for border in tl.static_range(4):  # top, bottom, left, right: taps that reach it are missing
         side = 1 - 2 * (border % 2)
         for at in tl.static_range(5):
             if border < 2:
@@ -387,8 +388,8 @@ def input_grad_halved(x, g, y, kernel, coef, dx, C, H, W, OH, OW, n, RELU: tl.co
                       NHWC: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr):
     """:func:`input_grad` for stride 2 without dilation: 2 x 2 inputs at once.
 
-    A tap reads one of the four only: of even rows tap 0, of odd ones tap 1 of the output above and
-    tap -1 of the output below.
+    A tap reads only one of the four. Tap 0 reads even rows; odd rows are read by tap 1 of the
+    output above and by tap -1 of the output below. The same holds for columns.
     """
     c, valid = channel_index(C, NHWC, COLS)
     b, oh, ow, ok = locate(tl.program_id(0), n, OH, OW, NHWC, ROWS, COLS)
@@ -422,7 +423,7 @@ def input_grad_halved(x, g, y, kernel, coef, dx, C, H, W, OH, OW, n, RELU: tl.co
 def input_grad(x, g, y, kernel, coef, dx, C, H, W, OH, OW, n, STRIDE, DIL,
                RELU: tl.constexpr, NHWC: tl.constexpr, ROWS: tl.constexpr,
                COLS: tl.constexpr):
-    """``dx_i``: sum over outputs o reading i at t of ``kernel_t g'_o + (quad p_o + linear)_t``."""
+    """``dx_i = sum kernel_t g'_o + (quad p_o + linear)_t`` over outputs o whose tap t reads i."""
     c, valid = channel_index(C, NHWC, COLS)
     b, h, w, ok = locate(tl.program_id(0), n, H, W, NHWC, ROWS, COLS)
     ok = ok & valid

@@ -52,6 +52,6 @@ def ceil_div(size: int, by: int) -> int:
 
 
 def split(tiles: int, groups: int) -> Tuple[int, int]:
-    """Split a sum over ``tiles``, ``groups`` at once: number of programs, and tiles of each."""
+    """Split a sum over ``tiles`` for each of ``groups``: number of programs, and tiles of each."""
     per = ceil_div(tiles, max(1, PROGRAMS // groups))
     return ceil_div(tiles, per), per

@@ -12,8 +12,8 @@ from .reference import state_sizes
 
 __all__ = ['pointwise_backward', 'pointwise_forward']
 
-BLOCK = 128  # channels that a program of a fold takes at once
-PAD = 8  # columns beyond C in a product, of which one is used: keeps rows aligned
+BLOCK = 128  # channels that a program of a fold handles at once
+PAD = 8  # columns beyond C in a product: one is used, the rest keep rows aligned
 
 
 def _precision(x: Tensor) -> str:
@@ -22,9 +22,9 @@ def _precision(x: Tensor) -> str:
 
 
 def _tile(x: Tensor, sums: bool = False) -> int:
-    """Channels of a tile; without tensor cores, products need the registers.
+    """Channels of a tile: fewer without tensor cores, where products need registers.
 
-    Those of Ampere also do for ``sums`` over positions, of which the tiles are square.
+    ``sums`` over positions have square tiles and need fewer on Ampere too.
     """
     return 128 if tensor_cores(x) > (8 if sums else 0) else 64
 
@@ -32,8 +32,8 @@ def _tile(x: Tensor, sums: bool = False) -> int:
 class _Positions(NamedTuple):
     """How the positions of maps are split into chunks of BP within an image.
 
-    A channels_last map is one image; ``units * UNIT`` is an image's size, so that a compiler knows
-    how rows are aligned.
+    A channels_last map counts as one image. ``units * UNIT`` is the size of an image, which tells
+    the compiler how rows are aligned.
     """
 
     constants: dict
@@ -108,7 +108,7 @@ def pointwise_forward(x: Tensor, params: Tensor, channels: int,
 
 
 def _schedule(x: Tensor, sums: bool) -> dict:
-    """Warps, by what their registers hold, and stages, by what shared memory small GPUs have."""
+    """Warps that the registers allow, and stages that fit the shared memory of small GPUs."""
     if sums:
         return dict(num_warps=4 if tensor_cores(x) == 8 else 8, num_stages=2)
     return dict(num_warps=4, num_stages=3 if x.element_size() < 4 else 2)
@@ -116,8 +116,8 @@ def _schedule(x: Tensor, sums: bool) -> dict:
 
 def outer_sums(a: Tensor, y: Tensor, x: Tensor, shift: Tensor, channels: int, gram: bool,
                relu: bool) -> Tuple[Tensor, Tensor]:
-    """Partial sums (splits, channels, C) of the kernel of that name, and of its rows."""
-    # Rows that are not aligned take registers for the address of each value.
+    """Partial sums of the kernel of that name: (splits, channels, C), and (splits, channels)."""
+    # Unaligned rows need registers for the address of each value.
     aligned = not x.is_contiguous() or x.shape[2] * x.shape[3] % 4 == 0
     size, positions = x.shape[1], _positions(x, 64 if x.element_size() == 2 and aligned else 32)
     side = _tile(x, sums=True)

@@ -1,8 +1,8 @@
 """Triton kernels for pointwise blocks, whose k branches are folded with the input's covariance.
 
 The equations are those of :mod:`.reference`. Maps (C, n) are contiguous or channels_last, read in
-their own dtype; products are accumulated in float32. ``W`` is (k, OUT, C) at the start of the flat
-parameters, gammas and betas (b, OUT) follow; the identity, where there is one, is the last branch.
+their own dtype; products are accumulated in float32. The flat parameters begin with ``W``
+(k, OUT, C); gammas and betas (b, OUT) follow. The identity, if any, is the last branch.
 """
 
 import triton
@@ -14,9 +14,9 @@ AT_ONCE = tl.constexpr(8)  # partial sums loaded together
 
 @triton.jit
 def chunk_at(index, area, BP: tl.constexpr):
-    """Of a chunk of positions: where its image starts in a channel's positions, and it in there.
+    """Where the image of a chunk starts among a channel's positions, and the chunk in its image.
 
-    A channels_last map is one image.
+    A channels_last map counts as one image.
     """
     chunks = tl.cdiv(area, BP)
     return (index // chunks).to(tl.int64) * area, (index % chunks) * BP
@@ -31,7 +31,7 @@ def load_map(x, c, p, C, area, NHWC: tl.constexpr):
 
 @triton.jit
 def map_offset(c, p, C, area, NHWC: tl.constexpr):
-    """Of channel c at position p in an image."""
+    """The offset of channel c at position p in an image."""
     if NHWC:
         return p.to(tl.int64) * C + c
     else:
@@ -63,10 +63,10 @@ def sample_mean(x, shift, C, area, n, NHWC: tl.constexpr, BLOCK: tl.constexpr):
 def outer_sums(a, y, x, shift, part, rows, A, C, units, count, per, UNIT: tl.constexpr,
                GRAM: tl.constexpr, CENTERED: tl.constexpr, RELU: tl.constexpr, NHWC: tl.constexpr,
                PRECISION: tl.constexpr, BA: tl.constexpr, BC: tl.constexpr, BP: tl.constexpr):
-    """``part[split]``: sums of ``a q^T`` (A, C), ``rows[split]``: of ``a`` (A,).
+    """``part[split]``: sums of ``a q^T`` (A, C). ``rows[split]``: sums of ``a`` (A,).
 
-    ``q`` is x, less its shift where CENTERED; ``a`` is q as well, of which only the tiles on and
-    above the diagonal are computed, or the output's gradient.
+    ``q`` is x, minus its shift if CENTERED. If GRAM, ``a`` is q too, and only tiles on and above
+    the diagonal are computed. Otherwise ``a`` is the output's gradient.
     """
     across = tl.cdiv(C, BC)
     row = tl.program_id(0) // across
@@ -107,7 +107,7 @@ def outer_sums(a, y, x, shift, part, rows, A, C, units, count, per, UNIT: tl.con
 
 @triton.jit(do_not_specialize=['n', 'splits', 'TILE'])
 def covariance(part, rows, cov, rest, C, n, splits, TILE, BLOCK: tl.constexpr):
-    """The covariance of the input from :func:`outer_sums`, and its mean less the shift."""
+    """The covariance of the input from :func:`outer_sums`, and its mean minus the shift."""
     row = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     col = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     i, j = row[:, None], col[None, :]
@@ -141,7 +141,7 @@ def fold_forward(flat, products, cov, rest, shift, kernel, bias, scale, inv, sta
                  K, SKIP, BRANCHES: tl.constexpr, BLOCK: tl.constexpr):
     """One program per output channel: variances, the folded kernel and bias.
 
-    ``kernel`` is in the maps' dtype, and the bias takes its rounding errors at the mean back.
+    ``kernel`` is in the maps' dtype; the bias makes up for its rounding errors at the mean.
     ``stats`` gets each branch's batch mean and unbiased variance, 2 (b, OUT).
     """
     o = tl.program_id(0)
@@ -230,8 +230,8 @@ def fold_backward(part, rows, flat, products, rest, shift, scale, inv, grads, sc
                   BRANCHES: tl.constexpr, PAD: tl.constexpr, BLOCK: tl.constexpr):
     """One program per output channel: gradients of its parameters.
 
-    ``scaled`` (b, OUT, C + PAD) gets each branch's weights times ``2/n dvar`` and, as column C,
-    ``dmean / n``; zeros behind. The identity is one more branch there, where there is one.
+    ``scaled`` (b, OUT, C + PAD) gets each branch's weights times ``2/n dvar``, then ``dmean / n``
+    in column C, then zeros. The identity, if any, is one more branch there.
     """
     o = tl.program_id(0)
     NORMS = K + SKIP
@@ -273,7 +273,7 @@ def fold_backward(part, rows, flat, products, rest, shift, scale, inv, grads, sc
 @triton.jit
 def centered_row(part, rest, shift, total, o, c, OUT, C, splits, CENTERED: tl.constexpr,
                 BLOCK: tl.constexpr):
-    """Row o of the folded kernel's gradient: of sums with the input less its mean."""
+    """Row o of the folded kernel's gradient, centered: with the input minus its mean."""
     g = tl.zeros((1, BLOCK), tl.float64)
     for s in range(splits):
         g += tl.load(part + (s * OUT + o) * C + c, mask=c < C, other=0.).to(tl.float64)
@@ -286,9 +286,9 @@ def centered_row(part, rest, shift, total, o, c, OUT, C, splits, CENTERED: tl.co
 @triton.jit(do_not_specialize=['K', 'SKIP'])
 def finish_quadratic(product, scaled, rest, shift, quad, quad_scale, linear, OUT, C,
                      K, SKIP, CENTERED: tl.constexpr, PAD: tl.constexpr, BLOCK: tl.constexpr):
-    """A program per channel: its row of the quadratic part, scaled to at most 1, and linear part.
+    """One program per channel: its row of the quadratic part, scaled to at most 1, and the linear.
 
-    ``product`` (C + PAD, C) comes of the branches with weights; the identity is added here.
+    ``product`` (C + PAD, C) is that of the branches with weights; the identity is added here.
     """
     r = tl.program_id(0)
     identity = scaled + (K * OUT + r) * (C + PAD)
@@ -321,7 +321,7 @@ def finish_quadratic(product, scaled, rest, shift, quad, quad_scale, linear, OUT
 def input_grad(x, g, y, kernel, quad, quad_scale, linear, shift, dx, C, OUT, units,
                UNIT: tl.constexpr, RELU: tl.constexpr, CENTERED: tl.constexpr, NHWC: tl.constexpr,
                PRECISION: tl.constexpr, BC: tl.constexpr, BK: tl.constexpr, BP: tl.constexpr):
-    """``dx = kernel^T g' + quad x + linear``, with x less its shift where CENTERED."""
+    """``dx = kernel^T g' + quad x + linear``, with x minus its shift if CENTERED."""
     tiles = tl.cdiv(C, BC)
     first_c = (tl.program_id(0) % tiles) * BC
     area = units * UNIT

@@ -31,7 +31,7 @@ def state_sizes(size: int, channels: int, fold: Fold) -> List[int]:
 
 
 def branch_kernels(params: Tensor, size: int, channels: int, fold: Fold) -> moment_fold.Kernels:
-    """From the flat parameters of a block with C = ``size`` inputs."""
+    """The kernels in the flat parameters of a block with C = ``size`` inputs."""
     if not fold.depthwise:
         weight = params[:fold.convs * channels * size].view(fold.convs, channels, size)
         identity = torch.arange(size, device=params.device) if fold.skip else None

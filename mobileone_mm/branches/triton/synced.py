@@ -67,7 +67,7 @@ class SyncedBranches(Function):
 
 
 def _moments(x: Tensor, fold: Fold) -> Tuple[Tensor, Tensor, Tensor, int]:
-    """The shift, the mean less it in float64, the covariance, and n."""
+    """The shift, the mean minus the shift in float64, the covariance, and n."""
     size = x.shape[1]
     shift = torch.empty(size, dtype=torch.float32, device=x.device)
     if not fold.depthwise:

@@ -13,13 +13,13 @@ MANY = .25  # share of boxes beyond the border from which corners are the likeli
 
 
 def check_boxes(content: Dict[str, Any]) -> List[str]:
-    """Look for boxes that mean something else than COCO's, and for repeated ones.
+    """Look for boxes that are not in COCO's format, and for repeated ones.
 
     Args:
         content: The file's content; all fields are repaired.
 
     Returns:
-        What is odd without being wrong.
+        What is unusual but not wrong.
 
     Raises:
         ValueError: The boxes are corners, ``[x1, y1, x2, y2]``.
@@ -47,6 +47,6 @@ def check_boxes(content: Dict[str, Any]) -> List[str]:
                      'category and numbers): the metric counts the second as missed')
     files = len({image['file_name'] for image in content['images']})
     if files < len(content['images']):
-        notes.append(f'{len(content["images"]) - files:,} images have the file of another: objects '
-                     'that only one of both lists count as wrong in the other')
+        notes.append(f'{len(content["images"]) - files:,} images share a file with another: an '
+                     'object that only one of them lists counts as a wrong prediction in the other')
     return notes

@@ -137,7 +137,7 @@ def _repair_areas(annotations: Items) -> Iterator[str]:
 def _repair_annotation_ids(annotations: Items) -> Iterator[str]:
     ids: List[Any] = [a.get('id') for a in annotations]
     if set(map(type, ids)) <= {int}:
-        why = ('0 or less, which pycocotools takes for no match' if min(ids, default=1) < 1 else
+        why = ('0 or less, which pycocotools treats as no match' if min(ids, default=1) < 1 else
                'repeated' if len(set(ids)) < len(ids) else '')
     else:
         why = 'missing' if None in ids else 'not integers'

@@ -1,4 +1,4 @@
-"""File names as another system wrote them, held against the files that are there."""
+"""Match file names that another system wrote to the files on disk."""
 
 import os
 import unicodedata
@@ -11,15 +11,15 @@ __all__ = ['repair_names']
 
 
 def repair_names(content: Dict[str, Any], folder: Path) -> List[str]:
-    """Give images the names of their files, where another system or program wrote them otherwise.
+    """Correct file names that another system or program wrote differently.
 
-    Meant are backslashes, percent signs of URLs, accents composed in another way, upper and lower
-    case, and paths that lead to a folder of the same name as ``folder`` on another machine. A name
-    is changed only if one file answers to it, and to no other image.
+    The differences may be backslashes, percent-encoding, composed or decomposed accents, case, and
+    the path to a folder of the same name as ``folder`` on another machine. A name is only changed
+    if it matches exactly one file, and no other image claims that file.
 
     Args:
         content: The file's content; repaired in place.
-        folder: To which file names are relative.
+        folder: The folder that file names are relative to.
     """
     images = content['images']
     present = _list_folders(folder, {os.path.dirname(image['file_name']) for image in images})
@@ -37,11 +37,11 @@ def repair_names(content: Dict[str, Any], folder: Path) -> List[str]:
     example = f'{repaired[0][0]["file_name"]} is {repaired[0][1]}'
     for image, name in repaired:
         image['file_name'] = name
-    return [f'names of {len(repaired):,} images are written otherwise than on the disk ({example})']
+    return [f'names of {len(repaired):,} images differ from those of the files ({example})']
 
 
 def _list_folders(folder: Path, inner: Set[str]) -> Set[str]:
-    """What lies in some folders; much faster than to ask for each file."""
+    """The entries of some folders; much faster than checking each file."""
     return {os.path.join(name, entry) for name in inner if os.path.isdir(folder / name)
             for entry in os.listdir(folder / name)}
 
@@ -57,7 +57,7 @@ def _list_files(folder: Path) -> Dict[str, List[str]]:
 
 
 def _find(name: str, folder: str, files: Dict[str, List[str]]) -> Optional[str]:
-    """The one file that a name can mean; None where there is none, or several."""
+    """The one file that a name can mean; None if there is none, or several."""
     key = _key(name)
     candidates = files.get(key, [])
     _, mark, below = f'/{key}'.rpartition(f'/{_key(folder)}/')

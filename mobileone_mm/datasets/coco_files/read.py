@@ -96,9 +96,10 @@ def _read_lists(file: CocoFile, labeled: bool) -> Dict[str, Any]:
     try:
         content = json.loads(data)
     except ValueError as error:  # includes decoding errors
-        raise ValueError(f'not a complete JSON ({error}): copy or download it again') from error
+        raise ValueError(f'not complete JSON ({error}): copy or download it again') from error
     if encoding != 'utf-8':
-        file.repairs.append(f'its encoding is {encoding}, pycocotools reads UTF-8 without a mark')
+        file.repairs.append(f'its encoding is {encoding}, but pycocotools reads UTF-8 without a '
+                            'byte order mark')
     needed = [key for key in LISTS if labeled or key != 'annotations']
     if not isinstance(content, dict) or any(not isinstance(content.get(k), list) for k in needed):
         raise ValueError(f'not a COCO annotation file: it needs the lists {", ".join(needed)}')

@@ -68,7 +68,7 @@ class CocoSplit:
 
 def read_split(path: Union[str, Path], images: Union[str, Path], like: Optional[CocoSplit] = None,
                keep_negatives: bool = False) -> CocoSplit:
-    """Read an annotation file, check all that it says, and repair what has one meaning only.
+    """Read an annotation file, check all of it, and repair what can have one meaning only.
 
     Args:
         path: COCO annotations. The file stays as it is.

@@ -151,7 +151,7 @@ def _data_notes(train: CocoSplit, val: CocoSplit) -> List[str]:
         found.append(f'{train.path}: training leaves out {left_out}')
     if train.keep_negatives:
         found.append('images without boxes are trained on, but SSD draws its negatives in '
-                     'proportion to the objects of an image: they take part in batch norms only')
+                     'proportion to the objects of an image: they only affect batch norms')
     found += [f'{split.path} has no box of {name}' for split in (train, val)
               for name, number in split.boxes.items() if not number]
     if train.images == val.images:

@@ -106,7 +106,7 @@ def _look_problem(source: Source, look: Look, label_map: Optional[Dict[int, int]
         return (f'{look.pair.mask}: not a label map but a picture of mode {look.mode} with the '
                 f'values {colors}: {CUSTOM_SEG}')
     if look.lossy:
-        return (f'{look.pair.mask}: was compressed with losses, which change labels: save label '
+        return (f'{look.pair.mask}: was compressed lossily, which changes labels: save label '
                 f'maps as PNG; or {CUSTOM_SEG}')
     number, ignored = len(source.classes or ()), _ignore_index(source)
     labels = {value: _label(value, source, label_map) for value in look.values}

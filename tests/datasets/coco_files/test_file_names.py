@@ -35,7 +35,7 @@ def test_names_of_other_systems(tmp_path, on_disk, stated):
     file = read_coco(renamed(tmp_path, on_disk.format, stated.format), tmp_path / 'img')
     assert [image['file_name'] for image in file.content['images']] == [
         on_disk.format('1.jpg'), on_disk.format('2.jpg')]
-    assert 'names of 2 images are written otherwise' in file.repairs[0]
+    assert 'names of 2 images differ from those of the files' in file.repairs[0]
     require_images(file, tmp_path / 'img')
 
 

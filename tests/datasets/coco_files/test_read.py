@@ -152,13 +152,13 @@ def test_what_is_listed_twice_is_noted(tmp_path):
     file = read_coco(write_sample(tmp_path, change), tmp_path / 'img')
     assert not file.repairs and len(file.notes) == 2
     assert '1 of 5 boxes are listed twice' in file.notes[0]
-    assert '1 images have the file of another' in file.notes[1]
+    assert '1 images share a file with another' in file.notes[1]
 
 
 def test_damaged_files(tmp_path):
     path = write_sample(tmp_path)
     path.write_bytes(path.read_bytes()[:-9])
-    with pytest.raises(PreflightError, match='not a complete JSON'):
+    with pytest.raises(PreflightError, match='not complete JSON'):
         read_coco(path)
     path = write_sample(tmp_path)
     (tmp_path / 'img/1.jpg').write_bytes(b'no image')

@@ -87,7 +87,7 @@ def test_a_single_bad_map_is_found_and_named(folder, change, expected):
 def test_lossy_compression_is_refused(folder):
     path = folder / 'maps/17.png'
     Image.fromarray(np.asarray(Image.open(path))).save(path, format='JPEG')
-    assert f'{path}: was compressed with losses' in message(config(folder))
+    assert f'{path}: was compressed lossily' in message(config(folder))
 
 
 def test_classes_in_another_order(folder):

@@ -58,7 +58,7 @@ def test_classes_that_differ_name_the_annotation_file(tmp_path, change, expected
 
 
 @pytest.mark.parametrize('damage, expected', [
-    (lambda p: (p / 'ann.json').write_text('{"images": ['), 'not a complete JSON'),
+    (lambda p: (p / 'ann.json').write_text('{"images": ['), 'not complete JSON'),
     (lambda p: (p / 'ann.json').write_text('{"images": []}'), 'needs the lists'),
     (lambda p: (p / 'ann.json').write_text(
         '{"images": [], "annotations": [], "categories": []}'), 'lists no images'),

@@ -30,7 +30,7 @@ KINDS: Dict[str, dict] = {
     'dense 3x3, k=4, stride 2': dict(kernel_size=3, stride=2, num_conv_branches=4, wider=2),
 }
 LAYOUTS = dict(NCHW=torch.contiguous_format, NHWC=torch.channels_last)
-# Rounding a result once may cost this much: errors below are not compared.
+# Rounding a result once may cost this much; smaller errors are not compared.
 FLOOR = {torch.float32: torch.finfo(torch.float32).eps,
          torch.float16: torch.finfo(torch.float16).eps / 2,
          torch.bfloat16: torch.finfo(torch.bfloat16).eps / 2}

@@ -1,4 +1,4 @@
-"""Keep the findings on disk as they come, so that a time-out loses nothing."""
+"""Keep the findings on disk as they come, so that a timeout loses nothing."""
 
 import json
 import time
