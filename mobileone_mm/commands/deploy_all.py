@@ -33,7 +33,7 @@ class Row:
         exported: The exported file; None if there is none.
         problem: Why there is no file, or what else went wrong.
         failed: Whether the backend failed; one that is not installed did not.
-        ms: Processor time of one run on one thread, in milliseconds.
+        ms: CPU time of one run on one thread, in milliseconds.
         metric: The name and value of a metric on the test set.
     """
 
@@ -116,7 +116,7 @@ def _export(backend: str, **options: Any) -> Row:
 
 def processor_times(files: Dict[str, Exported], model: BaseModel, image: Tensor,
                     rounds: int = ROUNDS) -> Dict[str, float]:
-    """Median processor time of one run on one thread in milliseconds, with files taking turns.
+    """Median CPU time of one run on one thread in milliseconds, with files taking turns.
 
     Other load on the machine then hardly matters. Files that a stand-in runs are left out.
 

@@ -1,4 +1,4 @@
-"""Time calls by the processor's clock, which other programs hardly affect."""
+"""Measure the CPU time of calls, which other programs hardly affect."""
 
 import time
 from typing import Callable, Dict, List, Mapping, TypeVar
@@ -10,7 +10,7 @@ Key = TypeVar('Key')
 
 def processor_ms(calls: Mapping[Key, Callable[[], object]],
                  rounds: int) -> Dict[Key, List[float]]:
-    """Processor time of each run in milliseconds, with the calls taking turns.
+    """CPU time of each run in milliseconds, with the calls taking turns.
 
     Args:
         calls: The calls to time, by any key.

@@ -43,7 +43,7 @@ def test_threads_share_the_channels(cfg, k, two_threads, monkeypatch):
     shared = run(block, x)
     assert available._pool.cache_info().currsize
     for name, value in alone.items():
-        # What kernels compute is the same to the bit; torch's products are split otherwise.
+        # What kernels compute is the same to the bit; torch's products are split differently.
         torch.testing.assert_close(shared[name], value, rtol=1e-12, atol=1e-12)
 
 

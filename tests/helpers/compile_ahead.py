@@ -2,7 +2,7 @@
 
 This needs a separate process: Triton decides at import whether it interprets kernels.
 
-    python compile_ahead.py COMPUTE_CAPABILITY nchw|nhwc...  ->  one JSON object a kernel and line
+    python compile_ahead.py COMPUTE_CAPABILITY nchw|nhwc...  ->  one line of JSON per kernel
 """
 
 import json

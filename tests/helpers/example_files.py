@@ -1,4 +1,4 @@
-"""The modules of examples/python, which is no package."""
+"""The modules of examples/python, which is not a package."""
 
 import importlib.util
 import sys

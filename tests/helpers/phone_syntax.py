@@ -1,8 +1,9 @@
-"""The Kotlin and Swift of the examples, parsed: nothing else here reads the apps' own files.
+"""Parse the Kotlin and Swift files of the examples; nothing else here compiles the apps.
 
     python tests/helpers/phone_syntax.py
 
-needs the packages of requirements/lint.txt; it prints each error's place and exits with 1.
+This needs the packages in requirements/lint.txt. It prints the place of each error and exits with 1
+if there is one.
 """
 
 import importlib
@@ -22,7 +23,7 @@ def sources() -> List[Path]:
 
 
 def syntax_errors(text: str, suffix: str) -> List[int]:
-    """The lines where the grammar has no rule for a source of such a file.
+    """The lines with syntax errors in the source of a file with that name.
 
     Raises:
         ImportError: tree-sitter or the grammar is not installed.

@@ -12,8 +12,7 @@ from triton.runtime import interpreter
 def bounds_checked() -> Iterator[None]:
     """A block in which kernels that access memory outside their tensors raise IndexError.
 
-    On a GPU that may be an illegal access or, worse, nothing: no result shows what a mask throws
-    away.
+    On a GPU that may be an illegal access or, worse, nothing: no result shows what a mask discards.
     """
     ranges: List[Tuple[int, int]] = []
     run = interpreter.InterpretedFunction.run

@@ -11,7 +11,7 @@ SHOW = '; import os; print(os.environ.get("OMP_WAIT_POLICY"))'
 
 @pytest.mark.parametrize('first, policy, expected', [
     ('mobileone_mm', None, 'passive'),  # before torch reads it
-    ('torch, mobileone_mm', None, 'None'),  # too late: it would be no more than a claim
+    ('torch, mobileone_mm', None, 'None'),  # too late to have an effect
     ('mobileone_mm', 'active', 'active'),  # set by the user
 ])
 def test_threads_sleep_unless_the_user_says_otherwise(first, policy, expected):

@@ -1,4 +1,4 @@
-"""File names that another system or program wrote otherwise."""
+"""File names that another system or program wrote differently."""
 
 import shutil
 import unicodedata
