@@ -12,6 +12,10 @@ ROOT = Path(__file__).resolve().parents[1]
 # Links in README to files that are not pages become text.
 NO_PAGE = re.compile(r'\[([^\[\]]+)\]\((?:configs/[^)]*|LICENSE|CITATION\.cff)\)')
 
+# Inline code and blocks without highlighting, and the options in it.
+CODE = re.compile(r'<code>[^<]*--[^<]*</code>')
+OPTION = re.compile(r'--[a-z][\w-]*')
+
 # A role of Sphinx, and the part of the name that it hides.
 ROLE = re.compile(
     r':(?:attr|class|data|func|meth|mod):(?=<code>)|(?<=<code>)~(?:\w+\.)*(?=\w+</code>)')
@@ -47,8 +51,9 @@ def on_page_markdown(markdown: str, **kwargs: Any) -> str:
 
 
 def on_page_content(html: str, **kwargs: Any) -> str:
-    """Show Sphinx's roles in docstrings as plain code."""
-    return ROLE.sub('', html)
+    """Show Sphinx's roles in docstrings as plain code, and keep options on one line."""
+    return CODE.sub(lambda code: OPTION.sub(r'<span class="option">\g<0></span>', code[0]),
+                    ROLE.sub('', html))
 
 
 def _notebook_page() -> str:
