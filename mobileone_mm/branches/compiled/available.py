@@ -70,7 +70,7 @@ def run(kernel: Callable, x: Tensor, *args: Any) -> None:
     """
     arrays = [arg.detach().numpy() if isinstance(arg, Tensor) else arg for arg in args]
     channels = x.shape[1]
-    if not getattr(kernel, 'signatures', True):
+    if not getattr(kernel, 'overloads', True):
         _prepare(kernel, *arrays)
     threads = min(torch.get_num_threads(), channels, x.numel() // MIN_ELEMENTS_PER_THREAD)
     if threads <= 1:
