@@ -37,7 +37,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         if path.name.startswith('_') or path.name == 'benchmark' or not is_module:
             continue
         name = f'mobileone_mm.{path.stem}'
-        pages[f'api/{path.stem}.md'] = f'# {name}\n\n::: {name}\n'
+        pages[f'api/{path.stem}.md'] = f'# {path.stem}\n\n::: {name}\n'
         api.append(f'api/{path.stem}.md')
     for uri, content in pages.items():
         files.append(File.generated(config, uri, content=content))
