@@ -51,9 +51,9 @@ def on_page_markdown(markdown: str, **kwargs: Any) -> str:
 
 
 def on_page_content(html: str, **kwargs: Any) -> str:
-    """Show Sphinx's roles in docstrings as plain code, and keep options on one line."""
+    """Turn Sphinx's roles and double colons into plain text, and keep options on one line."""
     return CODE.sub(lambda code: OPTION.sub(r'<span class="option">\g<0></span>', code[0]),
-                    ROLE.sub('', html))
+                    ROLE.sub('', html).replace('::</p>', ':</p>'))
 
 
 def _notebook_page() -> str:

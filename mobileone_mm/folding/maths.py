@@ -3,7 +3,8 @@
 Pure, differentiable functions on tensors; torch only. They compute in the dtype they are given:
 callers pass float64 and cast the result.
 
-Shapes: ``C_out``, ``C_in`` channels, ``G`` groups, ``K`` kernel size.
+Shapes, for ``C_out`` and ``C_in`` channels, ``G`` groups and kernel size ``K``::
+
     kernel  (C_out, C_in / G, K, K)
     bias    (C_out,)
 """

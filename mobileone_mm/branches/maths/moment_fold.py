@@ -14,7 +14,8 @@ The same formulas work if all branches are multiples of two maps, as in a block 
 convolution. Its output y and its input x are then the two "taps" of a channel. The covariance of y
 and x is not needed, since no branch reads both.
 
-Shapes: b branches, C output channels, K taps (see :mod:`.moments`).
+Shapes, for b branches, C output channels and K taps (see :mod:`.moments`)::
+
     weight  (b, C, K)
     vectors with one value per branch and channel: (b, C)
 """

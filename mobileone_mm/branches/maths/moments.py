@@ -3,7 +3,8 @@
 A batch norm of a linear map ``y = w p`` needs only ``E[y] = w E[p]`` and
 ``Var[y] = w Cov[p] w^T``, so the moments of the patches ``p`` serve any number of branches.
 
-Pure functions on tensors; torch only. Shapes:
+Pure functions on tensors; torch only. Shapes::
+
     x      (B, C, H, W)   input, contiguous or channels_last
     p      the K inputs that one output position reads; positions o = 1 ... n, n = B * H_out * W_out
     mean   (K,)     dense convolution: K = C * kh * kw;    (C, K) depthwise: K = kh * kw

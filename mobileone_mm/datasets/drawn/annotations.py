@@ -20,8 +20,8 @@ def polygons(mask: np.ndarray) -> Optional[List[List[float]]]:
     """Outline an (H, W) mask as COCO polygons that decode to exactly that mask.
 
     Returns:
-        list[list[float]] | None: x and y in turn; pixel i spans i to i + 1. None if the mask
-        has a hole, which COCO's polygons cannot express.
+        x and y in turn; pixel i spans i to i + 1. None if the mask has a hole, which COCO's
+        polygons cannot express.
     """
     hierarchy = cv2.findContours(
         mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)[1]

@@ -171,7 +171,7 @@ def draw_scene(seed: Tuple[int, ...]) -> Scene:
             versions of NumPy and OpenCV.
 
     Returns:
-        Scene: The image with the visible mask of every object.
+        The image with the visible mask of every object.
     """
     canvas = _Canvas(np.random.default_rng(seed))
     if canvas.rng.random() < CROWD_SHARE:

@@ -103,7 +103,7 @@ def make_shapes(out: Union[str, Path], layout: str, num_train: int = 600, num_va
         seed (int): Seed of the scenes.
 
     Returns:
-        Path: The ``data_root`` for mmdet, mmseg or mmpretrain.
+        The ``data_root`` for mmdet, mmseg or mmpretrain.
 
     Raises:
         ValueError: If an argument is out of range.

@@ -76,7 +76,7 @@ def paint(rng: np.random.Generator, size: Size, color: np.ndarray, pattern: str,
         contrast (float): Amplitude of the pattern, in gray levels.
 
     Returns:
-        np.ndarray: (H, W, 3), not yet clipped to 0-255.
+        (H, W, 3), not yet clipped to 0-255.
     """
     tint = rng.uniform(.5, 1, 3).astype(np.float32) * contrast
     canvas = color + PATTERNS[pattern](rng, size)[..., None] * tint
