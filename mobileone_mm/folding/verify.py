@@ -122,7 +122,7 @@ def verify_on_batch(model: BaseModel,
         tolerance: As in :func:`verify_folding`.
 
     Returns:
-        As :func:`verify_folding`.
+        The result of :func:`verify_folding`.
 
     Raises:
         FoldingError: As :func:`verify_folding`.

@@ -9,6 +9,7 @@ Pure functions on tensors; torch only. Shapes::
     p      the K inputs that one output position reads; positions o = 1 ... n, n = B * H_out * W_out
     mean   (K,)     dense convolution: K = C * kh * kw;    (C, K) depthwise: K = kh * kw
     cov    (K, K)   dense convolution;                     (C, K, K) depthwise
+
 Moments of float16 and bfloat16 inputs are accumulated and returned in float32. Means are in
 float64: if the mean is large relative to the deviation, a rounded mean would shift every output.
 """
