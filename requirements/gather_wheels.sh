@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Gathers the pinned packages as wheels, for a Linux machine without a network:
 #     gather_wheels.sh DIR VERSION [PACKAGE ...]
-# VERSION is that machine's Python (3.12); packages that it has already, torch with CUDA among
-# them, are named after it and left out: one `@FILE` reads their names, one a line. There:
+# VERSION is that machine's Python (3.12). Packages that it already has, such as torch with CUDA, are
+# named after it and left out; `@FILE` reads their names from a file, one per line. There, run:
 #     python3 -m pip install --no-index --no-deps --target SITE DIR/*.whl; export PYTHONPATH=SITE
 set -euo pipefail
 [ $# -ge 2 ] || { sed -n '2,6s/^# \?//p' "$0" >&2; exit 2; }
@@ -12,7 +12,7 @@ shift 2
 mkdir -p "$folder"
 pip() { "$python" -m pip --disable-pip-version-check --quiet "$@"; }
 
-# The lock's packages for that Python; pip itself reads markers as if for the Python that runs it.
+# The lock's packages for that Python; pip would evaluate markers for the Python that runs it.
 pins() {
     "$python" - "$root/requirements/lock.txt" "$version" "$@" <<'PYTHON'
 import sys

@@ -6,7 +6,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 venv=$1 mmcv=$2 python=${PYTHON:-python3}
-# An interrupted install leaves no such file, so that the next run starts afresh.
+# An interrupted install leaves no such file, so the next run starts over.
 stamp=$venv/.installed
 
 fail() { echo "install: $*" >&2; exit 1; }

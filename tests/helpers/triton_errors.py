@@ -1,6 +1,6 @@
 """Compare errors of Triton kernels and textbook branches against float64.
 
-    python tests/helpers/triton_errors.py [WORD...]  ->  a line a kind of block with all words,
+    python tests/helpers/triton_errors.py [WORD...]  ->  a line per kind of block with all words,
                                                          such as nhwc float16; fails beyond limits
 
 Runs on a GPU where there is one, otherwise in Triton's interpreter.
