@@ -59,9 +59,9 @@ def test_the_stock_command_without_data_says_what_to_download(tmp_path, monkeypa
         assert message.count(expected) == 1 or expected == 'data/coco'
 
 
-@pytest.mark.parametrize('rank, tells', [(None, True), ('0', True), ('1', False)])
+@pytest.mark.parametrize('rank, notes', [(None, True), ('0', True), ('1', False)])
 def test_one_process_per_machine_reports_on_the_data(tmp_path, monkeypatch, configured, capsys,
-                                                       rank, tells):
+                                                       rank, notes):
     """Each process reads the annotations, since it may need a repaired copy; one reports."""
     seen = []
 
@@ -75,7 +75,7 @@ def test_one_process_per_machine_reports_on_the_data(tmp_path, monkeypatch, conf
         monkeypatch.setenv('LOCAL_RANK', rank)
     configured(write_config(tmp_path / 'a', num_train=4), '--work-dir', tmp_path / 'run')
     assert seen == [('train', 'val')]
-    assert ('note: 2 boxes are left out' in capsys.readouterr().out) == tells
+    assert ('note: 2 boxes are left out' in capsys.readouterr().out) == notes
 
 
 def test_options_reach_the_config(tmp_path, configured):

@@ -28,7 +28,7 @@ def main() -> None:
         times = measure_loop(cfg, args.rounds, args.iterations, args.batch_size)
     print(f'{Path(args.config).name}, batch of {cfg.train_dataloader.batch_size}, {times.workers} '
           f'workers, {torch.get_num_threads()} threads (torch {torch.__version__}):\n'
-          f'iteration {1e3 * times.loop:.1f} ms, of it data_time {1e3 * times.data:.1f} ms; '
+          f'iteration {1e3 * times.loop:.1f} ms, including data_time {1e3 * times.data:.1f} ms; '
           f'bare step {1e3 * times.bare:.1f} ms\n'
           f'iteration / bare step: median ratio {times.ratio:.3f}, rounds '
           + ' '.join(f'{ratio:.3f}' for ratio in times.ratios))

@@ -20,7 +20,7 @@ class LoopTimes:
     """Medians of a run, in seconds unless noted."""
 
     ratios: List[float]  # loop / bare step, per round
-    loop: float  # an iteration of the loop, everything included
+    loop: float  # an iteration of the loop, including everything
     bare: float
     data: float  # an iteration's wait for its batch, as mmengine's IterTimerHook measures it
     workers: int
