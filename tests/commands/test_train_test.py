@@ -21,6 +21,7 @@ from mobileone_mm.engine import lock_directories
 from mobileone_mm.folding.models import build_model
 from mobileone_mm.utils.checkpoint_files import read_checkpoint
 from mobileone_mm.utils.configs import read_config
+from mobileone_mm.utils.errors import PreflightError
 
 pytest.importorskip('mmdet')
 from tiny_detector import losses, run, write_config  # noqa: E402
@@ -76,6 +77,23 @@ def test_one_process_per_machine_reports_on_the_data(tmp_path, monkeypatch, conf
     configured(write_config(tmp_path / 'a', num_train=4), '--work-dir', tmp_path / 'run')
     assert seen == [('train', 'val')]
     assert ('note: 2 boxes are left out' in capsys.readouterr().out) == notes
+
+
+@pytest.mark.parametrize('rank, tells', [('0', True), ('1', False)])
+def test_one_process_per_machine_reports_an_error_and_all_fail(tmp_path, monkeypatch, capsys,
+                                                               rank, tells):
+    def check(cfg, loaders):
+        raise PreflightError('an image is missing')
+
+    monkeypatch.setattr(cli, 'check_data', check)
+    monkeypatch.setenv('LOCAL_RANK', rank)
+    monkeypatch.setattr(cli, '_build_runner', lambda cfg: pytest.fail('it trains'))
+    config = write_config(tmp_path / 'a', num_train=4)
+    with pytest.raises((PreflightError, SystemExit)) as caught:
+        cli.train([str(config), '--work-dir', str(tmp_path / 'run')])
+    assert (caught.type is PreflightError) == tells
+    assert tells or caught.value.code == 1
+    assert not capsys.readouterr().err
 
 
 def test_options_reach_the_config(tmp_path, configured):

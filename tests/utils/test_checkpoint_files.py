@@ -78,6 +78,7 @@ def test_what_mmengine_logs_comes_back(protocol, tmp_path):
     ('mkdir', lambda path: Payload(path)),
     ('eval', lambda path: Call(eval, f'__import__("os").mkdir({str(path)!r})')),
     ('getattr', lambda path: Call(getattr, HistoryBuffer, 'update')),
+    ('getattr', lambda path: Call(getattr, argparse.Namespace, 'mean')),
     ('numpy.dtype', lambda path: Call(np.ndarray, (1, ), np.dtype('O'), 0, b'8 bytes.')),
     ('numpy.dtype', lambda path: np.array([{}])),
 ])
