@@ -8,7 +8,9 @@ import torch
 from torch import nn
 
 from mobileone_mm.folding import (
+    KernelBias,
     bn_scale_shift,
+    check_precision,
     fold_conv_bn,
     identity_kernel,
     pad_kernel,
@@ -24,9 +26,10 @@ def relative(a: torch.Tensor, b: torch.Tensor) -> float:
 
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
-def test_folding_uses_the_requested_dtype(dtype, randomize):
+@pytest.mark.parametrize('own', [torch.float32, torch.float64])
+def test_folding_uses_the_requested_dtype(own, dtype, randomize):
     """Independent of the layers' dtype: in float32 the fold would round twice."""
-    conv, bn = nn.Conv2d(4, 6, 3).float(), randomize(nn.BatchNorm2d(6).float())
+    conv, bn = nn.Conv2d(4, 6, 3).to(own), randomize(nn.BatchNorm2d(6).to(own))
     exact = fold_conv_bn(copy.deepcopy(conv).double(), copy.deepcopy(bn).double())
     for found, expected in zip(fold_conv_bn(conv, bn, dtype), exact):
         assert found.dtype == dtype
@@ -73,6 +76,27 @@ def test_identity_kernel(kernel_size, groups, dilation):
     y = nn.functional.conv2d(x, identity_kernel(6, groups, kernel_size), groups=groups,
                              padding=dilation * (kernel_size // 2), dilation=dilation)
     assert torch.equal(x, y)
+
+
+def test_the_identity_is_made_on_its_device():
+    assert identity_kernel(4, 2, 3, device=torch.device('meta')).device.type == 'meta'
+
+
+def test_branches_add_up():
+    branches = [KernelBias(torch.randn(2, 3), torch.randn(2)) for _ in range(3)]
+    kernel, bias = sum_branches(iter(branches))
+    torch.testing.assert_close(kernel, sum(branch.kernel for branch in branches))
+    torch.testing.assert_close(bias, sum(branch.bias for branch in branches))
+    assert sum_branches(branches[:1]) == branches[0]
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_half_precision_is_refused(dtype):
+    net = nn.Sequential(nn.Conv2d(1, 1, 1), nn.BatchNorm2d(1))
+    check_precision(net)
+    net[1].to(dtype)
+    with pytest.raises(ValueError, match=f'1.weight is in {dtype}'):
+        check_precision(net)
 
 
 def test_the_fold_is_differentiable(randomize):
