@@ -65,7 +65,7 @@ class Exported:
 
 
 def export_model(config: Union[str, Path], checkpoint: Union[str, Path], backend: str,
-                 image: Union[str, Path], out: Union[str, Path], half: bool = False,
+                 image: Union[str, Path], out: Union[str, Path], *, half: bool = False,
                  dynamic: Sequence[str] = (), batch_size: int = 1,
                  verify: Optional[Union[str, Path]] = None, form: str = '',
                  cfg_options: Optional[dict] = None) -> Exported:

@@ -70,8 +70,9 @@ def main() -> None:
     rows = []
     for threads in args.threads:
         for arch in args.arch:
-            new = measure(arch, args.nets, args.batch_size, args.image_size, threads, args.rounds,
-                          args.channels_last, training=not args.eval, wall=args.wall)
+            new = measure(arch, args.nets, batch_size=args.batch_size, image_size=args.image_size,
+                          threads=threads, rounds=args.rounds, channels_last=args.channels_last,
+                          training=not args.eval, wall=args.wall)
             if args.peak_memory:
                 for row in new:
                     row['peak_mb'] = peak_memory(arch, row['net'], args.batch_size,

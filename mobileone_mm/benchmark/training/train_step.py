@@ -92,7 +92,7 @@ def _step(net: nn.Module, x: Tensor, wall: bool = False) -> float:
     return clock() - start
 
 
-def measure(arch: str, nets: Sequence[str], batch_size: int = 8, image_size: int = 224,
+def measure(arch: str, nets: Sequence[str], *, batch_size: int = 8, image_size: int = 224,
             threads: int = 1, rounds: int = 7, channels_last: bool = False,
             training: bool = True, wall: bool = False) -> List[dict]:
     """Measure nets alternately in this process; ratios are relative to the first.

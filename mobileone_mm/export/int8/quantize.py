@@ -58,7 +58,7 @@ class Quantized:
 
 
 def quantize_model(config: Union[str, Path], checkpoint: Union[str, Path], backend: str,
-                   out: Union[str, Path], images: int = 64, equalize: bool = True,
+                   out: Union[str, Path], *, images: int = 64, equalize: bool = True,
                    keep: Sequence[str] = ('first', ), per_channel: bool = True,
                    reduce_range: bool = False, dynamic: Sequence[str] = (),
                    cfg_options: Optional[dict] = None) -> Quantized:
