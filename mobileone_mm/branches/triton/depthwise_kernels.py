@@ -7,7 +7,8 @@ covariances are those of the patches, including borders.
 
 One float32 buffer holds everything that the forward pass keeps for the backward pass
 (:func:`.reference.state_sizes`). Parameters and their gradients are flat too: weights of the 3x3
-branches, of the 1x1 branch, gammas, betas.
+branches, of the 1x1 branch, gammas, betas. Why arguments are not grouped:
+:mod:`.pointwise_kernels`.
 """
 
 import triton

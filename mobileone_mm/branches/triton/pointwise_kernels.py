@@ -3,6 +3,9 @@
 The equations are those of :mod:`.reference`. Maps (C, n) are contiguous or channels_last, read in
 their own dtype; products are accumulated in float32. The flat parameters begin with ``W``
 (k, OUT, C); gammas and betas (b, OUT) follow. The identity, if any, is the last branch.
+
+Kernels take tensors and sizes one by one: in a tuple, Triton would compile a kernel anew for each
+size, since ``do_not_specialize`` does not reach into tuples.
 """
 
 import triton

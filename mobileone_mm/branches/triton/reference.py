@@ -1,6 +1,7 @@
 """Compute what the Triton kernels compute, with :mod:`mobileone_mm.branches.maths`.
 
-On CPUs, the operators of :mod:`.ops` run this. Tests compare the kernels with it.
+On CPUs, the operators of :mod:`.ops` run this. Tests compare it and the kernels with each other,
+and both with the branches one by one.
 """
 
 from typing import List, Tuple

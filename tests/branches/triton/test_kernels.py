@@ -12,7 +12,8 @@ if not torch.cuda.is_available() and os.environ.get('TRITON_INTERPRET') != '1':
 
 import triton_errors as errors  # noqa: E402
 
-from mobileone_mm.branches.triton import depthwise_kernels  # noqa: E402
+from mobileone_mm.branches.triton import depthwise_kernels, function, reference  # noqa: E402
+from mobileone_mm.branches.triton.block import Fold  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -27,6 +28,43 @@ def test_outputs_gradients_and_statistics(case):
         pytest.skip('the interpreter has no products of bfloat16')
     found = errors.errors(case)
     assert not errors.excess(found, case), found
+
+
+@pytest.mark.parametrize('layout', errors.LAYOUTS)
+@pytest.mark.parametrize('kind, stride', [('depthwise', 1), ('depthwise', 2), ('pointwise', 1)])
+def test_kernels_equal_the_reference(kind, stride, layout):
+    """All that the forward pass returns, but for the shift, which each chooses, and gradients."""
+    case = errors.Case(kind, 2, stride, layout=layout, channels=4, offset=3)
+    block, x = case.block().to(errors.DEVICE), case.input().to(errors.DEVICE)
+    fold, params = Fold(2, kind == 'depthwise', stride == 1, kind == 'depthwise', stride, 1,
+                        1e-5, True), flat_params(block)
+    y, kernel, state, stats = function.forward(x, params, 4, fold)
+    expected = reference.reference_forward(x, params, 4, fold)
+    sizes = reference.state_sizes(4, 4, fold)
+    for found, right in ((y, expected[0]), (kernel, expected[1]), (stats, expected[3]),
+                         *zip(without_shift(state, sizes), without_shift(expected[2], sizes))):
+        torch.testing.assert_close(found, right, rtol=1e-4, atol=1e-5)
+    grad = torch.randn_like(y)
+    for found, right in zip(
+            function.backward(x, grad, y, params, kernel, state, fold, True),
+            reference.reference_backward(x, grad, y, params, expected[1], expected[2], fold)):
+        torch.testing.assert_close(found, right, rtol=1e-3, atol=1e-4)
+
+
+def flat_params(block):
+    """Weights of the block's own kernel and of the 1x1 branch, gammas, betas."""
+    branches = [*block.rbr_conv, *([block.rbr_scale] if block.rbr_scale is not None else [])]
+    norms = [branch.bn for branch in branches]
+    norms += [block.rbr_skip] if block.rbr_skip is not None else []
+    tensors = [branch.conv.weight for branch in branches] + [
+        getattr(norm, name) for name in ('weight', 'bias') for norm in norms]
+    return torch.cat([tensor.detach().flatten() for tensor in tensors])
+
+
+def without_shift(state, sizes):
+    """The parts of the state: the mean; scales, inverse deviations and products of the norms."""
+    shift, rest, *others = state.split(sizes)
+    return [shift.repeat_interleave(len(rest) // len(shift)) + rest, *others[:3]]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='maps of this size are for a GPU')
