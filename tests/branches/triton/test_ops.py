@@ -59,7 +59,8 @@ def test_operators_keep_their_contract(name):
     x = torch.randn(2, 4, 9, 7)
     for layout in (torch.contiguous_format, torch.channels_last):
         x = x.contiguous(memory_format=layout).requires_grad_()
-        torch.library.opcheck(ops._forward, (x, params.clone().requires_grad_(), 4, *ops._pack(fold)))
+        torch.library.opcheck(
+            ops._forward, (x, params.clone().requires_grad_(), 4, *ops._pack(fold)))
 
 
 def choose_fold(block):
