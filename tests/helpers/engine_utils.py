@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mobileone_mm.backbones import MobileOneBlock
+
 
 def randomize(module: nn.Module, seed: int = 0) -> nn.Module:
     """Randomize gamma, beta and running statistics, and set train mode."""
@@ -54,6 +56,26 @@ def run(module: nn.Module, x: Tensor, forward: Optional[Callable] = None) -> Dic
     result.update((f'grad {n}', p.grad) for n, p in module.named_parameters() if p.grad is not None)
     result.update((f'buffer {n}', b.clone()) for n, b in module.named_buffers())
     return result
+
+
+def mean_drift(dtype: torch.dtype, change: Callable = lambda block: None) -> float:
+    """How far a pointwise block's mean is from the sum of beta, in rounding steps of ``dtype``.
+
+    The input is far from zero, and halves of each filter nearly cancel there: the folded bias is
+    small, and what the kernel's rounding does to the mean is not.
+    """
+    torch.manual_seed(0)
+    block = set_engine(randomize(MobileOneBlock(48, 32, 1, num_conv_branches=2, act_cfg=None)),
+                       'analytic')
+    change(block)
+    with torch.no_grad():
+        for branch in block.rbr_conv:
+            branch.conv.weight[:, 24:] = branch.conv.weight[:, :24] * 1.01
+    x = torch.randn(4, 48, 20, 20) + torch.tensor([64., -64]).repeat_interleave(24).view(-1, 1, 1)
+    with torch.autocast('cpu', dtype):
+        y = block(x.to(dtype))
+    beta = sum(branch.bn.bias for branch in block.rbr_conv)
+    return float((y.double().mean((0, 2, 3)) - beta).abs().max() / torch.finfo(dtype).eps)
 
 
 def both(module: nn.Module, x: Tensor, forward: Optional[Callable] = None) -> List[Dict]:

@@ -11,7 +11,10 @@ if not torch.cuda.is_available() and os.environ.get('TRITON_INTERPRET') != '1':
                 allow_module_level=True)
 
 import triton_errors as errors  # noqa: E402
+from engine_utils import mean_drift  # noqa: E402
 
+from mobileone_mm.branches import choose  # noqa: E402
+from mobileone_mm.branches.triton import choose as blocks  # noqa: E402
 from mobileone_mm.branches.triton import depthwise_kernels, function, reference  # noqa: E402
 from mobileone_mm.branches.triton.block import Fold  # noqa: E402
 
@@ -49,6 +52,21 @@ def test_kernels_equal_the_reference(kind, stride, layout):
             function.backward(x, grad, y, params, kernel, state, fold, True),
             reference.reference_backward(x, grad, y, params, expected[1], expected[2], fold)):
         torch.testing.assert_close(found, right, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='autocast for CPUs')
+@pytest.mark.parametrize('how', ['kernels', 'synchronized', 'operator'])
+def test_the_bias_takes_back_what_rounding_the_kernel_does(how, monkeypatch):
+    """As in test_branch_engine_precision.py, for each way to compute with Triton."""
+    monkeypatch.setattr(choose, '_uses_triton', lambda *_: True)
+    monkeypatch.setattr(blocks, 'tensor_cores', lambda x: 9)
+    if how == 'operator':
+        monkeypatch.setattr(blocks, 'is_compiling', lambda: True)
+
+    def change(block):  # only norms that are alike do without synchronized ones' steps
+        block.rbr_conv[0].bn.momentum = .2 if how == 'synchronized' else .1
+
+    assert mean_drift(torch.float16, change) < 2
 
 
 def flat_params(block):
