@@ -86,6 +86,23 @@ def test_a_planted_arrow_back_up_is_found(path, text, arrow):
     assert list(back_up({**sources(), path: text})) == [arrow]
 
 
+def from_the_tests(files):
+    """Imports of what only a checkout has: it would fail in an installed wheel."""
+    helpers = {'tests', *(path.stem for path in (ROOT / 'tests/helpers').glob('*.py'))}
+    nodes = [(path, node) for path, text in files.items() for node in ast.walk(ast.parse(text))]
+    found = [(path, alias.name) for path, node in nodes if isinstance(node, ast.Import)
+             for alias in node.names]
+    found += [(path, node.module) for path, node in nodes
+              if isinstance(node, ast.ImportFrom) and not node.level]
+    return [f'{path}: {name}' for path, name in found if name.split('.')[0] in helpers]
+
+
+def test_nothing_is_imported_from_the_tests():
+    assert not from_the_tests(sources())
+    for text in ('import paths', 'def f():\n    from tests.helpers import paths'):
+        assert len(from_the_tests({**sources(), 'tools/new.py': text})) == 1
+
+
 # Runs code without OpenMMLab, and with empty packages instead of those whose __init__ needs more.
 BARE = """
 import sys, types
