@@ -8,7 +8,7 @@ from mmengine.config import ConfigDict
 from mmengine.model import BaseModel, ExponentialMovingAverage
 from torch import nn
 
-from mobileone_mm.datasets.preflight import check_network
+from mobileone_mm.datasets.preflight import check_network, network
 from mobileone_mm.engine.hooks.freeze_norm_hook import FreezeNormHook
 from mobileone_mm.utils.libraries import PreflightError
 
@@ -85,3 +85,46 @@ def test_wrapped_models_keep_their_names(wrap):
 def test_mismatched_pipelines_are_reported():
     note, = check_network(runner(val_size=(64, 64)), 4)
     assert 'training resizes images to (32, 32), validation to (64, 64)' in note
+
+
+def anchors(strides=(), sides=(), kind='SSDAnchorGenerator'):
+    """A model whose head has centers of these strides and anchors of these sides."""
+    boxes = [torch.tensor([[-w / 2, -h / 2, w / 2, h / 2] for w, h in level]) for level in sides]
+    generator = type(kind, (), dict(strides=strides, base_anchors=boxes))()
+    return SimpleNamespace(bbox_head=SimpleNamespace(prior_generator=generator))
+
+
+@pytest.mark.parametrize('cells, stride, side, fits', [
+    (2, 16, 32, True), (2, 16, 40, True), (1, 16, 40, False),  # at most half a cell is not covered
+    (3, 16, 33, True), (3, 16, 32, False),  # each cell begins within the image
+    (1, 16, 16, True), (1, 16, 15, False)])  # no cell is larger
+@pytest.mark.parametrize('axis', [0, 1])
+def test_centers_of_anchors_cover_the_input(axis, cells, stride, side, fits):
+    def pair(value, other):
+        return (other, value) if axis else (value, other)
+
+    model = anchors([pair(stride, 8)], kind='MlvlPointGenerator')
+    width, height = pair(cells, 4)
+    notes = network._anchor_notes(model, [(height, width)], pair(side, 32))
+    assert bool(notes) is not fits
+
+
+def test_the_note_names_the_first_level_that_does_not_fit():
+    model = anchors([(16, 8), (32, 16), (64, 32)], kind='MlvlPointGenerator')
+    assert not network._anchor_notes(model, [(4, 4), (2, 2), (1, 1)], (64, 32))
+    note, = network._anchor_notes(model, [(4, 4), (2, 1), (1, 2)], (64, 32))
+    assert note.startswith('the anchors do not fit an input of 64x32: level 1 has 1x2 cells of '
+                           'stride 32, which do not cover it. ')
+
+
+def test_other_heads_have_no_anchors_to_check():
+    assert not network._anchor_notes(SimpleNamespace(), [(4, 4)], (320, 320))
+    assert not network._anchor_notes(anchors([(16, 16)]), [(4, 4), (2, 2)], (320, 320))
+
+
+@pytest.mark.parametrize('side, fits', [(159, False), (160, True), (400, True), (404, False)])
+def test_the_largest_anchor_fits_the_longer_side(side, fits):
+    sides = [[(10, 10), (20, 20)], [(side / 2, side * 2), (8, 9)]]  # its area counts
+    notes = network._anchor_notes(anchors(sides=sides), [], (320, 300))
+    assert notes == [] if fits else f'the largest anchor has {side} pixels' in notes[0]
+    assert not network._anchor_notes(anchors(sides=sides, kind='AnchorGenerator'), [], (320, 300))
