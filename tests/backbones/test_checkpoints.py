@@ -2,6 +2,7 @@
 
 import argparse
 import copy
+import logging
 import re
 import zipfile
 
@@ -11,7 +12,9 @@ from payload import Payload
 from torch import nn
 
 from mobileone_mm import MobileOne
-from mobileone_mm.backbones.checkpoint_names import to_apple_names
+from mobileone_mm.backbones import pretrained
+from mobileone_mm.backbones.checkpoint_names import prefix_advice, to_apple_names
+from mobileone_mm.backbones.pretrained import _check_keys, _drop_squeeze_excite
 from mobileone_mm.backbones.unfold import match_batch_statistics
 from mobileone_mm.utils.checkpoint_files import CheckpointError, is_folded, unwrap
 
@@ -286,6 +289,44 @@ def test_pure_functions():
         'stage0.rbr_conv.0.bn.weight']
     assert is_folded({'stage0.reparam_conv.weight': 0})
     assert not is_folded({'stage0.rbr_conv.0.conv.weight': 0})
+
+
+@pytest.mark.parametrize('keys, advice', [
+    (['head.fc.weight', 'encoder.stem.bn.weight'], "; try init_cfg with prefix='encoder.'"),
+    (['a.b.stage0.x', 'c.conv_1.x'], "; try init_cfg with prefix='a.b.'"),
+    (['stem.x', 'encoder.stage1.x'], '')])
+def test_the_advice_names_the_first_prefix(keys, advice):
+    assert prefix_advice(dict.fromkeys(keys)) == advice
+
+
+@pytest.mark.parametrize('changes, problem', [
+    ({}, None),  # the count of batches may be missing
+    (dict(w=None), '(1 missing from the file, such as w)'),
+    (dict(w=None, b=None), '(2 missing from the file, such as w)'),
+    (dict(c=torch.ones(1)), '(1 unknown to the backbone, such as c)'),
+    (dict(b=torch.ones(3)), '(1 of another shape, such as b: (3,) in the file, (2,) in the'),
+    (dict(w=None, c=torch.ones(1)), 'such as w; 1 unknown to the backbone, such as c)')])
+def test_keys_that_do_not_fit_are_counted_and_named(changes, problem):
+    own = dict(w=torch.ones(1), b=torch.ones(2))
+    own['n.num_batches_tracked'] = torch.tensor(0)
+    given = {key: value for key, value in {**own, **changes}.items() if value is not None}
+    given.pop('n.num_batches_tracked')
+    if problem is None:
+        _check_keys(given, own, 'x.pth')
+    else:
+        with pytest.raises(CheckpointError, match=re.escape(problem)):
+            _check_keys(given, own, 'x.pth')
+
+
+def test_squeeze_excite_is_left_out_with_a_warning(monkeypatch):
+    logged = []
+    monkeypatch.setattr(pretrained, 'print_log', lambda text, **options: logged.append(
+        (text, options)))
+    assert list(_drop_squeeze_excite({'a.w': 0}, 'x.pth')) == ['a.w'] and not logged
+    assert list(_drop_squeeze_excite({'a.w': 0, 'a.se.w': 0}, 'x.pth')) == ['a.w']
+    (text, options), = logged
+    assert 'x.pth has squeeze-and-excitation' in text
+    assert options == dict(logger='current', level=logging.WARNING)
 
 
 @pytest.mark.parametrize('arch', ['s0', 's1', 's4'])

@@ -98,6 +98,42 @@ def test_an_array_over_raw_bytes_would_be_a_wild_pointer(tmp_path):
     assert done.returncode != 0
 
 
+def write_opcodes(path, opcodes):
+    """A file in torch's format without zip."""
+    stream = io.BytesIO()
+    for value in (0x1950a86a20f9469cfc6c, 1001, {}):
+        pickle.dump(value, stream, protocol=2)
+    path.write_bytes(stream.getvalue() + opcodes + pickle.dumps([], protocol=2))
+
+
+@pytest.mark.parametrize('opcodes, name', [
+    (b'\x80\x04\x8c\x05numpy\x8c\x0cndarray.mean\x93.', 'numpy.ndarray.mean'),
+    (b'\x80\x04ccollections\nOrderedDict\n)R)R.', 'OrderedDict'),  # calls what is no function
+])
+def test_only_what_is_known_is_found_and_called(opcodes, name, tmp_path, monkeypatch):
+    monkeypatch.setattr(safe_pickle, 'KNOWS_EXCEPTIONS', False)  # our unpickler
+    write_opcodes(tmp_path / 'x.pth', opcodes)
+    with pytest.raises(CheckpointError, match=rf'\({name}\), which could run code'):
+        read_checkpoint(tmp_path / 'x.pth')
+
+
+def test_text_of_python_2_is_utf_8(tmp_path, monkeypatch):
+    monkeypatch.setattr(safe_pickle, 'KNOWS_EXCEPTIONS', False)
+    write_opcodes(tmp_path / 'x.pth', b'\x80\x04U\x02\xc3\xa9.')
+    assert read_checkpoint(tmp_path / 'x.pth') == '\xe9'
+
+
+@pytest.mark.parametrize('message, refused', [
+    ('Unsupported global: GLOBAL os.mkdir was not an allowed global', 'os.mkdir'),
+    ('Unsupported class numpy.ndarray', 'numpy.ndarray'),
+    ('Can only build Tensor, Parameter or OrderedDict objects, but got A', 'an object'),
+    ('Can only create new object for nn.Parameter', 'an object'),
+    ('Trying to call reduce for unrecognized function eval', 'an object'),
+    ('pickle data was truncated', None)])
+def test_what_torch_refuses_in_its_words(message, refused):
+    assert safe_pickle._refused_name(message) == refused
+
+
 def test_functions_are_not_changed(protocol, tmp_path):
     """Pickle's BUILD with a state (None, {...}) sets attributes, of functions and classes too."""
     opcodes = (b'\x80' + bytes([protocol])
@@ -106,10 +142,7 @@ def test_functions_are_not_changed(protocol, tmp_path):
     pickle.loads(opcodes)
     assert hasattr(function, 'planted')  # so the payload works
     del function.planted
-    stream = io.BytesIO()
-    for value in (0x1950a86a20f9469cfc6c, 1001, {}):  # the start of torch's format without zip
-        pickle.dump(value, stream, protocol=2)
-    (tmp_path / 'x.pth').write_bytes(stream.getvalue() + opcodes)
+    write_opcodes(tmp_path / 'x.pth', opcodes)
     with pytest.raises(CheckpointError, match='which could run code'):
         read_checkpoint(tmp_path / 'x.pth')
     assert not hasattr(function, 'planted')
