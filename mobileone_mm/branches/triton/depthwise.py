@@ -136,17 +136,7 @@ def input_grad(x: Tensor, grad: Tensor, y: Tensor, kernel: Tensor, coef: Tensor,
 
 def depthwise_backward(x: Tensor, grad: Tensor, y: Tensor, params: Tensor, state: Tensor,
                        fold: Fold, needs_x: bool = True) -> Tuple[Optional[Tensor], Tensor]:
-    """Gradients of x and of the flat parameters, from that of the output.
-
-    Args:
-        x: As in the forward pass.
-        grad: (B, C, H_out, W_out), in x's dtype and layout.
-        y: The output; ignored without ReLU.
-        params: As in the forward pass.
-        state: From the forward pass.
-        fold: The block's branches.
-        needs_x: Whether the gradient of x is needed; otherwise it is ``None``.
-    """
+    """Like :func:`.function.backward`, for ``grad`` in x's dtype and layout."""
     channels, *_, n = _sizes(x, fold)
     part = grad_sums(x, grad, y, state, fold)
     grads = float32(x, params.numel())

@@ -156,18 +156,7 @@ def input_grad(x: Tensor, grad: Tensor, y: Tensor, kernel: Tensor, quad: Tensor,
 def pointwise_backward(x: Tensor, grad: Tensor, y: Tensor, params: Tensor, kernel: Tensor,
                        state: Tensor, fold: Fold,
                        needs_x: bool = True) -> Tuple[Optional[Tensor], Tensor]:
-    """Gradients of x and of the flat parameters, from that of the output.
-
-    Args:
-        x: As in the forward pass.
-        grad: (B, O, H, W), in x's dtype and layout.
-        y: The output; ignored without ReLU.
-        params: As in the forward pass.
-        kernel: From the forward pass.
-        state: From the forward pass.
-        fold: The block's branches.
-        needs_x: Whether the gradient of x is needed; otherwise it is ``None``.
-    """
+    """Like :func:`.function.backward`, for ``grad`` in x's dtype and layout."""
     size, n = x.shape[1], x.numel() // x.shape[1]
     channels, k = kernel.shape[0], fold.convs
     shift, rest, scale, inv, products = state.split(state_sizes(size, channels, fold))
