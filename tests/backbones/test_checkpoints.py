@@ -13,7 +13,7 @@ from torch import nn
 
 from mobileone_mm import MobileOne
 from mobileone_mm.backbones import pretrained
-from mobileone_mm.backbones.checkpoint_names import prefix_advice, to_apple_names
+from mobileone_mm.backbones.checkpoint_names import check_form, prefix_advice, to_apple_names
 from mobileone_mm.backbones.pretrained import _check_keys, _drop_squeeze_excite
 from mobileone_mm.backbones.unfold import match_batch_statistics
 from mobileone_mm.utils.checkpoint_files import CheckpointError, is_folded, unwrap
@@ -289,6 +289,29 @@ def test_pure_functions():
         'stage0.rbr_conv.0.bn.weight']
     assert is_folded({'stage0.reparam_conv.weight': 0})
     assert not is_folded({'stage0.rbr_conv.0.conv.weight': 0})
+
+
+@pytest.mark.parametrize('prefix, expected', [
+    (None, ['stage0.a']), ('backbone', ['stage0.a']), ('netX', ['stage0.b', 'stage1.b']),
+    ('netX.', ['stage0.b', 'stage1.b']), ('net', ['stage0.c'])])
+def test_a_prefix_chooses_one_of_several_networks(prefix, expected):
+    keys = ('backbone.stem.a', 'netX.stem.b', 'netX.stages.0.b', 'netX.head.b', 'net.stem.c')
+    assert list(to_apple_names(dict.fromkeys(keys), prefix)) == expected
+    with pytest.raises(CheckpointError, match="no key .* prefix='other.'; try .*'backbone.'; its "):
+        to_apple_names(dict.fromkeys(keys), 'other')
+    assert list(to_apple_names({'stem.a': 0, 'linear.b': 0})) == ['stage0.a']
+
+
+def test_the_form_of_the_weights_is_the_backbones():
+    folded, unfolded = ({f'x.stage0.{key}.weight': 0} for key in (
+        'reparam_conv', 'rbr_conv.0.conv'))
+    check_form(folded, 'x.', deploy=True)
+    check_form(unfolded, 'x.', deploy=False)
+    check_form({}, 'x.', deploy=True)
+    with pytest.raises(CheckpointError, match='^a.pth is folded but the backbone is not'):
+        check_form(folded, 'x.', False, 'a.pth')
+    with pytest.raises(CheckpointError, match='^the backbone has .* but the checkpoint is not fol'):
+        check_form(unfolded, 'x.', True)
 
 
 @pytest.mark.parametrize('keys, advice', [

@@ -19,7 +19,13 @@ from mmengine.runner.checkpoint import CheckpointLoader, _load_checkpoint
 from payload import Call, Payload
 
 from mobileone_mm.utils import safe_pickle
-from mobileone_mm.utils.checkpoint_files import CheckpointError, read_checkpoint, unwrap
+from mobileone_mm.utils.checkpoint_files import (
+    CheckpointError,
+    NonFiniteWeightsError,
+    check_finite,
+    read_checkpoint,
+    unwrap,
+)
 from mobileone_mm.utils.downloads import sha256_in_name
 
 
@@ -252,5 +258,41 @@ def test_checksums_may_be_left_out(tmp_path):
 
 
 def test_two_names_that_become_one():
-    with pytest.raises(CheckpointError, match='holds a twice, once as module.a'):
-        unwrap({'a': torch.ones(1), 'module.a': torch.ones(1)})
+    with pytest.raises(CheckpointError, match='x.pth holds a twice, once as module.a'):
+        unwrap(dict(model={'a': torch.ones(1), 'module.a': torch.ones(1)}), 'x.pth')
+
+
+def test_wrappers_add_to_the_names():
+    names = ('_orig_mod.a', 'module.module.b', 'module._orig_mod.c', 'my_module.d', 'n_averaged')
+    assert list(unwrap({name: torch.ones(1) for name in names})) == ['a', 'b', 'c', 'my_module.d']
+
+
+@pytest.mark.parametrize('keys', [
+    ('state_dict_ema', 'state_dict'),  # timm's
+    ('state_dict', 'ema_state_dict'),  # mmengine's, which has the weights before averaging
+    ('ema_state_dict', 'model_state_dict'),  # cvnets', which has the averaged ones
+    ('model_ema', 'model', 'epoch')])
+def test_averaged_weights_come_first(keys):
+    content = {key: dict(w=torch.tensor(i)) for i, key in enumerate(keys)}
+    for order in (keys, keys[::-1]):
+        assert unwrap({key: content[key] for key in order}) == dict(w=torch.tensor(0))
+
+
+def test_a_checkpoint_without_weights_is_described():
+    with pytest.raises(CheckpointError, match='^x.pth holds no state dict: .* its keys: epoch'):
+        unwrap(dict(state_dict=dict(epoch=1)), 'x.pth')
+    with pytest.raises(CheckpointError, match='^the checkpoint holds no state dict but a int'):
+        unwrap(3)
+
+
+@pytest.mark.parametrize('value, kind', [(float('nan'), 'NaN'), (float('-inf'), 'infinite')])
+def test_weights_of_a_diverged_training(value, kind):
+    weights = dict(a=torch.ones(2), b=torch.tensor([0, value]), c=torch.tensor([value]),
+                   n=torch.tensor(1))
+    text = f'^x.pth: the weights are {kind}, b first \\(2 of 3 tensors\\)'
+    with pytest.raises(NonFiniteWeightsError, match=text):
+        check_finite(weights, 'x.pth')
+    with pytest.raises(NonFiniteWeightsError, match='^the checkpoint: '):
+        check_finite(weights)
+    check_finite(dict(a=torch.ones(2)))
+    check_finite(dict(n=torch.tensor(1)))

@@ -8,7 +8,7 @@ from PIL import Image
 pytest.importorskip('mmseg')
 
 import mobileone_mm.segmentation  # noqa: E402, F401
-from mobileone_mm.datasets.preflight import check_data  # noqa: E402
+from mobileone_mm.datasets.preflight import check_data, label_maps  # noqa: E402
 from mobileone_mm.utils.libraries import PreflightError  # noqa: E402
 
 CLASSES = ('background', 'nucleus')
@@ -66,6 +66,23 @@ def test_nothing_to_learn(folder):
     cfg = config(folder)
     cfg.val_dataloader = cfg.pop('train_dataloader')  # may be so
     check_data(cfg)
+
+
+def test_ignored_pixels_are_nothing_to_learn(folder):
+    each_map(folder, lambda labels: labels * 0 + 255)
+    assert 'every pixel is ignored' in message(config(folder))
+    each_map(folder, lambda labels: labels * 0 + np.arange(16, dtype=np.uint8) // 15)  # 0 and 1
+    assert 'only the label 1 occurs' in message(config(
+        folder, reduce_zero_label=True, metainfo=dict(classes=('a', 'b'))))
+
+
+def test_of_many_maps_evenly_spaced_ones_are_read(folder, monkeypatch):
+    looked = []
+    monkeypatch.setattr(label_maps, 'MOST_LOOKS', 8)
+    monkeypatch.setattr(label_maps, 'parallel', lambda look, pairs, progress: looked.extend(
+        pair.mask.stem for pair in pairs) or map(look, pairs))
+    check_data(config(folder))
+    assert looked == [f'{i:02}' for i in range(0, 30, 4)]
 
 
 @pytest.mark.parametrize('change, expected', [
