@@ -40,10 +40,12 @@ fuzz: env
 	OMP_NUM_THREADS=1 FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-2000} .venv/bin/python $(PYTEST) tests/fuzz
 
 # Mutate the mathematics, folding, checkpoints and preflight to find changes that no test notices.
-# Takes hours, not part of CI. Code that numba compiles is left out, and so are its tests, because
-# numba cannot compile mutants.
+# Takes hours, not part of CI; MUTANTS='mobileone_mm.folding.maths*' takes one module. Code that
+# numba compiles is left out, and so are its tests, because numba cannot compile mutants.
+MUTANTS ?=
 mutants: env .venv-mutants/.installed
-	OMP_NUM_THREADS=1 NUMBA_DISABLE_JIT=1 .venv-mutants/bin/mutmut run --max-children $(WORKERS)
+	OMP_NUM_THREADS=1 NUMBA_DISABLE_JIT=1 \
+	    .venv-mutants/bin/mutmut run --max-children $(WORKERS) $(if $(MUTANTS),'$(MUTANTS)')
 	.venv-mutants/bin/mutmut results
 
 .venv-mutants/.installed: requirements/mutants.txt
