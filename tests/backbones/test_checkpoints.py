@@ -307,6 +307,7 @@ def test_the_form_of_the_weights_is_the_backbones():
         'reparam_conv', 'rbr_conv.0.conv'))
     check_form(folded, 'x.', deploy=True)
     check_form(unfolded, 'x.', deploy=False)
+    check_form(folded, 'y.', deploy=False)
     check_form({}, 'x.', deploy=True)
     with pytest.raises(CheckpointError, match='^a.pth is folded but the backbone is not'):
         check_form(folded, 'x.', False, 'a.pth')

@@ -1,6 +1,7 @@
 """reparameterize() takes any model and any wrapper, and changes only the form."""
 
 import copy
+import logging
 
 import pytest
 import torch
@@ -13,9 +14,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import AveragedModel
 from toy_classifier import TINY_ARCH
 
+from mobileone_mm.folding import reparameterize as reparameterize_module
 from mobileone_mm.folding.deployed_files import check_loads, deployed_config
 from mobileone_mm.folding.models import build_model
-from mobileone_mm.folding.reparameterize import holds_unfolded, reparameterize
+from mobileone_mm.folding.reparameterize import holds_unfolded, reparameterize, unwrap_model
 from mobileone_mm.folding.verify import relative_difference, verify_folding
 
 IMAGE = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -125,6 +127,31 @@ def test_half_precision_is_refused_before_anything_changes(model, dtype, fuse_co
 def test_nothing_to_fold_is_an_error():
     with pytest.raises(ValueError, match='Sequential holds no MobileOne'):
         reparameterize(nn.Sequential(nn.Conv2d(3, 3, 1)))
+
+
+def test_what_is_unfolded_is_found():
+    net = MODELS.build(dict(type='MobileOne', arch=TINY_ARCH))
+    assert holds_unfolded(nn.Sequential(net))
+    # Other norms than a MobileOne's do not count.
+    folded = nn.Sequential(reparameterize(net.eval()), nn.BatchNorm2d(3))
+    assert not holds_unfolded(folded)
+
+
+def test_the_model_inside_wrappers_is_found():
+    wrapper, net = nn.Module(), nn.Conv2d(1, 1, 1)
+    wrapper.add_module('_orig_mod', net)  # as torch.compile does
+    assert unwrap_model(wrapper) is net and unwrap_model(net) is net
+
+
+def test_norms_that_remain_are_named(monkeypatch):
+    logged = []
+    monkeypatch.setattr(reparameterize_module, 'print_log', lambda *args: logged.append(args))
+    reparameterize(Net(nn.Conv2d(32, 32, 1), nn.BatchNorm2d(32)).eval(), fuse_conv_bn=True)
+    assert not logged
+    reparameterize(Net(nn.ReLU(), nn.BatchNorm2d(32)).eval(), fuse_conv_bn=True)
+    (text, logger, level), = logged
+    assert text.startswith('1 batch norms') and text.endswith(': head.1')
+    assert (logger, level) == ('current', logging.WARNING)
 
 
 CONFIGS = dict(

@@ -294,5 +294,7 @@ def test_weights_of_a_diverged_training(value, kind):
         check_finite(weights, 'x.pth')
     with pytest.raises(NonFiniteWeightsError, match='^the checkpoint: '):
         check_finite(weights)
+    with pytest.raises(NonFiniteWeightsError, match=f'{kind}, c first \\(1 of 1'):
+        check_finite(dict(c=weights['c']))
     check_finite(dict(a=torch.ones(2)))
     check_finite(dict(n=torch.tensor(1)))

@@ -7,6 +7,9 @@ from PIL import Image
 
 pytest.importorskip('mmseg')
 
+from mmseg.datasets import BaseSegDataset  # noqa: E402
+from mmseg.registry import DATASETS  # noqa: E402
+
 import mobileone_mm.segmentation  # noqa: E402, F401
 from mobileone_mm.datasets.preflight import check_data, label_maps  # noqa: E402
 from mobileone_mm.utils.libraries import PreflightError  # noqa: E402
@@ -99,6 +102,31 @@ def test_a_single_bad_map_is_found_and_named(folder, change, expected):
     Image.fromarray(change(np.asarray(Image.open(path)))).save(path)
     text = message(config(folder))
     assert expected in text and str(path) in text
+
+
+def test_labels_that_mmseg_maps_to_ignored_ones_are_fine(folder):
+    """Its class lists more classes than the config."""
+    @DATASETS.register_module(force=True)
+    class ThreeClasses(BaseSegDataset):
+        METAINFO = dict(classes=(*CLASSES, 'other'))
+
+    path = folder / 'maps/17.png'
+    Image.fromarray(np.asarray(Image.open(path)) * 2).save(path)
+    assert 'holds the label 2' in message(config(folder))
+    check_data(config(folder, type='ThreeClasses'))
+
+
+@pytest.mark.parametrize('mode', ['1', 'P'])
+def test_label_maps_of_other_modes_are_read(folder, mode):
+    for path in (folder / 'maps').iterdir():
+        labels = Image.open(path)
+        if mode == 'P':
+            labels.putpalette([0, 0, 0, 255, 0, 0])
+        else:
+            labels = Image.fromarray(np.asarray(labels).astype(bool))
+        assert labels.mode == mode
+        labels.save(path)
+    check_data(config(folder))
 
 
 def test_lossy_compression_is_refused(folder):
