@@ -129,6 +129,14 @@ def test_nothing_to_fold_is_an_error():
         reparameterize(nn.Sequential(nn.Conv2d(3, 3, 1)))
 
 
+def test_a_head_in_half_precision_is_refused_if_it_would_be_folded():
+    net = Net(nn.Conv2d(32, 32, 1), nn.BatchNorm2d(32)).eval()
+    net.head.half()
+    with pytest.raises(ValueError, match='head.0.weight is in torch.float16'):
+        reparameterize(net, fuse_conv_bn=True)
+    assert not holds_unfolded(reparameterize(net))
+
+
 def test_what_is_unfolded_is_found():
     net = MODELS.build(dict(type='MobileOne', arch=TINY_ARCH))
     assert holds_unfolded(nn.Sequential(net))

@@ -80,6 +80,14 @@ def test_what_mmengine_logs_comes_back(protocol, tmp_path):
     assert b'mobileone_mm' not in (tmp_path / 'again.pth').read_bytes()
 
 
+@pytest.mark.parametrize('as_zip', [True, False])
+@pytest.mark.parametrize('number', range(2, 6))
+def test_every_protocol_is_read(number, as_zip, tmp_path):
+    torch.save(dict(a=torch.arange(3)), tmp_path / 'x.pth', pickle_protocol=number,
+               _use_new_zipfile_serialization=as_zip)
+    assert read_checkpoint(tmp_path / 'x.pth')['a'].tolist() == [0, 1, 2]
+
+
 @pytest.mark.parametrize('name, call', [
     ('mkdir', lambda path: Payload(path)),
     ('eval', lambda path: Call(eval, f'__import__("os").mkdir({str(path)!r})')),
