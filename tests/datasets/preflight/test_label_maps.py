@@ -1,14 +1,13 @@
 """Label maps and settings of segmentors are checked before training."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from mmengine.config import Config
 from PIL import Image
 
 pytest.importorskip('mmseg')
-
-from mmseg.datasets import BaseSegDataset  # noqa: E402
-from mmseg.registry import DATASETS  # noqa: E402
 
 import mobileone_mm.segmentation  # noqa: E402, F401
 from mobileone_mm.datasets.preflight import check_data, label_maps  # noqa: E402
@@ -106,6 +105,9 @@ def test_a_single_bad_map_is_found_and_named(folder, change, expected):
 
 def test_labels_that_mmseg_maps_to_ignored_ones_are_fine(folder):
     """Its class lists more classes than the config."""
+    from mmseg.datasets import BaseSegDataset
+    from mmseg.registry import DATASETS
+
     @DATASETS.register_module(force=True)
     class ThreeClasses(BaseSegDataset):
         METAINFO = dict(classes=(*CLASSES, 'other'))
@@ -152,7 +154,8 @@ def test_damage_is_named(folder):
 def test_a_missing_map_names_the_suffixes(folder):
     (folder / 'maps/17.png').rename(folder / 'maps/17_mask.png')
     text = message(config(folder))
-    assert 'for example 17.png' in text and "seg_map_suffix='.png'" in text
+    assert '1 of 30 files' in text and 'for example 17.png; there is 00.png. The suff' in text
+    assert "seg_map_suffix='.png'" in text
 
 
 @pytest.mark.parametrize('names', [range(30), range(3)])
@@ -194,6 +197,20 @@ def test_a_reduced_zero_label(folder):
     check_data(cfg)  # labels 1 and 2
     each_map(folder, lambda labels: labels + 1)
     assert 'holds the label 3, but the config has 2 classes (1 to 2' in message(cfg)
+
+
+@pytest.mark.parametrize('mapped', [None, {1: 7, 3: 255}])
+@pytest.mark.parametrize('reduces', [False, True])
+def test_labels_become_what_mmseg_loads(reduces, mapped, tmp_path):
+    from mmseg.datasets.transforms import LoadAnnotations
+    values = np.arange(256, dtype=np.uint8)
+    Image.fromarray(values.reshape(16, 16)).save(tmp_path / 'a.png')
+    loaded = LoadAnnotations()(dict(seg_map_path=str(tmp_path / 'a.png'), seg_fields=[],
+                                    reduce_zero_label=reduces, label_map=mapped))
+    source = SimpleNamespace(option=dict(reduce_zero_label=reduces).get)
+    found = [label_maps._label(int(value), source, mapped) for value in values]
+    assert found == loaded['gt_seg_map'].flatten().tolist()
+    assert label_maps._label(256, source, mapped) == 256  # not one of 8 bits: refused
 
 
 def test_one_class_needs_a_sigmoid(folder):
