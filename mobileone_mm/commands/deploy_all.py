@@ -1,6 +1,6 @@
 """Compare all installed backends: ``tools/deploy.py --backend all``."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any, Callable, Dict, List, Optional, Sequence
@@ -8,11 +8,11 @@ from typing import Any, Callable, Dict, List, Optional, Sequence
 from mmengine.model import BaseModel
 from torch import Tensor
 
-from ..export.errors import MissingPackageError
-from ..export.formats import FORMATS
-from ..export.pipeline import Exported, export_model, load_trained
+from ..export.errors import ExportError, MissingPackageError
+from ..export.formats import FORMATS, check_options
+from ..export.pipeline import Exported, export_trained
 from ..export.running.exported_model import ExportedModel
-from ..export.samples import Samples
+from ..export.trained import Trained
 from ..utils.fileio import atomic_path
 from ..utils.timing import processor_ms
 from .main import describe
@@ -21,7 +21,7 @@ from .train_test import test
 __all__ = ['Row', 'deploy_all', 'processor_times']
 
 ROUNDS = 20
-METRICS = ('coco/bbox_mAP', 'mIoU')  # the table only has room for one of a test's metrics
+METRICS = ('coco/bbox_mAP', 'coco/bbox_mAP_50', 'coco/bbox_mAP_75', 'mIoU')  # columns of the table
 
 
 @dataclass
@@ -33,29 +33,33 @@ class Row:
         exported: The exported file; None if there is none.
         problem: Why there is no file, or what else went wrong.
         failed: Whether the backend failed; one that is not installed did not.
+        fixed: The axes that were to be open, but that the backend cannot leave open.
         ms: CPU time of one run on one thread, in milliseconds.
-        metric: The name and value of a metric on the test set.
+        metrics: Those of :data:`METRICS` that the test set has; one of its others if it has none.
     """
 
     backend: str
     exported: Optional[Exported] = None
     problem: str = ''
     failed: bool = False
+    fixed: Sequence[str] = ()
     ms: Optional[float] = None
-    metric: Optional[Sequence[Any]] = None
+    metrics: Dict[str, float] = field(default_factory=dict)
 
-    def cells(self) -> List[str]:
+    def cells(self, metrics: Sequence[str]) -> List[str]:
         """The cells of its row in the table."""
-        metric = f'{self.metric[1]:.4f}' if self.metric else ''
+        last = [f'{self.metrics[name]:.4f}' if name in self.metrics else '' for name in metrics]
         if self.exported is None:
-            return [self.backend, self.problem, '', '', '', metric]
+            return [self.backend, self.problem, '', '', '', *last]
         parity = self.problem or str(self.exported.parity or 'not run here')
+        if self.fixed:
+            parity = f'fixed {" and ".join(self.fixed)}; {parity}'
         return [self.backend, self.exported.path.name, f'{self.exported.bytes:,}', parity,
-                'not run here' if self.ms is None else f'{self.ms:.1f}', metric]
+                'not run here' if self.ms is None else f'{self.ms:.1f}', *last]
 
 
 def deploy_all(config: str, checkpoint: str, image: str, out: str, evaluate: bool = False,
-               verify: Optional[str] = None, cfg_options: Any = None,
+               verify: Optional[str] = None, dynamic: Sequence[str] = (), cfg_options: Any = None,
                report: Callable[[str], Any] = print, **options: Any) -> List[Row]:
     """Export to each backend in turn, then measure all files; the table lists failures too.
 
@@ -63,29 +67,33 @@ def deploy_all(config: str, checkpoint: str, image: str, out: str, evaluate: boo
     interrupted run loses nothing.
 
     Args:
-        config: See :func:`export_model`.
+        config: See :func:`~mobileone_mm.export.pipeline.export_model`.
         checkpoint: See :func:`export_model`.
         image: See :func:`export_model`.
         out: See :func:`export_model`.
         evaluate: Test the checkpoint and each file on the test set.
-        verify: See :func:`export_model`.
+        verify: See :func:`export_model`. A file with a fixed axis is compared on ``image`` alone.
+        dynamic: Axes to leave open where the backend can.
         cfg_options: See :func:`export_model`.
         report: Called with a line of text when a step begins.
         options: More options of :func:`export_model`.
+
+    Raises:
+        ExportError: No backend supports an option, or ``image`` cannot be read.
     """
-    cfg, model = load_trained(config, checkpoint, cfg_options)
-    example = Samples(cfg)(image)['inputs'][0][None].float()
+    # This backend supports all axes and float16, so it refuses what none supports.
+    check_options('onnx', dynamic, options.get('half', False), options.get('form', ''))
+    trained = Trained(config, checkpoint, cfg_options)
+    example = trained.samples(image)['inputs'][0][None].float()
     rows = [Row('PyTorch', problem='unfolded')] if evaluate else []
-    target = Path(out) / f'{Path(config).stem}_all'
-    for backend, chosen in FORMATS.items():
+    target = Path(out) / f'{trained.name}_all'
+    for backend in FORMATS:
         report(f'{backend}: exporting')
-        rows.append(_export(backend, config=config, checkpoint=checkpoint, image=image, out=out,
-                            verify=verify if chosen.runtime else None, cfg_options=cfg_options,
-                            **options))
+        rows.append(_export(trained, backend, dynamic, verify, image=image, out=out, **options))
         write(rows, target)
     report('measuring all files')
     files = {row.backend: row.exported for row in rows if row.exported}
-    for name, ms in processor_times(files, model, example).items():
+    for name, ms in processor_times(files, trained.model, example).items():
         next(row for row in rows if row.backend == name).ms = ms
     write(rows, target)
     for row in rows if evaluate else []:
@@ -93,25 +101,40 @@ def deploy_all(config: str, checkpoint: str, image: str, out: str, evaluate: boo
                 not row.exported.parity):
             continue
         report(f'{row.backend}: testing')
-        changes = ['--cfg-options', *cfg_options] if cfg_options else []
-        try:
-            found = test([config, str(row.exported.path if row.exported else checkpoint),
-                          '--work-dir', out, *changes])
-            name = next((name for name in METRICS if name in found), next(iter(found)))
-            row.metric = name, found[name]
-        except Exception as error:
-            row.problem, row.failed = describe(error), True
+        _test(row, config, str(row.exported.path if row.exported else checkpoint), out, cfg_options)
         write(rows, target)
     return rows
 
 
-def _export(backend: str, **options: Any) -> Row:
+def _export(trained: Trained, backend: str, dynamic: Sequence[str], verify: Optional[str],
+            **options: Any) -> Row:
+    chosen = FORMATS[backend]
+    if options.get('half') and not chosen.half:
+        return Row(backend, problem='does not support float16')
+    opened = [axis for axis in dynamic if axis in chosen.dynamic]
+    fixed = [axis for axis in dynamic if axis not in opened]
     try:
-        return Row(backend, export_model(backend=backend, **options))
+        return Row(backend, fixed=fixed, exported=export_trained(
+            trained, backend, dynamic=opened,
+            verify=verify if chosen.runtime and not fixed else None, **options))
     except MissingPackageError as error:
         return Row(backend, problem=describe(error))
     except Exception as error:  # converters raise their own exceptions
         return Row(backend, problem=describe(error), failed=True)
+
+
+def _test(row: Row, config: str, model: str, out: str, cfg_options: Any) -> None:
+    """Fill in the metrics of a row, or the problem."""
+    changes = ['--cfg-options', *cfg_options] if cfg_options else []
+    try:
+        found = test([config, model, '--work-dir', out, *changes])
+    except Exception as error:
+        row.problem = describe(error)
+        # A file of a fixed size refuses images of other sizes.
+        row.failed = not (row.fixed and isinstance(error, ExportError))
+        return
+    names = [name for name in METRICS if name in found] or [next(iter(found))]
+    row.metrics = {name: found[name] for name in names}
 
 
 def processor_times(files: Dict[str, Exported], model: BaseModel, image: Tensor,
@@ -138,10 +161,10 @@ def processor_times(files: Dict[str, Exported], model: BaseModel, image: Tensor,
 
 def table(rows: Sequence[Row]) -> str:
     """The rows as a Markdown table."""
-    metric = next((row.metric[0] for row in rows if row.metric), '')
-    header = ['backend', 'file', 'bytes', 'parity', 'ms, one thread', metric]
+    metrics = list(dict.fromkeys(name for row in rows for name in row.metrics))
+    header = ['backend', 'file', 'bytes', 'parity', 'ms, one thread', *metrics]
     return '\n'.join('| ' + ' | '.join(cells) + ' |' for cells in (
-        header, ['--'] * len(header), *(row.cells() for row in rows))) + '\n'
+        header, ['--'] * len(header), *(row.cells(metrics) for row in rows))) + '\n'
 
 
 def write(rows: Sequence[Row], target: Path) -> None:
@@ -159,12 +182,11 @@ def _draw(rows: Sequence[Row], path: Path) -> None:
     from ..utils.plots import new_figure, save_figure
     figure = new_figure(6, 4)
     axis = figure.add_subplot()
-    measured = [row for row in rows if row.metric]
-    name = measured[0].metric[0] if measured and measured[0].metric else 'megabytes'
+    measured = [row for row in rows if row.metrics]
+    name = next(iter(measured[0].metrics)) if measured else 'megabytes'
     for row in measured or rows:
         x, size = row.ms or 0., row.exported.bytes / 1e6 if row.exported else 0.
-        y = row.metric[1] if row.metric else size
-        axis.plot(x, y, 'o', label=row.backend)  # points may overlap
+        axis.plot(x, row.metrics[name] if measured else size, 'o', label=row.backend)  # may overlap
     axis.set(xlabel='milliseconds of one run, one thread', ylabel=name)
     axis.legend()
     axis.margins(.15)

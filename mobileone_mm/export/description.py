@@ -131,8 +131,14 @@ def describe_precision(backend: str, half: bool) -> str:
 
 def versions(backend: str) -> Dict[str, str]:
     """The versions of this package, torch and the converter for a backend."""
-    found = dict(mobileone_mm=__version__)
-    for package in ('torch', *FORMATS[backend].packages):
+    return dict(mobileone_mm=__version__,
+                **package_versions(['torch', *FORMATS[backend].packages]))
+
+
+def package_versions(packages: Sequence[str]) -> Dict[str, str]:
+    """The versions of installed packages by name."""
+    found = {}
+    for package in packages:
         try:
             found[package] = version(package)
         except PackageNotFoundError:  # installed under another name, such as onnxruntime-gpu

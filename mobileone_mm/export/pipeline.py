@@ -10,20 +10,12 @@ from functools import partial
 from importlib import import_module
 from pathlib import Path
 from statistics import median
-from typing import Any, Dict, Iterator, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, Iterator, Optional, Sequence, Union
 
 import torch
-from mmengine.config import Config
 from mmengine.model import BaseModel
-from torch import nn
 
-from ..folding.deployed_files import deployed_config
-from ..folding.models import build_model, load_weights
-from ..folding.reparameterize import holds_unfolded, reparameterize
-from ..folding.verify import tensors_of, textbook
-from ..utils.checkpoint_files import is_folded
-from ..utils.configs import read_config
-from ..utils.libraries import TASKS
+from ..folding.verify import tensors_of
 from .backends.phones import best_classes, is_of_phones, raw_outputs
 from .errors import ExportError, ParityError, UnknownHeadError
 from .formats import FORMATS, check_options, require
@@ -33,6 +25,7 @@ from .running.exported_model import ExportedModel
 from .running.prediction_maps import match_maps
 from .samples import Samples, list_pictures, read_picture
 from .ties import find_ties
+from .trained import Trained
 
 LATENCY_RUNS = 20
 
@@ -92,6 +85,14 @@ def export_model(config: Union[str, Path], checkpoint: Union[str, Path], backend
         ParityError: The exported model's predictions differ. The model is kept in a directory that
             ends in ``.failed``.
     """
+    return export_trained(Trained(config, checkpoint, cfg_options), backend, image, out, half,
+                          dynamic, batch_size, verify, form)
+
+
+def export_trained(trained: Trained, backend: str, image: Union[str, Path], out: Union[str, Path],
+                   half: bool = False, dynamic: Sequence[str] = (), batch_size: int = 1,
+                   verify: Optional[Union[str, Path]] = None, form: str = '') -> Exported:
+    """See :func:`export_model`; what cannot be exported is refused before the model is loaded."""
     chosen = check_options(backend, dynamic, half, form)
     require(chosen)
     if verify and not chosen.runtime:
@@ -100,17 +101,16 @@ def export_model(config: Union[str, Path], checkpoint: Union[str, Path], backend
         raise ExportError(f'the batch size must be at least 1, got {batch_size}')
     pictures = [Path(image)] + (list_pictures(verify) if verify else [])
     read_picture(image)
-    cfg, model = load_trained(config, checkpoint, cfg_options)
-    samples = Samples(cfg)
+    model, samples = trained.model, trained.samples
     if form and samples.task != 'detection':
-        raise ExportError(f'--form {form} is for detectors; {config} is for {samples.task}')
+        raise ExportError(f'--form {form} is for detectors; {trained.config} is for {samples.task}')
     example = samples(pictures[0])['inputs'][0].float()
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    name = f'{Path(config).stem}_{backend}'
+    name = f'{trained.name}_{backend}'
     with partial_directory(out, name) as folder:
         job = ExportJob(
-            backend, samples.task, *folded_form(cfg, model, folder),
+            backend, samples.task, *trained.folded(folder),
             image=example.expand(batch_size, -1, -1, -1).contiguous(),
             out=folder / f'{name}{chosen.suffix}', half=half, dynamic=list(dynamic),
             classes=samples.classes, source=str(pictures[0]), form=form)
@@ -145,37 +145,6 @@ def _export(job: ExportJob) -> Path:
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise ExportError(f'{job.backend} cannot express the head {type(head).__name__} or a layer '
                           f'before it: {reason[0]}') from error
-
-
-def load_trained(config: Union[str, Path], checkpoint: Union[str, Path],
-                 cfg_options: Optional[dict] = None) -> Tuple[Config, BaseModel]:
-    """Load a config and build its model with the checkpoint's weights, in eval mode.
-
-    The model computes its branches one by one; exports are folded and compared with it.
-
-    Raises:
-        CheckpointError: The checkpoint is damaged or of another model.
-        ExportError: The config is for neither mmdet nor mmseg.
-        FileNotFoundError: There is no such file.
-    """
-    cfg = read_config(config, cfg_options)
-    if cfg.get('default_scope') not in TASKS:
-        raise ExportError(f'{config} has default_scope {cfg.get("default_scope")!r}; detectors '
-                          '(mmdet) and segmentors (mmseg) can be exported')
-    model = build_model(cfg)
-    load_weights(model, checkpoint)
-    return cfg, textbook(model).eval()
-
-
-def folded_form(cfg: Config, model: nn.Module, folder: Path) -> Tuple[nn.Module, Config, Path]:
-    """The folded copy of a model, its config and its weights on disk, in ``folder/folded``."""
-    config = cfg if is_folded(model.state_dict()) else deployed_config(cfg)
-    folded = reparameterize(model) if holds_unfolded(model) else copy.deepcopy(model)
-    weights = folder / 'folded' / 'model.pth'
-    weights.parent.mkdir()
-    torch.save(dict(meta={}, state_dict=folded.state_dict()), weights)
-    # Fold norms in neck and head too. The weights on disk keep them, for models built from config.
-    return reparameterize(folded, inplace=True, fuse_conv_bn=True), config, weights
 
 
 def verify_parity(model: BaseModel, exported: ExportedModel, samples: Samples,

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import example_files
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 import small_exports
 import torch
+from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 for _module in ('mmdet', 'mmseg', 'onnx', 'onnxruntime'):
@@ -24,9 +26,11 @@ for _module in ('mmdet', 'mmseg', 'onnx', 'onnxruntime'):
 from mobileone_mm.export import FORMATS  # noqa: E402
 from mobileone_mm.export.errors import MissingPackageError  # noqa: E402
 from mobileone_mm.export.formats import require  # noqa: E402
+from mobileone_mm.export.int8.quantizers import QUANTIZERS  # noqa: E402
 from mobileone_mm.export.pipeline import export_model  # noqa: E402
 from mobileone_mm.export.running.exported_model import ExportedModel  # noqa: E402
 from mobileone_mm.export.samples import Samples  # noqa: E402
+from mobileone_mm.folding.reparameterize import reparameterize  # noqa: E402
 
 CLIENTS = dict(onnx='run_onnxruntime', onnxruntime='run_onnxruntime', openvino='run_openvino',
                ncnn='run_ncnn', litert='run_litert', executorch='run_executorch')
@@ -68,6 +72,29 @@ def exported(folder, backend, **options):
         export_model(folder / 'config.py', folder / 'model.pth', backend, folder / '0.png', out,
                      **options)
     return path
+
+
+def quantized(folder, backend, monkeypatch):
+    """The path of an int8 file, whose ranges come from the pictures in the folder."""
+    from mobileone_mm.export.int8 import quantize, quantizers
+    cfg = Config.fromfile(folder / 'config.py')
+    try:
+        require(FORMATS[backend])
+        quantizers.require_quantizer(backend)
+    except MissingPackageError as error:
+        pytest.skip(str(error))
+    init_default_scope(cfg.default_scope)
+    samples = Samples(cfg)
+
+    class Images(list):
+        def __init__(self, cfg, count):
+            super().__init__(samples(folder / f'{index}.png')['inputs'][0][None].float().numpy()
+                             for index in range(min(count, 3)))
+            self.dataset = SimpleNamespace(metainfo=dict(classes=samples.classes))
+
+    monkeypatch.setattr(quantize, 'CalibrationImages', Images)
+    return quantize.quantize_model(folder / 'config.py', folder / 'model.pth', backend,
+                                   folder / f'{backend}-int8')
 
 
 def answers(client, path, pictures, monkeypatch):
@@ -134,6 +161,27 @@ def test_a_client_answers_as_pytorch(trained, backend, monkeypatch):
     for picture, answer in zip(pictures, answers(client, path, pictures, monkeypatch)):
         with torch.no_grad():
             assert_same(model.test_step(samples(picture))[0], answer)
+
+
+@pytest.mark.parametrize('backend', QUANTIZERS)
+def test_a_client_reads_int8_files_too(trained, backend, monkeypatch):
+    folder, model, _ = trained
+    result = quantized(folder, backend, monkeypatch)
+    assert_every_key(result.path, trained)
+    info = json.loads(result.path.with_suffix('.json').read_text())
+    assert info['backend'] == backend and QUANTIZERS[backend] in info['versions']
+    assert (backend in ('onnx', 'openvino')) == ('onnx' in info['versions'])
+    if backend == 'openvino':
+        import openvino
+        written = openvino.Core().read_model(result.path)
+        assert written.get_rt_info(['runtime_options', 'INFERENCE_PRECISION_HINT']).value == 'f32'
+    else:
+        layers = {layer.name.partition('@')[0] for layer in result.layers}
+        assert layers < {name for name, module in model.named_modules()} | {
+            name for name, module in reparameterize(model).named_modules()}
+    client = example_files.load(CLIENTS[backend])
+    found, = answers(client, result.path, [folder / '0.png'], monkeypatch)
+    assert len(found[0]) > 10 if isinstance(found, tuple) else found.shape == (HEIGHT, WIDTH)
 
 
 def test_an_open_size_follows_the_resize_rule(trained, monkeypatch):

@@ -68,7 +68,10 @@ def prepare(args: argparse.Namespace, folder: Path) -> Dict[Row, Callable[[], ob
     """A warm call for each network, backend and choice of layers."""
     from mobileone_mm.benchmark.latency.backends import Preparer, check_backends
     from mobileone_mm.benchmark.latency.networks import select
+    from mobileone_mm.export.int8.quantizers import require_quantizer
     check_backends(args.backends)
+    for backend in args.backends:
+        require_quantizer(dict(onnxruntime='onnx').get(backend, backend))
     networks = [select([name])[0] for name in dict.fromkeys((args.baseline, *args.nets))]
     calls = {}
     for network in networks:
@@ -88,7 +91,7 @@ def quantized(preparer, backend: str, keep: str, index: int) -> Callable[[], obj
     from mobileone_mm.export.int8.int8_openvino import quantize_openvino
     from mobileone_mm.export.int8.layers import kept_layers
     from mobileone_mm.export.running.runtimes import load_runtime
-    source, image = preparer.onnx(backend), preparer.image.numpy()
+    source, image = preparer.onnx(backend, in_8_bits=True), preparer.image.numpy()
     quantize, suffix = dict(onnxruntime=(quantize_onnx, '.onnx'),
                             openvino=(quantize_openvino, '.xml'))[backend]
     target = quantize(source, source.with_name(f'{source.stem}_{index}{suffix}'), [image],

@@ -8,10 +8,11 @@ from functools import partial
 from statistics import median
 
 from mobileone_mm.export.interface import Interface
-from mobileone_mm.export.pipeline import load_trained, verify_parity
+from mobileone_mm.export.pipeline import verify_parity
 from mobileone_mm.export.running.exported_model import ExportedModel
 from mobileone_mm.export.running.runtimes import OpenVINO
 from mobileone_mm.export.samples import Samples, list_pictures
+from mobileone_mm.export.trained import load_trained
 from mobileone_mm.utils.timing import processor_ms
 
 

@@ -104,9 +104,11 @@ class Preparer:
         if not change <= TOLERANCE:
             raise ParityError(f"its logits differ from PyTorch's by {change:.0e} of the largest")
 
-    def onnx(self, backend: str = 'onnxruntime') -> Path:
-        """Export the network to ONNX, as for this backend."""
-        pick = 'topk' if backend == 'openvino' and hasattr(self.module, 'pick') else 'argmax'
+    def onnx(self, backend: str = 'onnxruntime', in_8_bits: bool = False) -> Path:
+        """Export the network to ONNX, as for this backend; ``in_8_bits``: to be quantized."""
+        pick = 'argmax'
+        if hasattr(self.module, 'pick'):
+            pick = 'topk' if backend == 'openvino' else 'max' if in_8_bits else 'argmax'
         if pick not in self._onnx:
             from ...export.graphs.trace import export_onnx
             module = forms.with_pick(self.module, pick)

@@ -27,9 +27,9 @@ def open_axes(job: ExportJob, outputs: Sequence[str]) -> Dict[str, Dict[int, str
     return job.dynamic_axes(INPUT, {name: spatial for name in outputs})
 
 
-def export(job: ExportJob) -> Path:
-    """Write ``job.out``, an .onnx file, with its interface."""
-    graph = build_graph(job, job.half)
+def export(job: ExportJob, pick: str = 'argmax') -> Path:
+    """Write ``job.out``, an .onnx file, with its interface; ``pick`` is that of the graph."""
+    graph = build_graph(job, job.half, pick)
     export_onnx(graph, (job.image, ), job.out, [INPUT], graph.output_names,
                 open_axes(job, graph.output_names))
     Interface.of(job, graph.output_names).write(job.out)

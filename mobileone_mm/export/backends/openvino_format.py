@@ -1,6 +1,7 @@
 """Export OpenVINO's .xml and .bin from our ONNX graph (``--backend openvino``)."""
 
 from pathlib import Path
+from typing import Any
 
 from ..graphs.trace import export_onnx
 from ..interface import Interface
@@ -22,9 +23,14 @@ def export(job: ExportJob) -> Path:
     export_onnx(graph, (job.image, ), intermediate, [INPUT], graph.output_names,
                 open_axes(job, graph.output_names))
     model = openvino.convert_model(intermediate)
-    for name, value in OPENVINO_OPTIONS.items():
-        model.set_rt_info(value, ['runtime_options', name])
+    request_float32(model)
     openvino.save_model(model, job.out, compress_to_fp16=job.half)
     intermediate.unlink()
     Interface.of(job, graph.output_names).write(job.out)
     return job.out
+
+
+def request_float32(model: Any) -> None:
+    """Note in an ``openvino.Model`` the precision that apps have to request."""
+    for name, value in OPENVINO_OPTIONS.items():
+        model.set_rt_info(value, ['runtime_options', name])

@@ -14,8 +14,12 @@ from torch import Tensor
 
 __all__ = ['PICKS', 'interpolation_matrix', 'upsampled_argmax']
 
-PICKS = ('argmax', 'topk')
-"""Operators that find the best class: the faster one in ONNX Runtime, and in OpenVINO."""
+PICKS = ('argmax', 'topk', 'max')
+"""Operators that find the best class: the faster ones in ONNX Runtime and in OpenVINO, and the
+largest key, which is faster in ONNX Runtime but rounds the logits: see :func:`_largest_key`."""
+
+FEW = 32  # for so few classes, ONNX Runtime finds the index as fast as the value
+WEIGHT_STEPS = 64  # of the interpolation between two cells, in keys; exact for strides up to 32
 
 
 def upsampled_argmax(logits: Tensor, size: Sequence[int], align_corners: bool = False,
@@ -26,17 +30,44 @@ def upsampled_argmax(logits: Tensor, size: Sequence[int], align_corners: bool = 
         logits: (N, C, h, w).
         size: H and W.
         align_corners: See ``F.interpolate``.
-        pick: One of ``PICKS``.
+        pick: One of ``PICKS``; 'max' is 'argmax' for few classes.
 
     Returns:
         (N, H, W), int64.
     """
+    if pick == 'max' and logits.shape[1] > FEW:
+        return _largest_key(logits, size, align_corners)
     height, width = (interpolation_matrix(inner, outer, align_corners).to(logits)
                      for inner, outer in zip(logits.shape[-2:], size))
     maps = logits.permute(0, 2, 3, 1)  # (N, h, w, C)
     maps = torch.matmul(height, maps.flatten(2)).unflatten(2, maps.shape[2:])  # (N, H, w, C)
     maps = torch.matmul(width, maps)  # (N, H, W, C)
     return maps.argmax(-1) if pick == 'argmax' else maps.topk(1, -1)[1].squeeze(-1)
+
+
+def _largest_key(logits: Tensor, size: Sequence[int], align_corners: bool) -> Tensor:
+    """See :func:`upsampled_argmax`, with the largest value in place of its index.
+
+    To find the largest of many values takes runtimes a third of the time that its index takes. So
+    the index is made part of the value: a key is an integer whose low bits hold the class, counted
+    from the last one, since the first of equal ones wins, and whose upper bits hold the logit. All
+    sums are integers below 2 ** 24, which float32 holds exactly. For 150 classes, 18 bits remain: 6
+    for the weights and 10 for the logits, finer than the 8 bits of a quantized network.
+    """
+    classes = logits.shape[1]
+    unit = 2 ** (classes - 1).bit_length()
+    steps = 2 ** 24 // (unit * WEIGHT_STEPS) - 1
+    low, high = (extreme((1, 2, 3), keepdim=True) for extreme in (logits.amin, logits.amax))
+    maps = (logits - low) * (steps / torch.maximum(high - low, torch.full_like(low, 1e-6)))
+    height, width = (interpolation_matrix(inner, outer, align_corners).to(logits)
+                     for inner, outer in zip(logits.shape[-2:], size))
+    maps = maps.permute(0, 2, 3, 1)  # (N, h, w, C)
+    maps = torch.matmul(height, maps.flatten(2)).unflatten(2, maps.shape[2:])  # (N, H, w, C)
+    place = torch.arange(classes - 1, -1, -1).to(logits)
+    keys = torch.cat([maps.round() * unit, place.expand(*maps.shape[:2], 1, classes)], 2)
+    width = (width * WEIGHT_STEPS).round()
+    best = torch.matmul(torch.cat([width, torch.ones_like(width[:, :1])], 1), keys).amax(-1)
+    return (classes - 1 - (best - (best / unit).floor() * unit)).long()
 
 
 def interpolation_matrix(inner: int, outer: int, align_corners: bool = False) -> Tensor:

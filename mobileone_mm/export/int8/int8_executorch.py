@@ -9,14 +9,15 @@ from torch import Tensor, nn
 
 from ...utils.fileio import atomic_path
 from ..quiet import silence
-from .layers import LayerError, Node, Noise, kept_layers
+from .layers import LayerError, Node, Noise, kept_layers, layer_names
 
 CONVOLUTION = torch.ops.aten.conv2d.default
 ACTIVATIONS = ('relu', 'relu_', 'hardtanh', 'hardtanh_', 'relu6')  # computed with a convolution
 
 
 def quantize_executorch(graph: nn.Module, target: Path, images: Iterable[np.ndarray],
-                        few: Iterable[np.ndarray], keep: Sequence[str] = ()) -> List[LayerError]:
+                        few: Iterable[np.ndarray], keep: Sequence[str] = (),
+                        layers: Sequence[str] = ()) -> List[LayerError]:
     """Quantize a graph's convolutions with a scale for each output channel, and write the program.
 
     Args:
@@ -25,6 +26,7 @@ def quantize_executorch(graph: nn.Module, target: Path, images: Iterable[np.ndar
         images: Inputs (1, 3, H, W) that determine the ranges of activations.
         few: Inputs on which the outputs of all convolutions are compared.
         keep: See :func:`.layers.kept_layers`.
+        layers: Names for the convolutions, see :func:`.layers.layer_names`.
     """
     with silence():
         from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
@@ -34,7 +36,7 @@ def quantize_executorch(graph: nn.Module, target: Path, images: Iterable[np.ndar
     inputs = [torch.from_numpy(np.ascontiguousarray(image)) for image in images]
     with torch.no_grad():
         source, module = (torch.export.export(graph, (inputs[0], )).module() for _ in range(2))
-        names = convolutions(source)
+        names = convolutions(source, layers)
         resizes = any('upsample' in str(node.target) for node in source.graph.nodes)
         # XNNPACK takes the wrong axis for the channels when it resizes 8-bit maps.
         kept = set(kept_layers(_nodes(source, names), [*keep, *(['last'] if resizes else [])]))
@@ -53,15 +55,14 @@ def quantize_executorch(graph: nn.Module, target: Path, images: Iterable[np.ndar
         return _errors(source, quantized, names, few)
 
 
-def convolutions(graph: torch.fx.GraphModule) -> Dict[str, str]:
+def convolutions(graph: torch.fx.GraphModule, layers: Sequence[str] = ()) -> Dict[str, str]:
     """Map the nodes of convolutions to the names of their modules."""
-    found: Dict[str, str] = {}
+    paths: Dict[str, str] = {}
     for node in graph.graph.nodes:
         if node.target == CONVOLUTION:
             stack: Dict[str, Tuple[str, Any]] = node.meta.get('nn_module_stack') or {}
-            path = list(stack.values())[-1][0] if stack else ''
-            found[node.name] = node.name if path in ('', *found.values()) else path
-    return found
+            paths[node.name] = list(stack.values())[-1][0] if stack else node.name
+    return dict(zip(paths, layer_names(list(paths.values()), layers)))
 
 
 def _nodes(graph: torch.fx.GraphModule, names: Dict[str, str]) -> List[Node]:

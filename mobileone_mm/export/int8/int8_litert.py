@@ -7,9 +7,8 @@ from typing import Any, Dict, Iterable, List, Sequence
 import numpy as np
 
 from ...utils.fileio import atomic_path
-from ..errors import MissingPackageError
 from ..quiet import silence
-from .layers import LayerError, Node, Noise, kept_layers
+from .layers import LayerError, Node, Noise, kept_layers, layer_names
 
 CONVOLUTIONS = ('CONV_2D', 'DEPTHWISE_CONV_2D')
 # Padding for a stride of 2 sits between two convolutions; everything else stays in float32.
@@ -17,7 +16,8 @@ OPERATORS = (*CONVOLUTIONS, 'PAD')
 
 
 def quantize_litert(source: Path, target: Path, images: Iterable[np.ndarray],
-                    few: Iterable[np.ndarray], keep: Sequence[str] = ()) -> List[LayerError]:
+                    few: Iterable[np.ndarray], keep: Sequence[str] = (),
+                    layers: Sequence[str] = ()) -> List[LayerError]:
     """Quantize a file's convolutions with a scale for each output channel.
 
     Args:
@@ -26,18 +26,11 @@ def quantize_litert(source: Path, target: Path, images: Iterable[np.ndarray],
         images: Inputs (1, 3, H, W) that determine the ranges of activations.
         few: Inputs on which the outputs of all convolutions are compared.
         keep: See :func:`.layers.kept_layers`.
-
-    Raises:
-        MissingPackageError: ai-edge-quantizer is not installed.
+        layers: Names for the convolutions, see :func:`.layers.layer_names`.
     """
-    try:
-        with silence():
-            from ai_edge_quantizer import algorithm_manager, qtyping, quantizer, recipe_manager
-    except ImportError as error:
-        raise MissingPackageError(
-            "int8 for LiteRT needs ai-edge-quantizer: pip install 'mobileone_mm[litert]'") \
-            from error
-    graph = _Graph(source.read_bytes())
+    with silence():
+        from ai_edge_quantizer import algorithm_manager, qtyping, quantizer, recipe_manager
+    graph = _Graph(source.read_bytes(), layers)
     recipe = recipe_manager.RecipeManager()
     for operator in OPERATORS:
         recipe.add_static_config('.*', qtyping.TFLOperationName[operator], activation_num_bits=8,
@@ -51,13 +44,24 @@ def quantize_litert(source: Path, target: Path, images: Iterable[np.ndarray],
         job = quantizer.Quantizer(str(source))
         job.load_quantization_recipe(recipe.get_quantization_recipe())
         ranges = job.calibrate({graph.signature: _samples(graph.input, images)}, num_threads=1)
+        _widen(ranges)
         content = job.quantize(ranges).quantized_model
         path.write_bytes(content)
-    return _errors(graph, _Graph(bytes(content)), few)
+    return _errors(graph, _Graph(bytes(content), layers), few)
 
 
 def _samples(name: str, images: Iterable[np.ndarray]) -> List[Dict[str, np.ndarray]]:
     return [{name: np.ascontiguousarray(image.transpose(0, 2, 3, 1))} for image in images]
+
+
+def _widen(ranges: Dict[str, Any]) -> None:
+    """Give tensors that are always 0 a range, in place: LiteRT loads no file with a scale of 0.
+
+    Squeeze-and-excitation has such tensors if none of its ReLUs lets anything through.
+    """
+    for found in ranges.values():
+        if not np.any(found['min']) and not np.any(found['max']):
+            found['max'] = np.ones_like(found['max'])
 
 
 class _Graph:
@@ -69,7 +73,7 @@ class _Graph:
         outputs: Indices of the convolutions' outputs, by name of the convolution.
     """
 
-    def __init__(self, content: bytes) -> None:
+    def __init__(self, content: bytes, layers: Sequence[str] = ()) -> None:
         with silence():
             from ai_edge_litert.interpreter import Interpreter, OpResolverType
             self.interpreter = Interpreter(
@@ -81,13 +85,10 @@ class _Graph:
         self.details: Dict[int, Any] = {
             tensor['index']: tensor for tensor in self.interpreter.get_tensor_details()}
         self.operators = self.interpreter._get_ops_details()  # there is no public function for it
-        self.outputs: Dict[str, int] = {}
-        for operator in self.operators:
-            if operator['op_name'] in CONVOLUTIONS:
-                index = operator['outputs'][0]
-                name = layer_name(self.details[index]['name'])
-                same = sum(other.split('@')[0] == name for other in self.outputs)
-                self.outputs[f'{name}@{same + 1}' if same else name] = index
+        written = [operator['outputs'][0] for operator in self.operators
+                   if operator['op_name'] in CONVOLUTIONS]
+        found = [layer_name(self.details[index]['name']) for index in written]
+        self.outputs = dict(zip(layer_names(found, layers), written))
 
     def nodes(self) -> List[Node]:
         """The operators in order."""

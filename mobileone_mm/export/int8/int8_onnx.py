@@ -5,7 +5,7 @@ from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence
 
 import numpy as np
 
-from .layers import LayerError, Node, Noise
+from .layers import LayerError, Node, Noise, layer_names
 
 # Activations fuse into the convolution before them. Decoding and suppression stay in float32.
 OPERATORS = ('Conv', 'Relu', 'Clip')
@@ -41,6 +41,21 @@ def quantize_onnx(source: Path, target: Path, images: Iterable[np.ndarray],
     finally:
         prepared.unlink(missing_ok=True)
     return target
+
+
+def name_layers(path: Path, layers: Sequence[str]) -> None:
+    """Name the convolutions of an ONNX file after their modules, see :func:`.layer_names`."""
+    import onnx
+    model = onnx.load(str(path))
+    nodes = [node for node in model.graph.node if node.op_type == 'Conv']
+    # Such as /bbox_head/reg_convs.0/reg_convs.0.1/Conv: a list's name is in that of its items.
+    scopes = [node.name.strip('/').split('/')[:-1] for node in nodes]
+    found = ['.'.join(step for step, inner in zip(scope, [*scope[1:], ''])
+                      if not inner.startswith(f'{step}.')) or node.name
+             for node, scope in zip(nodes, scopes)]
+    for node, name in zip(nodes, layer_names(found, layers)):
+        node.name = name
+    onnx.save(model, str(path))
 
 
 def graph_nodes(path: Path) -> List[Node]:

@@ -6,7 +6,7 @@ from typing import Iterable, Sequence
 
 import numpy as np
 
-from ..errors import MissingPackageError
+from ..backends.openvino_format import request_float32
 from ..quiet import silence
 
 # NNCF would also quantize arithmetic on boxes and scores, which saves no time and costs accuracy.
@@ -26,15 +26,8 @@ def quantize_openvino(source: Path, target: Path, images: Iterable[np.ndarray],
         target: The .xml file to write; the .bin file goes next to it.
         images: Inputs that determine the ranges of activations.
         keep: Names of ONNX nodes that stay in float32.
-
-    Raises:
-        MissingPackageError: NNCF is not installed.
     """
-    try:
-        import nncf
-    except ImportError as error:
-        raise MissingPackageError("int8 for OpenVINO needs nncf: pip install 'mobileone_mm[int8]'"
-                                  ) from error
+    import nncf
     import openvino
     model = openvino.convert_model(str(source))
     images = list(images)
@@ -44,6 +37,7 @@ def quantize_openvino(source: Path, target: Path, images: Iterable[np.ndarray],
     with silence():
         quantized = nncf.quantize(model, nncf.Dataset(images), subset_size=len(images),
                                   preset=nncf.QuantizationPreset.MIXED, ignored_scope=ignored)
+    request_float32(quantized)
     openvino.save_model(quantized, str(target), compress_to_fp16=False)
     return target
 

@@ -3,10 +3,15 @@
 from typing import Dict, Iterable, List, NamedTuple, Sequence, Set
 
 import numpy as np
+import torch
+from mmengine.model import BaseModel
+from torch import Tensor, nn
 
 from ..errors import ExportError
+from ..graphs.models import Normalize
 
 ERROR_IMAGES = 4  # number of images to measure the layers' noise on
+GROUPS = ('first', 'last', 'none')
 
 
 class Node(NamedTuple):
@@ -38,6 +43,64 @@ class LayerError(NamedTuple):
     quantized: bool
 
 
+@torch.no_grad()
+def convolutions_of(model: BaseModel, image: Tensor) -> List[str]:
+    """The names of the modules whose convolutions a model computes, in order.
+
+    Args:
+        model: A detector or segmentor.
+        image: (1, 3, H, W), BGR, 0 to 255.
+    """
+    called: List[str] = []
+    hooks = [module.register_forward_hook(lambda *_, name=name: called.append(name))
+             for name, module in model.named_modules() if isinstance(module, nn.Conv2d)]
+    model(Normalize(model.data_preprocessor)(image), mode='tensor')
+    for hook in hooks:
+        hook.remove()
+    return list(dict.fromkeys(called))
+
+
+def layer_names(found: Sequence[str], layers: Sequence[str]) -> List[str]:
+    """Names of convolutions that are the same in all formats: those of their modules.
+
+    Args:
+        found: A format's own names, with dots: the end of a module's name, or more before it.
+        layers: The names of the modules, from :func:`convolutions_of`.
+
+    Returns:
+        A name for each: of several convolutions of one module, the second gets ``@2``. One that no
+        module fits keeps its name, unless there is only one module that fits no other.
+    """
+    names: List[str] = []
+    for own in found:
+        fits = [layer for layer in layers if f'.{layer}'.endswith(f'.{own}')
+                or own.endswith(f'.{layer}')]
+        unused = [layer for layer in fits if layer not in names]
+        names.append((unused or fits or [''])[0])
+    left = [layer for layer in layers if layer not in names]
+    if len(left) == 1:  # a graph computes DeepLabV3's bottleneck in two parts, outside its module
+        names = [name or left[0] for name in names]
+    names = [name or own for name, own in zip(names, found)]
+    return [name if name not in names[:index] else f'{name}@{names[:index].count(name) + 1}'
+            for index, name in enumerate(names)]
+
+
+def check_keep(keep: Sequence[str], layers: Sequence[str]) -> None:
+    """Refuse names of layers to keep in float32 that do not exist.
+
+    Args:
+        keep: See :func:`kept_layers`.
+        layers: The names of all convolutions.
+
+    Raises:
+        ExportError: A name belongs to no convolution.
+    """
+    for name in keep:
+        if name not in GROUPS and name not in layers:
+            raise ExportError(f'--keep {name}: expected first, last, none or the name of a '
+                              f'convolution, such as {layers[len(layers) // 2]}')
+
+
 def kept_layers(nodes: Iterable[Node], keep: Sequence[str]) -> List[str]:
     """The convolutions that stay in float32, in the order of the graph.
 
@@ -59,12 +122,8 @@ def kept_layers(nodes: Iterable[Node], keep: Sequence[str]) -> List[str]:
         of_value.update((value, convs) for value in node.outputs)
     groups = dict(none=[], first=[name for name, convs in above.items() if not convs],
                   last=sorted(set(above) - set().union(*above.values())))
-    chosen: Set[str] = set()
-    for name in keep:
-        if name not in groups and name not in above:
-            raise ExportError(f'--keep {name}: expected first, last, none or the name of a '
-                              f'convolution, such as {list(above)[len(above) // 2]}')
-        chosen.update(groups.get(name, [name]))
+    check_keep(keep, list(above))
+    chosen = {name for word in keep for name in groups.get(word, [word])}
     return [name for name in above if name in chosen]
 
 

@@ -1,7 +1,7 @@
 """Quantize a trained model: turn a checkpoint and its config into an 8-bit file."""
 
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import List, Optional, Sequence, Tuple, Union
@@ -10,21 +10,26 @@ import torch
 
 from ...backbones.mobileone import MobileOne
 from ...utils.libraries import TASKS
+from ..backends import onnx_format
 from ..backends.phones import phone_graph
+from ..description import package_versions
 from ..errors import ExportError
 from ..formats import FORMATS, check_options, require
 from ..interface import Interface
 from ..job import ExportJob
-from ..pipeline import folded_form, load_trained, partial_directory
+from ..pipeline import partial_directory
+from ..trained import Trained
 from .calibration import CalibrationImages
 from .equalize import equalize as equalize_layers
 from .int8_executorch import quantize_executorch
 from .int8_litert import quantize_litert
-from .int8_onnx import graph_nodes, layer_errors, quantize_onnx
+from .int8_onnx import graph_nodes, layer_errors, name_layers, quantize_onnx
 from .int8_openvino import quantize_openvino, quantized_layers
-from .layers import ERROR_IMAGES, LayerError, kept_layers
+from .layers import ERROR_IMAGES, LayerError, check_keep, convolutions_of, kept_layers
+from .quantizers import QUANTIZERS, require_quantizer
 
-BACKENDS = ('onnx', 'openvino', 'litert', 'executorch')
+PICKS = dict(onnx='max', openvino='topk')
+"""How the 8-bit graphs of our ONNX export find a pixel's best class."""
 
 
 @dataclass
@@ -67,7 +72,7 @@ def quantize_model(config: Union[str, Path], checkpoint: Union[str, Path], backe
     Args:
         config: The checkpoint's config.
         checkpoint: Trained or folded weights.
-        backend: One of :data:`BACKENDS`.
+        backend: One of :data:`.quantizers.QUANTIZERS`.
         out: Directory for the result, which is named after the config.
         images: Number of images from the config's validation set for the ranges of activations.
         equalize: Equalize the backbone's layers first, see :mod:`.equalize`.
@@ -81,59 +86,88 @@ def quantize_model(config: Union[str, Path], checkpoint: Union[str, Path], backe
         CheckpointError: The checkpoint is damaged or of another model.
         ExportError: An option is not supported, a package is missing, or there are no images.
     """
-    if backend not in BACKENDS:
-        raise ExportError(f'int8 does not support {backend!r}; choose one of '
-                          f'{", ".join(BACKENDS)}')
+    require_quantizer(backend)
     require(check_options(backend, dynamic))
-    cfg, model = load_trained(config, checkpoint, cfg_options)
-    calibration = CalibrationImages(cfg, images)
-    sizes = {image.shape for image in calibration}
-    name = f'{Path(config).stem}_{backend}_int8'
-    if len(sizes) > 1 and 'size' not in FORMATS[backend].dynamic:
-        raise ExportError(f'{backend} needs a fixed size, but the validation images have '
-                          f'{len(sizes)} sizes: add a Resize with keep_ratio=False to the test '
-                          'pipeline')
+    trained = Trained(config, checkpoint, cfg_options)
+    calibration = CalibrationImages(trained.cfg, images)
+    name = f'{trained.name}_{backend}_int8'
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     with partial_directory(out, name) as folder:
-        folded, deployed, weights = folded_form(cfg, model, folder)
+        folded, deployed, weights = trained.folded(folder)
+        image = torch.from_numpy(next(iter(calibration)))
+        layers = convolutions_of(folded, image)
+        check_keep([layer.partition('@')[0] for layer in keep], layers)
+        axes = open_axes(backend, dynamic, calibration)
         equalized = (equalize_layers(folded.backbone)
                      if equalize and isinstance(folded.backbone, MobileOne) else [])
-        exporter = FORMATS['onnx' if backend == 'openvino' else backend]
-        source = folder / f'float32{exporter.suffix}'
-        job = ExportJob(
-            exporter.name, TASKS[cfg.default_scope], folded, deployed, weights,
-            image=torch.from_numpy(next(iter(calibration))), out=source,
-            dynamic=sorted({*dynamic, *(['size'] if len(sizes) > 1 else [])}),
-            classes=list(calibration.dataset.metainfo.get('classes', ())))
-        import_module(f'..backends.{exporter.module}', __package__).export(job)
         target = folder / f'{name}{FORMATS[backend].suffix}'
-        few = CalibrationImages(cfg, min(images, ERROR_IMAGES))
-        layers, quantized = _quantize(backend, job, target, calibration, few, keep, per_channel,
-                                      reduce_range)
-        replace(Interface.read(source), backend=backend).write(target)
+        source = folder / ('float32' + ('.onnx' if backend == 'openvino' else target.suffix))
+        job = ExportJob(
+            backend, TASKS[trained.cfg.default_scope], folded, deployed, weights, image, source,
+            dynamic=axes, classes=list(calibration.dataset.metainfo.get('classes', ())))
+        _export_float32(job, layers)
+        few = CalibrationImages(trained.cfg, min(images, ERROR_IMAGES))
+        noise, quantized = _quantize(job, target, calibration, few, keep, layers, per_channel,
+                                     reduce_range)
+        _describe(job, target)
         float_bytes = source.stat().st_size
         for path in (source, source.with_suffix('.json')):
             path.unlink()
         shutil.rmtree(folder / 'folded')
         size = sum(path.stat().st_size for path in folder.iterdir() if path.suffix != '.json')
         deployed.dump(folder / f'{name}.py')
-    return Quantized(out / target.name, size, float_bytes, layers, quantized, len(equalized))
+    return Quantized(out / target.name, size, float_bytes, noise, quantized, len(equalized))
 
 
-def _quantize(backend: str, job: ExportJob, target: Path, images: CalibrationImages,
-              few: CalibrationImages, keep: Sequence[str], per_channel: bool, reduce_range: bool
+def open_axes(backend: str, dynamic: Sequence[str], images: CalibrationImages) -> List[str]:
+    """The axes to leave open: 'size' too if the images differ in size.
+
+    Raises:
+        ExportError: They do, but the backend needs a fixed size.
+    """
+    sizes = {image.shape for image in images}
+    if len(sizes) == 1:
+        return sorted(dynamic)
+    if 'size' not in FORMATS[backend].dynamic:
+        able = ', '.join(name for name in QUANTIZERS if 'size' in FORMATS[name].dynamic)
+        raise ExportError(f'{backend} needs a fixed size, but the validation images have '
+                          f'{len(sizes)} sizes: add a Resize with keep_ratio=False to the test '
+                          f'pipeline, or choose one of {able}')
+    return sorted({*dynamic, 'size'})
+
+
+def _export_float32(job: ExportJob, layers: Sequence[str]) -> None:
+    """Write the float32 graph to quantize, with its interface."""
+    if job.backend in PICKS:
+        onnx_format.export(job, pick=PICKS[job.backend])
+    else:
+        module = FORMATS[job.backend].module
+        import_module(f'..backends.{module}', __package__).export(job)
+    if job.out.suffix == '.onnx':
+        name_layers(job.out, layers)
+
+
+def _quantize(job: ExportJob, target: Path, images: CalibrationImages, few: CalibrationImages,
+              keep: Sequence[str], layers: Sequence[str], per_channel: bool, reduce_range: bool
               ) -> Tuple[List[LayerError], int]:
     """Write the 8-bit file; returns its layers' noise and how many layers compute in 8 bits."""
-    if backend == 'openvino':
+    if job.backend == 'openvino':
         quantize_openvino(job.out, target, images, kept_layers(graph_nodes(job.out), keep))
         return [], quantized_layers(target)
-    if backend == 'onnx':
+    if job.backend == 'onnx':
         kept = kept_layers(graph_nodes(job.out), keep)
         quantize_onnx(job.out, target, images, kept, per_channel, reduce_range)
-        layers = layer_errors(job.out, target, few)
-    elif backend == 'litert':
-        layers = quantize_litert(job.out, target, images, few, keep)
+        noise = layer_errors(job.out, target, few)
+    elif job.backend == 'litert':
+        noise = quantize_litert(job.out, target, images, few, keep, layers)
     else:
-        layers = quantize_executorch(phone_graph(job)[0], target, images, few, keep)
-    return layers, sum(layer.quantized for layer in layers)
+        noise = quantize_executorch(phone_graph(job)[0], target, images, few, keep, layers)
+    return noise, sum(layer.quantized for layer in noise)
+
+
+def _describe(job: ExportJob, target: Path) -> None:
+    """Write the interface of the 8-bit file: the float32 graph's, and what quantized it."""
+    interface = Interface.read(job.out)
+    interface.versions.update(package_versions([QUANTIZERS[job.backend]]))
+    interface.write(target)

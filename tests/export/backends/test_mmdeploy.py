@@ -11,8 +11,10 @@ for _name in ('mmdet', 'mmseg', 'onnx', 'onnxruntime', 'mmdeploy'):
 import onnx  # noqa: E402
 
 from mobileone_mm.export.parity import FLOAT32, compare_boxes, compare_labels  # noqa: E402
-from mobileone_mm.export.pipeline import Samples, export_model, load_trained  # noqa: E402
+from mobileone_mm.export.pipeline import export_model  # noqa: E402
 from mobileone_mm.export.running.exported_model import ExportedModel  # noqa: E402
+from mobileone_mm.export.samples import Samples  # noqa: E402
+from mobileone_mm.export.trained import load_trained  # noqa: E402
 from mobileone_mm.utils.configs import config_directory  # noqa: E402
 
 DEPLOY = config_directory('deploy')

@@ -19,8 +19,10 @@ for _name in ('mmdet', 'mmseg', 'onnx', 'onnxruntime'):
 
 from mobileone_mm.commands.train_test import test as evaluate  # noqa: E402
 from mobileone_mm.export import ExportError  # noqa: E402
-from mobileone_mm.export.pipeline import Samples, export_model, load_trained  # noqa: E402
+from mobileone_mm.export.pipeline import export_model  # noqa: E402
 from mobileone_mm.export.running.exported_model import ExportedModel  # noqa: E402
+from mobileone_mm.export.samples import Samples  # noqa: E402
+from mobileone_mm.export.trained import load_trained  # noqa: E402
 from mobileone_mm.utils.libraries import PreflightError  # noqa: E402
 
 # All recipes have this hook. It copies the tested model, but a loaded file cannot be copied.
