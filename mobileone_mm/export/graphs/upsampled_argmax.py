@@ -35,7 +35,7 @@ def upsampled_argmax(logits: Tensor, size: Sequence[int], align_corners: bool = 
     Returns:
         (N, H, W), int64.
     """
-    if pick == 'max' and logits.shape[1] > FEW:
+    if pick == 'max' and int(logits.shape[1]) > FEW:
         return _largest_key(logits, size, align_corners)
     height, width = (interpolation_matrix(inner, outer, align_corners).to(logits)
                      for inner, outer in zip(logits.shape[-2:], size))
@@ -54,7 +54,7 @@ def _largest_key(logits: Tensor, size: Sequence[int], align_corners: bool) -> Te
     sums are integers below 2 ** 24, which float32 holds exactly. For 150 classes, 18 bits remain: 6
     for the weights and 10 for the logits, finer than the 8 bits of a quantized network.
     """
-    classes = logits.shape[1]
+    classes = int(logits.shape[1])  # a tensor when traced
     unit = 2 ** (classes - 1).bit_length()
     steps = 2 ** 24 // (unit * WEIGHT_STEPS) - 1
     low, high = (extreme((1, 2, 3), keepdim=True) for extreme in (logits.amin, logits.amax))

@@ -55,6 +55,16 @@ def test_the_largest_key_is_the_best_class_up_to_its_steps(align_corners, limit,
     assert (labels == scores.argmax(1)).float().mean() > share
 
 
+@pytest.mark.parametrize('pick', PICKS)
+def test_it_can_be_traced(pick):
+    def labels(logits):
+        return upsampled_argmax(logits, [8 * length for length in logits.shape[2:]], pick=pick)
+
+    traced = torch.jit.trace(labels, torch.randn(1, 40, 4, 4))
+    other = torch.randn(2, 40, 4, 4)
+    assert torch.equal(traced(other), labels(other))
+
+
 def test_equal_logits_are_of_the_first_class():
     logits = torch.full((1, 40, 4, 4), 3.)
     assert not upsampled_argmax(logits, (8, 8), pick='max').any()
