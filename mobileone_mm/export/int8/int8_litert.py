@@ -122,13 +122,14 @@ class _Graph:
 
 
 def layer_name(tensor: str) -> str:
-    """Extract the path of a module from a tensor's name in a file.
+    """Extract the steps to a module from a tensor's name in a file.
 
     LiteRT's names look like
-    ``pkg.Graph/pkg.Graph_network/pkg.MobileOne_backbone/pkg.Block_stage0/...;``.
+    ``pkg.Graph/pkg.Graph_network/pkg.MobileOne_backbone/pkg.Block_0/...;``. The names of lists are
+    missing, and often the last step, because a convolution is merged with the activation after it.
     """
-    steps = [step.split('.')[-1].partition('_')[2] for step in
-             tensor.split(';')[0].split('/')[2:]]
+    steps = [step.split('.')[-1].partition('_')[2] for step in tensor.split(';')[0].split('/')
+             if not step.startswith('mobileone_mm.export.')]
     return '.'.join(step for step in steps if step not in ('', 'activation', 'activate')) or tensor
 
 

@@ -64,7 +64,8 @@ def layer_names(found: Sequence[str], layers: Sequence[str]) -> List[str]:
     """Names of convolutions that are the same in all formats: those of their modules.
 
     Args:
-        found: A format's own names, with dots: the end of a module's name, or more before it.
+        found: A format's own names in the order of computation: steps of a module's name, with
+            dots. Some may be missing, or there are more before it.
         layers: The names of the modules, from :func:`convolutions_of`.
 
     Returns:
@@ -73,8 +74,7 @@ def layer_names(found: Sequence[str], layers: Sequence[str]) -> List[str]:
     """
     names: List[str] = []
     for own in found:
-        fits = [layer for layer in layers if f'.{layer}'.endswith(f'.{own}')
-                or own.endswith(f'.{layer}')]
+        fits = [layer for layer in layers if own.endswith(f'.{layer}') or _has_steps(layer, own)]
         unused = [layer for layer in fits if layer not in names]
         names.append((unused or fits or [''])[0])
     left = [layer for layer in layers if layer not in names]
@@ -83,6 +83,12 @@ def layer_names(found: Sequence[str], layers: Sequence[str]) -> List[str]:
     names = [name or own for name, own in zip(names, found)]
     return [name if name not in names[:index] else f'{name}@{names[:index].count(name) + 1}'
             for index, name in enumerate(names)]
+
+
+def _has_steps(layer: str, own: str) -> bool:
+    """Whether the steps of a name all occur in that of a module, in this order."""
+    steps = iter(layer.split('.'))
+    return all(step in steps for step in own.split('.'))
 
 
 def check_keep(keep: Sequence[str], layers: Sequence[str]) -> None:

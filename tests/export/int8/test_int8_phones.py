@@ -63,6 +63,21 @@ def test_the_file_answers_as_pytorch_and_the_table_lists_its_layers(backend, tmp
     assert [layer.name for layer in layers if not layer.quantized] == [name]
 
 
+@pytest.mark.parametrize('task', ['detector', 'segmentor'])
+def test_litert_names_a_layer_after_its_own_module(tmp_path, task):
+    """Its file has only parts of the names; the number of channels tells layers apart."""
+    for package in PACKAGES['litert']:
+        pytest.importorskip(package, reason=f'{package} is not installed (make test-litert)')
+    from mobileone_mm.export.int8.int8_litert import _Graph
+    from mobileone_mm.export.int8.layers import convolutions_of
+    job = small_exports.job('litert', *getattr(small_exports, task)(), tmp_path / 'float32')
+    names = convolutions_of(job.model, job.image)
+    graph = _Graph(small_exports.export(job).read_bytes(), names)
+    assert list(graph.outputs) == names
+    assert [graph.details[index]['shape'][-1] for index in graph.outputs.values()] == [
+        job.model.get_submodule(name).out_channels for name in names]
+
+
 @pytest.mark.parametrize('backend', PACKAGES)
 def test_a_segmentor_in_8_bits(backend, tmp_path):
     path, graph, _ = quantize(backend, tmp_path, 'segmentor')

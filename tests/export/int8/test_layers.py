@@ -35,6 +35,7 @@ LAYERS = ['backbone.stem', 'head.convs.0', 'head.convs.1', 'head.last']
 @pytest.mark.parametrize('found, expected', [
     (['graph.model.backbone.stem', 'graph.model.head.last'], ['backbone.stem', 'head.last']),
     (['stem', 'convs.1', 'convs.0'], ['backbone.stem', 'head.convs.1', 'head.convs.0']),
+    (['backbone', 'head.0', 'head.1'], ['backbone.stem', 'head.convs.0', 'head.convs.1']),
     (['stem', 'stem'], ['backbone.stem', 'backbone.stem@2']),
     # The one module that is left computed both.
     (['stem', 'convs.0', 'Conv', 'Conv_1', 'last'],
