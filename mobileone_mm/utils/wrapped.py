@@ -7,7 +7,7 @@ from .configs import type_name
 __all__ = ['count_samples', 'inner_datasets', 'unwrapped']
 
 # Wrappers that hold all samples of what they wrap, ``times`` over if they have that option.
-COUNTED = ('ConcatDataset', 'RepeatDataset', 'MultiImageMixDataset')
+COUNTED = ('ConcatDataset', 'RepeatDataset', 'MultiImageMixDataset', 'SeededDataset')
 
 
 def inner_datasets(dataset: Any) -> List[Any]:

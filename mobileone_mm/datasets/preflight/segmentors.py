@@ -7,7 +7,7 @@ from ...utils.wrapped import count_samples
 from .source import Source
 
 # Heads that pool whole images: their batch norm sees one value per image and channel.
-POOLING_HEADS = ('ASPPHead', 'DepthwiseSeparableASPPHead', 'PSPHead', 'UPerHead')
+POOLING_HEADS = ('ASPPHead', 'DeepLabV3Head', 'DepthwiseSeparableASPPHead', 'PSPHead', 'UPerHead')
 
 
 def segmentor_problems(cfg: Any, training: bool) -> List[str]:

@@ -11,6 +11,7 @@ pytest.importorskip('mmseg')
 
 import mobileone_mm.segmentation  # noqa: E402, F401
 from mobileone_mm.datasets.preflight import check_data, label_maps  # noqa: E402
+from mobileone_mm.engine import make_resumable  # noqa: E402
 from mobileone_mm.utils.libraries import PreflightError  # noqa: E402
 
 CLASSES = ('background', 'nucleus')
@@ -244,9 +245,13 @@ def test_windows(folder, test_cfg, expected):
     (dict(batch_size=31, drop_last=True), '30 images and batch_size=31 with drop_last=True'),
     (dict(batch_size=31), None),
 ])
-def test_batches_of_one(folder, loader, expected):
+@pytest.mark.parametrize('head', ['ASPPHead', 'DeepLabV3Head'])
+def test_batches_of_one(folder, head, loader, expected):
     cfg = config(folder)
+    cfg.model.decode_head.type = head
     cfg.train_dataloader.update(loader)
+    cfg.train_cfg = dict(by_epoch=True)
+    make_resumable(cfg)  # as tools/train.py does, which wraps the data set
     if expected:
         assert expected in message(cfg)
     else:

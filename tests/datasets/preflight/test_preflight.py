@@ -11,7 +11,7 @@ from coco_samples import sample, write_sample
 from mmengine.config import Config
 
 from mobileone_mm.datasets.preflight import check_classes, check_data
-from mobileone_mm.engine import DatasetError, SeededDataset
+from mobileone_mm.engine import DatasetError, SeededDataset, make_resumable
 from mobileone_mm.utils.libraries import PreflightError, check_library
 
 pytest.importorskip('mmdet')
@@ -38,6 +38,14 @@ def _message(cfg):
 
 def test_good_data_pass(tmp_path):
     check_data(_coco(tmp_path))
+
+
+def test_samples_are_counted_in_what_is_trained_on(tmp_path):
+    cfg = _coco(tmp_path)
+    cfg.train_cfg = dict(by_epoch=True)
+    cfg.train_dataloader.dataset.times = 3
+    make_resumable(cfg)
+    assert check_data(cfg).train_samples == 3
 
 
 def test_the_message_says_where_missing_data_come_from(tmp_path):
