@@ -28,8 +28,9 @@ def check_boxes(content: Dict[str, Any]) -> List[str]:
     boxes = boxes_of(annotations)
     sizes = {image['id']: (image['width'], image['height']) for image in content['images']}
     size = np.array([sizes[a['image_id']] for a in annotations], float).reshape(-1, 2) + SLACK
-    with np.errstate(invalid='ignore'):  # NaN is nowhere
+    with np.errstate(invalid='ignore'):
         beyond = (boxes[:, :2] < -SLACK).any(1) | (boxes[:, :2] + boxes[:, 2:] > size).any(1)
+        beyond &= np.isfinite(boxes).all(1)  # the others are left out
         corners = (boxes[:, 2:] > boxes[:, :2]) & (boxes[:, :2] >= 0) & (boxes[:, 2:] <= size)
     notes = []
     if beyond.any():

@@ -45,6 +45,7 @@ def match_categories(file: CocoFile, classes: Sequence[str]) -> None:
         ids = {categories[name]['id'] for name in others}
         boxes = sum(count for key, count in Counter(
             a['category_id'] for a in file.content['annotations']).items() if key in ids)
-        if boxes:
-            file.notes.append(f'{file.path}: {boxes:,} boxes of categories that are not classes '
-                              f'of the config ({shorten(others)}), and are left out')
+        note = (f'{file.path}: {boxes:,} boxes of categories that are not classes of the config '
+                f'({shorten(others)}), and are left out')
+        if boxes and note not in file.notes:  # from an earlier call
+            file.notes.append(note)

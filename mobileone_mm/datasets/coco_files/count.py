@@ -94,7 +94,7 @@ def count(file: CocoFile, classes: Sequence[str],
     number = np.bincount(label[good], minlength=len(classes))
     out = np.bincount(reason[~good], minlength=len(REASONS))
     with np.errstate(invalid='ignore'):
-        fractions = bool(len(boxes)) and not good.any() and bool((np.abs(boxes) <= 1).all())
+        fractions = bool(boxes.any() and not good.any() and (np.abs(boxes) <= 1).all())
     return Counts(len(images), int(kept.sum()),
                   {name: int(n) for name, n in zip(classes, number)}, images_out,
                   {name: int(n) for name, n in zip(REASONS, out) if n}, fractions)

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from itertools import chain
+from math import inf
 from typing import Any, Dict, Iterator, List
 
 import numpy as np
@@ -115,7 +116,7 @@ def _repair_crowds(annotations: Items) -> Iterator[str]:
 def _repair_areas(annotations: Items) -> Iterator[str]:
     """Fill in missing areas from the boxes: without an outline, the box is all there is."""
     areas: List[Any] = [a.get('area') for a in annotations]
-    if set(map(type, areas)) <= {int, float} and all(area > 0 for area in areas):
+    if set(map(type, areas)) <= {int, float} and all(0 < area < inf for area in areas):
         return
     count = 0
     for annotation, area in zip(annotations, areas):
@@ -124,12 +125,12 @@ def _repair_areas(annotations: Items) -> Iterator[str]:
         except (TypeError, ValueError):
             area = float('nan')
         width, height = annotation['bbox'][2:]
-        if not area > 0 and width > 0 and height > 0:
+        if not 0 < area < inf and width > 0 and height > 0:
             area, count = width * height, count + 1
-        annotation['area'] = area if area > 0 else 0
+        annotation['area'] = area if 0 < area < inf else 0
     if count:
-        yield (f'the area of {count:,} annotations is missing or not above 0 (taken: width times '
-               'height)')
+        yield (f'the area of {count:,} annotations is missing or not a positive number (taken: '
+               'width times height)')
     elif any(type(area) is str for area in areas):
         yield 'areas are strings'
 

@@ -84,7 +84,7 @@ def read_coco(path: Path, images: Optional[Path] = None, evaluated: bool = False
                 file.notes += sizes.notes
             _check_sizes(file.content)
             file.notes += [f'{path}: {note}' for note in check_boxes(file.content)]
-            file.repairs += _remove_boxes(file.content, evaluated)
+            file.repairs += _remove_boxes(file.content, evaluated, labeled)
         except (ValueError, OverflowError, RecursionError) as error:  # the last two: absurd numbers
             raise PreflightError(f'{path}: {error}') from error  # and nesting
     return file
@@ -119,7 +119,7 @@ def _check_sizes(content: Dict[str, Any]) -> None:
                              'to take them from')
 
 
-def _remove_boxes(content: Dict[str, Any], evaluated: bool) -> List[str]:
+def _remove_boxes(content: Dict[str, Any], evaluated: bool, labeled: bool) -> List[str]:
     """Drop boxes that break training, or that would count as missed whatever a model predicts."""
     annotations = content['annotations']
     boxes = boxes_of(annotations)
@@ -137,6 +137,8 @@ def _remove_boxes(content: Dict[str, Any], evaluated: bool) -> List[str]:
              if mask.any()]
     if found:
         good = ~np.logical_or.reduce(list(wrong.values()))
+        if labeled and not good.any():
+            raise ValueError(f'holds no boxes that can be used: {", ".join(found)}')
         content['annotations'] = [a for a, keep in zip(annotations, good) if keep]
     return found
 

@@ -12,6 +12,7 @@ from ...utils.libraries import PreflightError
 __all__ = ['PICTURES', 'Pair', 'Pairing', 'find_pairs', 'split_pairs']
 
 PICTURES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.gif')
+DIGITS = '0123456789'
 SAMPLE = 50  # how many images are used to learn the pattern of the masks' names
 Affix = Tuple[str, str]
 
@@ -162,12 +163,11 @@ def _learned(images: List[str], masks: List[str]) -> Counter:
 
 
 def _common_affix(names: List[str]) -> Affix:
-    """The text that all stems begin and end with, without digits, which tell stems apart."""
+    """The text that all stems begin and end with, without parts of the numbers between."""
     stems = [name.rpartition('/')[2] for name in names]
-    before = re.match(r'\D*', os.path.commonprefix(stems)).group()  # type: ignore[union-attr]
-    after = re.match(r'\D*', os.path.commonprefix(
-        [stem[:len(before) - 1:-1] if before else stem[::-1] for stem in stems]))
-    return before, after.group()[::-1]  # type: ignore[union-attr]
+    before = os.path.commonprefix(stems).rstrip(DIGITS)
+    after = os.path.commonprefix([stem[len(before):][::-1] for stem in stems])
+    return before, after.rstrip(DIGITS)[::-1]
 
 
 def _core(name: str, affix: Affix) -> Optional[str]:

@@ -52,6 +52,7 @@ def string_categories(content):
     (drop('area'), 'area of 4 annotations'),
     (each('area', lambda *_: 0), 'area of 4 annotations'),
     (each('area', lambda *_: float('nan')), 'area of 4 annotations'),
+    (each('area', lambda *_: float('inf')), 'area of 4 annotations'),
     (each('area', lambda value, _: str(value)), 'areas are strings'),
     (lambda c: rename_image_ids(c), 'ids of images are not integers'),
     (lambda c: rename_image_ids(c, images=int), 'ids of images are not integers'),
@@ -181,6 +182,21 @@ def test_boxes_that_nothing_can_match_are_left_out_of_metrics(tmp_path):
     assert len(read_coco(path, tmp_path / 'img').content['annotations']) == 3
 
 
+@pytest.mark.parametrize('box, evaluated, why', [
+    ([None] * 4, False, '4 boxes not finite'), ([100, 100, 5, 5], True, '4 boxes outside')])
+def test_it_says_why_no_box_is_left(tmp_path, box, evaluated, why):
+    path = write_sample(tmp_path, each('bbox', lambda *_: box))
+    with pytest.raises(PreflightError, match=f'holds no boxes that can be used: {why}'):
+        read_coco(path, evaluated=evaluated)
+    assert read_coco(path, evaluated=evaluated, labeled=False).content['annotations'] == []
+
+
+def test_infinite_boxes_are_left_out_and_not_beyond_their_image(tmp_path):
+    path = write_sample(tmp_path, lambda c: c['annotations'][0].update(bbox=[float('inf')] * 4))
+    file = read_coco(path)
+    assert '1 boxes not finite' in file.repairs[0] and not file.notes
+
+
 def test_categories_are_matched_by_name(tmp_path):
     def change(content):  # another order, other ids
         content['categories'] = [dict(id=5, name='disc'), dict(id=9, name='box')]
@@ -196,7 +212,9 @@ def test_categories_are_matched_by_name(tmp_path):
     assert 'lists no category ring' in file.repairs[0]
     file = read_coco(write_sample(tmp_path))
     match_categories(file, ('box', ))
-    assert not file.repairs and '2 boxes of categories that are not classes' in file.notes[0]
+    match_categories(file, ('box', ))  # a second time
+    assert not file.repairs and len(file.notes) == 1
+    assert '2 boxes of categories that are not classes' in file.notes[0]
     with pytest.raises(PreflightError, match='Box not found'):
         match_categories(file, ('Box', 'disc'))
 

@@ -374,6 +374,8 @@ def test_bad_classes_are_refused(tmp_path, names, expected):
     (('img_001.png', 'img_012.png'), ('seg-001.bmp', 'seg-012.bmp')),
     (('x/a.jpg', 'y/a.jpg'), ('x/a_gt.png', 'y/a_gt.png')),
     (('a.b.jpg', 'a.c.jpg'), ('a.b.png', 'a.c.png')),
+    (('c_01_leftImg8bit.png', 'c_02_leftImg8bit.png'), ('c_01_gtFine.png', 'c_02_gtFine.png')),
+    (('cam2_10.png', 'cam2_20.png'), ('m2_10.png', 'm2_20.png')),
 ])
 def test_names_are_paired(tmp_path, images, masks):
     for folder, names in (('images', images), ('masks', masks)):
