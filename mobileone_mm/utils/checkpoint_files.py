@@ -21,6 +21,8 @@ __all__ = ['CheckpointError', 'NonFiniteWeightsError', 'check_finite', 'is_folde
 
 StateDict = Dict[str, Tensor]
 
+FOLDER = 0x10  # MS-DOS attribute of a zip's record; torch would take what it finds in memory
+
 # Keys of the weights in a training checkpoint, averaged ones first (timm, mmengine, cvnets). In
 # mmengine's files ema_state_dict holds the weights before averaging; in cvnets', which have a
 # model_state_dict, the averaged ones.
@@ -111,6 +113,8 @@ def _check_records(path: Path) -> None:
 
 
 def _is_right(archive: zipfile.ZipFile, record: zipfile.ZipInfo) -> bool:
+    if record.external_attr & FOLDER:
+        return False
     try:
         with archive.open(record) as file:
             while file.read(1 << 20):

@@ -255,6 +255,17 @@ def test_a_flipped_bit_in_a_weight_is_seen(tmp_path):
         read_checkpoint(path)
 
 
+def test_a_record_that_is_marked_as_a_folder(tmp_path):
+    path = tmp_path / 'a.pth'
+    torch.save(dict(w=torch.arange(1000.), v=torch.ones(3)), path)
+    content = bytearray(path.read_bytes())
+    content[content.rindex(b'a/data/0') - 8] ^= 0x10  # one bit of its attributes in the directory
+    path.write_bytes(content)
+    assert not torch.equal(torch.load(path, weights_only=True)['w'], torch.arange(1000.))
+    with pytest.raises(CheckpointError, match='the checksum of a/data/0 is wrong'):
+        read_checkpoint(path)
+
+
 @pytest.mark.skipif(not hasattr(torch.serialization, 'set_crc32_options'), reason='old torch')
 def test_checksums_may_be_left_out(tmp_path):
     torch.serialization.set_crc32_options(False)

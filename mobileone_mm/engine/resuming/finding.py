@@ -3,7 +3,6 @@
 import logging
 import os
 import re
-import zipfile
 from pathlib import Path
 from typing import Any, Iterator, List, Optional, Tuple, Union
 
@@ -28,7 +27,6 @@ def read_whole(path: Union[str, Path]) -> Any:
         CheckpointError: The file is damaged, not a checkpoint, or incomplete.
         FileNotFoundError: The file does not exist.
     """
-    _check_records(path)
     content = read_checkpoint(path)
     content = content if isinstance(content, dict) else {}
     lacking = [key for key, kind in _PARTS.items() if not isinstance(content.get(key), kind)]
@@ -92,18 +90,6 @@ def run_directories(work_dir: str, cfg: Config) -> List[Path]:
     if out_dir is None or '://' in str(out_dir) or str(out_dir) == work_dir:
         return [Path(work_dir)]
     return [Path(work_dir), Path(out_dir, os.path.basename(work_dir.rstrip(os.sep)))]
-
-
-def _check_records(path: Union[str, Path]) -> None:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            whole = archive.testzip() is None
-    except FileNotFoundError:
-        raise FileNotFoundError(f'there is no checkpoint file {str(path)!r}') from None
-    except Exception:  # zipfile raises nearly anything for a damaged directory
-        whole = False
-    if not whole:
-        raise CheckpointError(f'{path} is truncated, damaged or not a checkpoint')
 
 
 def _latest_first(files: List[Path], kind: 're.Pattern') -> Iterator[Path]:

@@ -33,7 +33,6 @@ def test_the_newest_is_found_by_epoch_and_iteration(tmp_path, names):
     assert find_checkpoint(tmp_path) == tmp_path / names[-1][0]
 
 
-
 def test_each_damaged_bit_of_the_directory_is_noticed_or_harmless(tmp_path):
     content = save(tmp_path / 'epoch_1.pth', 1, 10).read_bytes()
     with zipfile.ZipFile(tmp_path / 'epoch_1.pth') as archive:
