@@ -1,6 +1,8 @@
 """Write checkpoints that are complete or absent."""
 
+from inspect import signature
 from pathlib import Path
+from typing import Any
 
 from mmengine.dist import is_main_process
 from mmengine.fileio import LocalBackend
@@ -21,7 +23,17 @@ class AtomicCheckpointHook(CheckpointHook):
     left to mmengine.
 
     Arguments are those of :class:`mmengine.hooks.CheckpointHook`.
+
+    Raises:
+        ValueError: An argument is unknown; mmengine would notice only when it saves.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        unknown = set(self.args) - set(signature(Runner.save_checkpoint).parameters)
+        if unknown:
+            raise ValueError(f'CheckpointHook has no option {", ".join(sorted(unknown))}: expected '
+                             f'{", ".join(list(signature(CheckpointHook).parameters)[:-1])}')
 
     def before_train(self, runner: Runner) -> None:
         """Choose the backend, and remove files that a killed run left half-written."""
