@@ -45,4 +45,4 @@ def check_load_from(model: nn.Module, content: Any, checkpoint: str) -> None:
               'of only a backbone go to --cfg-options model.backbone.init_cfg.checkpoint=FILE')
     raise CheckpointError(f'load_from={checkpoint}: {len(absent)} of {len(wanted)} weights of the '
                           f'backbone are missing or of another shape, first {absent[0]}; the '
-                          f'keys of the file: {shorten(weights, 3)}. {advice}')
+                          f'keys of the file: ({shorten(weights, 3)}); {advice}')

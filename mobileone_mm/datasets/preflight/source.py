@@ -57,9 +57,11 @@ class Source:
     @property
     def is_coco(self) -> bool:
         """Whether the annotations are boxes in COCO's format."""
-        if self.ann_file is None or self.ann_file.suffix != '.json':
+        if self.ann_file is None:
             return False
-        names = {cls.__name__ for cls in getattr(self._class, '__mro__', ())} or {'CocoDataset'}
+        if self._class is None:
+            return self.ann_file.suffix == '.json'
+        names = {cls.__name__ for cls in self._class.__mro__}
         return 'CocoDataset' in names and not names & OTHER_FORMATS
 
     @property

@@ -40,6 +40,13 @@ def test_good_data_pass(tmp_path):
     check_data(_coco(tmp_path))
 
 
+def test_annotations_with_another_suffix_are_checked(tmp_path):
+    cfg = _coco(tmp_path, categories=('cat', 'bird'))
+    (tmp_path / 'ann.json').rename(tmp_path / 'ann.JSON')
+    cfg.train_dataloader.dataset.dataset.ann_file = 'ann.JSON'
+    assert 'dog not found' in _message(cfg)
+
+
 def test_samples_are_counted_in_what_is_trained_on(tmp_path):
     cfg = _coco(tmp_path)
     cfg.train_cfg = dict(by_epoch=True)
