@@ -1,7 +1,7 @@
 """Compare heads, recipes and backbones on small real data, with several seeds.
 
     python tools/evidence/compare_recipes.py bccd --data-root data/bccd --out OUT
-    python tools/evidence/compare_recipes.py nuclei --data-root data/nuclei --out OUT --epochs 6
+    python tools/evidence/compare_recipes.py nuclei --data-root data/nuclei --out OUT
 
 Each variant changes one thing in the config of that data set and trains from scratch for the same
 number of epochs or, if its name says so, for the same CPU time, rounded to epochs. OUT/results.json
