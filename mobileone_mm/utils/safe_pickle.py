@@ -36,7 +36,7 @@ __all__ = ['RefusedObjectError', 'is_torchscript', 'load', 'load_torchscript']
 KNOWS_EXCEPTIONS = digit_version(TORCH_VERSION) >= digit_version('2.6.0')
 
 
-def load(path: Path, weights_only: bool = True) -> Any:
+def load(path: Path, weights_only: bool) -> Any:
     """What ``torch.load`` returns on the CPU, without running pickled code.
 
     Args:
