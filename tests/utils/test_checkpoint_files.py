@@ -231,6 +231,12 @@ def test_a_given_hash_is_checked(tmp_path, server):
         read_checkpoint(folder / 'x.pth', sha256='abc')
 
 
+@pytest.mark.parametrize('scheme', ['http', 'https'])
+def test_a_server_that_does_not_answer(scheme):
+    with pytest.raises(CheckpointError, match='could not read or download'):
+        read_checkpoint(f'{scheme}://127.0.0.1:9/x.pth')
+
+
 @pytest.mark.parametrize('name, expected', [
     ('mobileone-s0_8xb32_in1k_20221110-0bc94952.pth', '0bc94952'),
     ('https://x.org/a-0bc94952.pth?token=1', '0bc94952'),
