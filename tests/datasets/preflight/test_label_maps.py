@@ -104,6 +104,13 @@ def test_a_single_bad_map_is_found_and_named(folder, change, expected):
     assert expected in text and str(path) in text
 
 
+def test_the_data_set_says_which_label_is_ignored(folder):
+    path = folder / 'maps/17.png'
+    Image.fromarray(np.asarray(Image.open(path)) * 7).save(path)
+    assert 'holds the label 7, but' in message(config(folder))
+    check_data(config(folder, ignore_index=7))
+
+
 def test_labels_that_mmseg_maps_to_ignored_ones_are_fine(folder):
     """Its class lists more classes than the config."""
     from mmseg.datasets import BaseSegDataset
