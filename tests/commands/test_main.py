@@ -26,7 +26,7 @@ from mobileone_mm.datasets.drawn.layouts import LAYOUTS
 from mobileone_mm.datasets.prepare import DATASETS
 from mobileone_mm.export import FORMATS
 from mobileone_mm.export.formats import FORMS
-from mobileone_mm.export.int8.quantize import BACKENDS
+from mobileone_mm.export.int8.quantizers import QUANTIZERS
 from mobileone_mm.utils.errors import PreflightError
 
 TOOLS = sorted(path.stem for path in (ROOT / 'tools').glob('*.py') if path.stem != 'command_line')
@@ -54,7 +54,7 @@ def test_choices_of_tools_equal_those_of_the_package():
             ('custom_coco', 'BASES', BASES), ('demo', 'TASKS', TASKS),
             ('deploy', 'BACKENDS', FORMATS), ('deploy', 'FORMS', FORMS),
             ('make_shapes', 'LAYOUTS', LAYOUTS), ('prepare_data', 'DATASETS', DATASETS),
-            ('quantize', 'BACKENDS', BACKENDS)):
+            ('quantize', 'BACKENDS', QUANTIZERS)):
         assert of(tool, name) == tuple(known)
 
 
