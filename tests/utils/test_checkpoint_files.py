@@ -269,7 +269,7 @@ def test_a_record_that_is_marked_as_a_folder(tmp_path):
     content = bytearray(path.read_bytes())
     content[content.rindex(b'a/data/0') - 8] ^= 0x10  # one bit of its attributes in the directory
     path.write_bytes(content)
-    assert not torch.equal(torch.load(path, weights_only=True)['w'], torch.arange(1000.))
+    # torch.load would return what happens to be in memory.
     with pytest.raises(CheckpointError, match='the checksum of a/data/0 is wrong'):
         read_checkpoint(path)
 
