@@ -79,7 +79,9 @@ def test_litert_names_a_layer_after_its_own_module(tmp_path, task):
 
 
 @pytest.mark.parametrize('backend', PACKAGES)
-def test_a_segmentor_in_8_bits(backend, tmp_path):
+def test_a_segmentor_in_8_bits(backend, tmp_path, monkeypatch):
+    # In a random network, squeeze-and-excitation drowns the maps in noise.
+    monkeypatch.setattr(small_exports, 'ARCH', dict(small_exports.ARCH, num_se_blocks=(0, ) * 4))
     path, graph, _ = quantize(backend, tmp_path, 'segmentor')
     assert decibels(backend, path, graph)['logits'] > 10
 
