@@ -98,7 +98,7 @@ def quantize_model(config: Union[str, Path], checkpoint: Union[str, Path], backe
         image = torch.from_numpy(next(iter(calibration)))
         layers = convolutions_of(folded, image)
         check_keep([layer.partition('@')[0] for layer in keep], layers)
-        axes = open_axes(backend, dynamic, calibration)
+        axes = axes_to_open(backend, dynamic, calibration)
         equalized = (equalize_layers(folded.backbone)
                      if equalize and isinstance(folded.backbone, MobileOne) else [])
         target = folder / f'{name}{FORMATS[backend].suffix}'
@@ -120,7 +120,7 @@ def quantize_model(config: Union[str, Path], checkpoint: Union[str, Path], backe
     return Quantized(out / target.name, size, float_bytes, noise, quantized, len(equalized))
 
 
-def open_axes(backend: str, dynamic: Sequence[str], images: CalibrationImages) -> List[str]:
+def axes_to_open(backend: str, dynamic: Sequence[str], images: CalibrationImages) -> List[str]:
     """The axes to leave open: 'size' too if the images differ in size.
 
     Raises:

@@ -63,8 +63,8 @@ def test_images_of_several_sizes(quantize, backend):
 
 def test_images_of_several_sizes_leave_the_size_open():
     images = [export_models.images(1, *size).numpy() for size in ((32, 32), (32, 64))]
-    assert module.open_axes('onnx', ['batch'], images) == ['batch', 'size']
-    assert module.open_axes('litert', [], images[:1]) == []
+    assert module.axes_to_open('onnx', ['batch'], images) == ['batch', 'size']
+    assert module.axes_to_open('litert', [], images[:1]) == []
 
 
 def test_a_backend_or_a_quantizer_that_is_missing(quantize, monkeypatch):
