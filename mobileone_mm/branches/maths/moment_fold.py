@@ -85,7 +85,7 @@ class DepthwiseKernels(Kernels):
         self.weight = weight
 
     def project(self, mean: Tensor) -> Tensor:  # noqa: D102
-        return (self.weight.to(mean.dtype) * mean).sum(2)
+        return (self.weight * mean).sum(2)
 
     def times(self, cov: Tensor) -> Tensor:  # noqa: D102
         return torch.bmm(self.weight.transpose(0, 1), cov).transpose(0, 1)
@@ -128,7 +128,7 @@ class DenseKernels(Kernels):
         return own if self.identity is None else torch.cat([own, mean[None, self.identity]])
 
     def times(self, cov: Tensor) -> Tensor:  # noqa: D102
-        return (self.weight.flatten(0, 1) @ cov).view_as(self.weight)
+        return self.weight @ cov
 
     def variances(self, cov: Tensor, products: Tensor) -> Tensor:  # noqa: D102
         own = (products * self.weight).sum(2)
