@@ -27,9 +27,7 @@ def parse_args() -> Options:
     parser.add_argument('--archs', nargs='+', default=list(Options.archs), help='variants to time')
     parser.add_argument('--batches', nargs='+', type=int, default=list(Options.batches))
     parser.add_argument('--nets', nargs='+', default=list(Options.nets),
-                        help='nets to time: plain, textbook, compiled (the textbook in '
-                             'torch.compile), and names of branch engines')
-    parser.add_argument('--jobs', type=int, help='trainings side by side (default: as many as fit)')
+                        help='nets to time: plain, textbook, and names of branch engines')
     parser.add_argument('--shard', nargs=2, type=int, metavar=('FIRST', 'STEP'),
                         help='compare only block FIRST and every STEP-th after it')
     parser.add_argument('--resume', action='store_true', help='keep the results in OUT')

@@ -53,7 +53,7 @@ def main() -> None:
                 runtime(logits.numpy())
                 name = f'{backend:12} {way:12}'
                 calls[name], times[name] = lambda r=runtime: r(logits.numpy()), []
-        for _, name, samples in take_turns(calls, range(args.rounds), turn_ms=0):
+        for name, samples in take_turns(calls, args.rounds, turn_ms=0):
             times[name] += samples
     for name, samples in times.items():
         found = summarize(samples)

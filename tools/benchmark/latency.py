@@ -1,11 +1,11 @@
 """Measure the latency of networks in PyTorch, ONNX Runtime, OpenVINO and ncnn.
 
     python tools/benchmark/latency.py --out docs/latency                  # everything, one thread
-    python tools/benchmark/latency.py --nets 'mobileone_s?' resnet18 timm:repvgg_a0 --threads 2
+    python tools/benchmark/latency.py --nets 'mobileone_s?' resnet18 --threads 2
     python tools/benchmark/latency.py --nets detectors --backends onnxruntime --batch 4 --size 512
 
 Each network gets a short turn in every round, so other load on the machine affects all of them.
-After Ctrl-C, the same command continues. tools/benchmark/report.py makes tables and pictures.
+After Ctrl-C, the files hold what was measured. tools/benchmark/report.py makes tables and pictures.
 """
 
 import argparse
@@ -24,8 +24,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--out', type=Path, default=Path('work_dirs/latency'),
                         help='folder for latency.json and latency.csv (default: %(default)s)')
     parser.add_argument('--nets', nargs='+', metavar='NET',
-                        help='families, names, patterns of names or timm:NAME, see --list '
-                             '(default: every family whose library is installed)')
+                        help='families, names or patterns of names, see --list (default: every '
+                             'family whose library is installed)')
     parser.add_argument('--backends', nargs='+',
                         default=['torch', 'onnxruntime', 'openvino', 'ncnn'],
                         help='also litert and executorch (default: %(default)s)')
@@ -75,7 +75,7 @@ def measure(args: argparse.Namespace) -> int:
             results = study.run(settings, args.out, command, lambda done, total, text: bar.update(
                 task, completed=done, total=total, description=text))
     except KeyboardInterrupt:
-        print(f'\ninterrupted; the same command continues. So far: {args.out}/latency.json')
+        print(f'\ninterrupted; so far: {args.out}/latency.json')
         return 130
     for name, reason in results.skipped.items():
         print(f'not measured: {name}: {reason}')

@@ -1,8 +1,8 @@
 """Make tables and pictures from the results of tools/benchmark/latency.py.
 
-    python tools/benchmark/report.py docs/latency --page docs/latency.md
+    python tools/benchmark/report.py docs/latency
 
-Writes a Markdown page, and its pictures next to the results.
+Writes pictures next to the results, and a Markdown page beside the folder: docs/latency.md.
 """
 
 import argparse
@@ -17,9 +17,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('folder', type=Path, help='folder of latency.json')
-    parser.add_argument('--page', type=Path, help='Markdown page (default: FOLDER/latency.md)')
     args = parser.parse_args()
-    print('\n'.join(map(str, build_report(args.folder, args.page))))
+    print('\n'.join(map(str, build_report(args.folder))))
 
 
 if __name__ == '__main__':

@@ -4,13 +4,11 @@ All nets take turns in one process, so a busy machine slows all of them. Times a
 process, or wall times. Ratios are to the first net, by default a plain conv + BN + ReLU net of the
 same widths, which training can hardly beat. Examples::
 
-    python tools/benchmark/train_step.py --markdown --threads 1 2 --wall --peak-memory
-    python tools/benchmark/train_step.py --arch s0 s1 --rounds 9 --json train_step.json
+    python tools/benchmark/train_step.py --threads 1 2 --wall --peak-memory
     python tools/benchmark/train_step.py --arch s0 --profile  # where the time goes, by operator
 """
 
 import argparse  # noqa: I001  (mobileone_mm before torch, as tools/train.py does)
-import json
 import sys
 
 import mobileone_mm  # noqa: F401
@@ -19,8 +17,8 @@ import torch
 from mobileone_mm.benchmark.training.op_profile import format_profile, profile_step
 from mobileone_mm.benchmark.training.train_step import (
     build,
-    format_markdown,
-    format_table,
+    format_row,
+    format_titles,
     measure,
     peak_memory,
 )
@@ -43,11 +41,8 @@ def parse_args() -> argparse.Namespace:
                         help='wall times, for several threads on an idle machine')
     parser.add_argument('--peak-memory', action='store_true',
                         help='also measure peak resident memory, in a process per net')
-    parser.add_argument('--markdown', action='store_true',
-                        help='print one table at the end, as in docs/fast-training.md')
     parser.add_argument('--profile', action='store_true',
                         help='instead print CPU time by operator and size of the map')
-    parser.add_argument('--json', help='write the measurements to this file')
     return parser.parse_args()
 
 
@@ -67,23 +62,17 @@ def main() -> None:
     if args.profile:
         print_profiles(args)
         return
-    rows = []
+    print(format_titles(args.nets, 'wall' if args.wall else 'CPU', args.peak_memory))
     for threads in args.threads:
         for arch in args.arch:
-            new = measure(arch, args.nets, batch_size=args.batch_size, image_size=args.image_size,
-                          threads=threads, rounds=args.rounds, channels_last=args.channels_last,
-                          training=not args.eval, wall=args.wall)
-            if args.peak_memory:
-                for row in new:
-                    row['peak_mb'] = peak_memory(arch, row['net'], args.batch_size,
-                                                 args.image_size, threads, args.channels_last)
-            rows += new
-            print(format_table(new, header=len(rows) == len(new)), flush=True)
-    if args.markdown:
-        print('\n' + format_markdown(rows))
-    if args.json:
-        with open(args.json, 'w') as f:
-            json.dump(rows, f, indent=1)
+            measured = measure(
+                arch, args.nets, batch_size=args.batch_size, image_size=args.image_size,
+                threads=threads, rounds=args.rounds, channels_last=args.channels_last,
+                training=not args.eval, wall=args.wall)
+            for net in measured if args.peak_memory else ():
+                measured[net]['peak_mb'] = peak_memory(
+                    arch, net, args.batch_size, args.image_size, threads, args.channels_last)
+            print(format_row(arch, threads, args.nets, measured, args.peak_memory), flush=True)
 
 
 if __name__ == '__main__':

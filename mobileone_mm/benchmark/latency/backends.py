@@ -1,12 +1,19 @@
 """Turn a module into a call that runs it once in a backend."""
 
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, Iterable, Optional
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from ...export import FORMATS, ParityError, require
+from ...export.backends.executorch_format import write_executorch
+from ...export.backends.litert_format import write_litert
+from ...export.backends.ncnn_format import check_layers, run_pnnx
+from ...export.graphs.trace import export_onnx
+from ...export.running.runtimes import load_runtime
+from ...folding.verify import relative_difference
 from . import forms
 from .networks import Network
 
@@ -15,37 +22,25 @@ __all__ = ['BACKENDS', 'Preparer', 'check_backends']
 TOLERANCE = 1e-2
 """Largest accepted difference of a backend's logits, relative to the largest logit."""
 
-Call = Callable[[], object]
-BACKENDS: Dict[str, str] = {
-    'torch': 'torch', 'onnxruntime': 'onnxruntime', 'openvino': 'openvino', 'ncnn': 'ncnn',
-    'litert': 'ai_edge_litert', 'executorch': 'executorch'}
-"""Backends, and the package that each needs besides torch."""
+BACKENDS = {'torch': '', 'onnxruntime': 'onnx', 'openvino': 'openvino', 'ncnn': 'ncnn',
+            'litert': 'litert', 'executorch': 'executorch'}
+"""Backends, and the export format that each runs; torch runs the module itself."""
 
 PHONES = ('litert', 'executorch')
 
 
-def check_backends(names: List[str]) -> None:
+def check_backends(names: Iterable[str]) -> None:
     """Refuse backends that are unknown or not installed, before any work.
 
     Raises:
         ValueError: The name is unknown.
         mobileone_mm.export.MissingPackageError: A package is missing; the message names the extra.
     """
-    from ...export import FORMATS, MissingPackageError, require
     for name in names:
         if name not in BACKENDS:
             raise ValueError(f'backend must be one of {list(BACKENDS)}, got {name!r}')
-        if name in PHONES:
-            require(FORMATS[name])
-        packages = [BACKENDS[name]]
-        packages += dict(onnxruntime=['onnx'], openvino=['onnx'], ncnn=['pnnx']).get(name, [])
-        for package in packages:
-            try:
-                __import__(package)
-            except ImportError as error:
-                extra = 'onnx' if name == 'onnxruntime' else name
-                raise MissingPackageError(f'the backend {name} needs {package}: pip install '
-                                          f"'mobileone_mm[{extra}]'") from error
+        if BACKENDS[name]:
+            require(FORMATS[BACKENDS[name]])
 
 
 class Preparer:
@@ -69,17 +64,15 @@ class Preparer:
         if network.family in ('detectors', 'segmentors'):
             self.image = 255 * self.image  # the graph normalizes
         self._onnx: Dict[str, Path] = {}
-        self._expected: Optional[Tensor] = None
 
-    def call(self, backend: str) -> Call:
+    def call(self, backend: str) -> Callable[[], Any]:
         """A call that runs the network once, with arrays of the host as input and output.
 
         Raises:
             mobileone_mm.export.ExportError: The network cannot be exported to this backend.
         """
         if backend == 'torch':
-            return _torch_call(self.module, self.image)
-        from ...export.running.runtimes import load_runtime
+            return torch.inference_mode()(lambda: self.module(self.image))
         path = (self._ncnn() if backend == 'ncnn' else
                 self._of_phones(backend) if backend in PHONES else self.onnx(backend))
         runtime = load_runtime(backend, path, self.threads)
@@ -94,13 +87,9 @@ class Preparer:
         """
         if self.network.family in ('detectors', 'segmentors'):
             return  # their exports are compared with PyTorch anyway
-        from ...export import ParityError
-        if self._expected is None:
-            with torch.inference_mode():
-                self._expected = self.module(self.image)
+        expected = self.call('torch')()
         logits = torch.as_tensor(outputs if isinstance(outputs, Tensor) else outputs[0])
-        change = float((logits.reshape(self._expected.shape) - self._expected).abs().max()
-                       / self._expected.abs().max())
+        change = relative_difference(expected, logits.reshape(expected.shape))
         if not change <= TOLERANCE:
             raise ParityError(f"its logits differ from PyTorch's by {change:.0e} of the largest")
 
@@ -110,10 +99,8 @@ class Preparer:
         if hasattr(self.module, 'pick'):
             pick = 'topk' if backend == 'openvino' else 'max' if in_8_bits else 'argmax'
         if pick not in self._onnx:
-            from ...export.graphs.trace import export_onnx
             module = forms.with_pick(self.module, pick)
-            with torch.inference_mode():
-                outputs = module(self.image)
+            outputs = self.call('torch')()
             count = 1 if isinstance(outputs, Tensor) else len(outputs)
             self._onnx[pick] = export_onnx(
                 module, (self.image, ), self.folder / f'{self.network.name}_{pick}.onnx',
@@ -122,7 +109,6 @@ class Preparer:
 
     def _ncnn(self) -> Path:
         """Export the network to ncnn: detectors and segmentors up to their raw outputs."""
-        from ...export.backends.ncnn_format import check_layers, run_pnnx
         folder = self.folder / f'{self.network.name}_ncnn'
         folder.mkdir(exist_ok=True)
         param = run_pnnx(forms.without_ends(self.module), self.image, folder)
@@ -131,9 +117,6 @@ class Preparer:
 
     def _of_phones(self, backend: str) -> Path:
         """The network as LiteRT's or ExecuTorch's file: detectors up to the decoded boxes."""
-        from ...export import FORMATS
-        from ...export.backends.executorch_format import write_executorch
-        from ...export.backends.litert_format import write_litert
         module = forms.for_phones(self.module, self.image)
         path = self.folder / f'{self.network.name}{FORMATS[backend].suffix}'
         if backend == 'executorch':
@@ -141,10 +124,3 @@ class Preparer:
         else:
             write_litert(module, self.image, path, getattr(module, 'output_names', ('logits', )))
         return path
-
-
-def _torch_call(module: nn.Module, image: Tensor) -> Call:
-    def call() -> object:
-        with torch.inference_mode():
-            return module(image)
-    return call

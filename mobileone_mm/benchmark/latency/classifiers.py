@@ -1,9 +1,8 @@
-"""ImageNet classifiers on backbones of mobileone_mm, mmdet, mmsegmentation and timm."""
+"""ImageNet classifiers on backbones of mobileone_mm, mmdet and mmsegmentation."""
 
 from functools import partial
 from typing import TYPE_CHECKING, Any, Callable, Dict, Tuple
 
-import torch
 from torch import Tensor, nn
 
 from ...backbones import MobileOne
@@ -11,7 +10,7 @@ from ...backbones import MobileOne
 if TYPE_CHECKING:
     from mmseg.models.backbones import MobileNetV3
 
-__all__ = ['OTHERS', 'TIMM', 'Classifier', 'mobileone', 'timm']
+__all__ = ['OTHERS', 'Classifier', 'mobileone']
 
 
 class Classifier(nn.Module):
@@ -21,18 +20,16 @@ class Classifier(nn.Module):
         backbone: Returns one map or a sequence of maps.
         channels: Channels of the last map.
         hidden: Width of a hidden layer before the logits, with h-swish, as in MobileNetV3.
-        num_classes: Defaults to 1000.
     """
 
-    def __init__(self, backbone: nn.Module, channels: int, hidden: int = 0,
-                 num_classes: int = 1000) -> None:
+    def __init__(self, backbone: nn.Module, channels: int, hidden: int = 0) -> None:
         super().__init__()
         self.backbone = backbone
         hidden_layers = [nn.Linear(channels, hidden), nn.Hardswish()] if hidden else []
-        self.head = nn.Sequential(*hidden_layers, nn.Linear(hidden or channels, num_classes))
+        self.head = nn.Sequential(*hidden_layers, nn.Linear(hidden or channels, 1000))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images (N, 3, H, W) to logits (N, num_classes)."""
+        """Images (N, 3, H, W) to logits (N, 1000)."""
         maps = self.backbone(x)
         last = maps if isinstance(maps, Tensor) else maps[-1]
         return self.head(last.mean((2, 3)))
@@ -132,23 +129,3 @@ OTHERS: Dict[str, Entry] = {
         _of, 'mmdet', 'PyramidVisionTransformerV2', 256, embed_dims=32,
         num_layers=[2, 2, 2, 2], out_indices=(3, ))),
 }
-
-# The models of timm that are measured by default; timm:NAME gives any other.
-TIMM = ('mobileone_s0', 'mobileone_s1', 'repvgg_a0', 'mobilenetv3_large_100', 'ghostnet_100',
-        'efficientnet_b0', 'mixnet_s', 'mobilevit_s', 'resnet18')
-
-
-def timm(name: str) -> nn.Module:
-    """A classifier of timm, with its branches folded if it has any.
-
-    Raises:
-        ModuleNotFoundError: timm is not installed or cannot be imported.
-    """
-    try:
-        import timm as library
-        from timm.utils.model import reparameterize_model
-    except (ImportError, RuntimeError) as error:  # RuntimeError: wrong torchvision
-        raise ModuleNotFoundError(
-            f'networks of timm need timm, and torchvision built for torch {torch.__version__}: '
-            f'pip install timm ({error})', name='timm') from error
-    return reparameterize_model(library.create_model(name).eval())

@@ -6,10 +6,13 @@ import torch
 from mmcv.cnn import fuse_conv_bn
 from torch import Tensor, nn
 
+from ...export.graphs.fixed_size import FixedSizeDetector, FixedSizeSegmentor
+from ...export.graphs.models import DetectorGraph, RawDetectorGraph, SegmentorGraph
 from ...folding.reparameterize import reparameterize
+from ...folding.verify import relative_difference
 from .networks import Network
 
-__all__ = ['TOLERANCE', 'as_graph', 'build', 'fold', 'for_phones', 'with_pick', 'without_ends']
+__all__ = ['build', 'fold', 'for_phones', 'with_pick', 'without_ends']
 
 TOLERANCE = 1e-4
 """Largest accepted change of an output by folding, relative to the largest output."""
@@ -28,14 +31,8 @@ def build(network: Network) -> nn.Module:
     model = network.build().eval()
     if network.form == 'folded':
         model = fold(model, network.size)
-    return as_graph(model, network.family)
-
-
-def as_graph(model: nn.Module, family: str) -> nn.Module:
-    """The end-to-end graph of a detector or segmentor; other modules are returned as they are."""
-    from ...export.graphs.models import DetectorGraph, SegmentorGraph
     graphs = dict(detectors=DetectorGraph, segmentors=SegmentorGraph)
-    return graphs[family](model).eval() if family in graphs else model
+    return graphs[network.family](model).eval() if network.family in graphs else model
 
 
 def fold(model: nn.Module, size: int) -> nn.Module:
@@ -56,26 +53,13 @@ def fold(model: nn.Module, size: int) -> nn.Module:
         reparameterize(folded, inplace=True)
     folded = fuse_conv_bn(folded).eval()
     image = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0))
-    with torch.inference_mode():
-        for ours, theirs in zip(_outputs(folded, image), _outputs(model, image)):
-            change = float((ours - theirs).abs().max() / theirs.abs().max().clamp_min(1e-30))
-            if not change <= TOLERANCE:
-                raise RuntimeError(f'folding changed an output by {change:.1e} of the largest, '
-                                   f'more than {TOLERANCE:.0e}')
+    with torch.inference_mode():  # up to any suppression or argmax
+        change = relative_difference(*(getattr(net, '_forward', net)(image)
+                                       for net in (model, folded)))
+    if not change <= TOLERANCE:
+        raise RuntimeError(f'folding changed an output by {change:.1e} of the largest, more than '
+                           f'{TOLERANCE:.0e}')
     return folded
-
-
-def _outputs(model: nn.Module, image: Tensor) -> list:
-    """The tensors before any suppression or argmax."""
-    out = getattr(model, '_forward', model)(image)
-    flat, rest = [], [out]
-    while rest:
-        item = rest.pop()
-        if isinstance(item, Tensor):
-            flat.append(item)
-        else:
-            rest.extend(item)
-    return flat
 
 
 def without_ends(module: nn.Module) -> nn.Module:
@@ -83,7 +67,6 @@ def without_ends(module: nn.Module) -> nn.Module:
 
     This is what ncnn's graphs hold. Other modules are returned as they are.
     """
-    from ...export.graphs.models import DetectorGraph, RawDetectorGraph, SegmentorGraph
     if isinstance(module, DetectorGraph):
         return RawDetectorGraph(module.model, decode=False, normalize=False)
     if isinstance(module, SegmentorGraph):
@@ -98,8 +81,6 @@ def for_phones(module: nn.Module, image: Tensor) -> nn.Module:
         module: Others than a detector's or segmentor's graph are returned as they are.
         image: (N, 3, H, W).
     """
-    from ...export.graphs.fixed_size import FixedSizeDetector, FixedSizeSegmentor
-    from ...export.graphs.models import DetectorGraph, SegmentorGraph
     if isinstance(module, DetectorGraph):
         return FixedSizeDetector(module.model, image).eval()
     if isinstance(module, SegmentorGraph):
@@ -111,5 +92,4 @@ def with_pick(module: nn.Module, pick: str) -> nn.Module:
     """A segmentor's graph with the last step of another runtime; other modules as they are."""
     if getattr(module, 'pick', pick) == pick:
         return module
-    from ...export.graphs.models import SegmentorGraph
     return SegmentorGraph(module.model, pick=pick)

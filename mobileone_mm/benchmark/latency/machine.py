@@ -3,7 +3,7 @@
 import os
 import platform
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional
@@ -86,31 +86,24 @@ class Peak:
     cache_gbs: float
     threads: int
 
-    def asdict(self) -> dict:
-        """As JSON."""
-        return asdict(self)
-
 
 # Bytes of each of the two arrays of the copies.
-CACHE_BYTES, DRAM_BYTES = 192 << 10, 256 << 20
+CACHE_BYTES, MEMORY_BYTES = 192 << 10, 256 << 20
 
 
-def measure_peak(threads: int = 1, seconds: float = 6., dram_bytes: int = DRAM_BYTES) -> Peak:
+def measure_peak(threads: int) -> Peak:
     """Measure the two roofs of the roofline model (Williams et al., 2009), the best of many tries.
 
     Args:
         threads: Threads of torch and of ONNX Runtime.
-        seconds: Approximate time of all tries together.
-        dram_bytes: Size of the large array, several times that of the last cache.
     """
     with torch_threads(threads):
         gemms = [gemm for size in (256, 512, 1024) for gemm in _gemms(size, threads)]
-        best = {name: flops / _best(call, .6 * seconds / len(gemms)) / 1e9
+        best = {name: flops / _best(call, 3.6 / len(gemms)) / 1e9
                 for name, flops, call in gemms}
         name = max(best, key=best.__getitem__)
-        cache, dram = (_copy_rate(nbytes, .2 * seconds) / 1e9
-                       for nbytes in (CACHE_BYTES, dram_bytes))
-        return Peak(best[name], name, dram, cache, threads)
+        cache, memory = (_copy_rate(nbytes) / 1e9 for nbytes in (CACHE_BYTES, MEMORY_BYTES))
+        return Peak(best[name], name, memory, cache, threads)
 
 
 def _best(call: Callable[[], object], seconds: float) -> float:
@@ -119,7 +112,7 @@ def _best(call: Callable[[], object], seconds: float) -> float:
     return min(take_turn(call, 1e3 * seconds)) / 1e3
 
 
-def _copy_rate(nbytes: int, seconds: float) -> float:
+def _copy_rate(nbytes: int) -> float:
     """Bytes read and written per second by copying an array of ``nbytes``."""
     source = torch.ones(nbytes // 4)
     target = torch.empty_like(source)
@@ -129,7 +122,7 @@ def _copy_rate(nbytes: int, seconds: float) -> float:
         for _ in range(repeats):
             target.copy_(source)
 
-    return 2 * nbytes * repeats / _best(copies, seconds)
+    return 2 * nbytes * repeats / _best(copies, seconds=1.2)
 
 
 def _gemms(size: int, threads: int) -> List[tuple]:

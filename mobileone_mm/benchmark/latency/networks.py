@@ -8,7 +8,7 @@ import fnmatch
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
-from typing import Callable, Dict, Iterable, List
+from typing import Callable, Dict, Iterable, List, Set
 
 from torch import nn
 
@@ -24,9 +24,8 @@ FAMILIES = {
     'segmentors': 'DeepLabV3 on ADE20K from the image to the label map',
     'activations': "the paper's 30-layer network with another activation (Table 2)",
     'branches': "the paper's 30-layer network with other branches (Table 3)",
-    'timm': 'classifiers of timm, which must be installed',
 }
-SIZES = dict(backbones=224, detectors=320, segmentors=512, activations=224, branches=224, timm=224)
+SIZES = dict(backbones=224, detectors=320, segmentors=512, activations=224, branches=224)
 
 
 @dataclass(frozen=True)
@@ -85,8 +84,6 @@ def _table() -> Dict[str, Network]:
         *(Network(f'30_layers_branches_{name}', 'branches', name,
                   partial(ThirtyLayers, se=se, skip=skip))
           for name, (se, skip) in BRANCHES.items()),
-        *(Network(f'timm_{name}', 'timm', f'{name} (timm)', partial(classifiers.timm, name))
-          for name in classifiers.TIMM),
     ]
     return {network.name: network for network in networks}
 
@@ -97,32 +94,22 @@ NETWORKS: Dict[str, Network] = _table()
 def select(patterns: Iterable[str]) -> List[Network]:
     """Networks by family, name, or shell pattern of names, in the table's order.
 
-    ``timm:NAME`` is any model of timm.
-
     Raises:
         ValueError: A pattern matches nothing; the message lists what there is.
     """
-    chosen: Dict[str, Network] = {}
+    chosen: Set[str] = set()
     for pattern in patterns:
-        if pattern.startswith('timm:'):
-            name = pattern[len('timm:'):]
-            found = [Network(f'timm_{name}', 'timm', f'{name} (timm)',
-                             partial(classifiers.timm, name))]
-        elif pattern in FAMILIES:
-            found = [n for n in NETWORKS.values() if n.family == pattern]
-        else:
-            found = [n for n in NETWORKS.values() if fnmatch.fnmatch(n.name, pattern)]
+        found = [network.name for network in NETWORKS.values()
+                 if network.family == pattern or fnmatch.fnmatch(network.name, pattern)]
         if not found:
             raise ValueError(f'no network matches {pattern!r}: expected a family '
-                             f'({", ".join(FAMILIES)}), timm:NAME, or a pattern of these names: '
+                             f'({", ".join(FAMILIES)}), or a pattern of these names: '
                              f'{", ".join(NETWORKS)}')
-        chosen.update((network.name, network) for network in found)
-    order = list(NETWORKS)
-    known = sorted((n for n in chosen if n in NETWORKS), key=order.index)
-    return [chosen[name] for name in known + [n for n in chosen if n not in NETWORKS]]
+        chosen.update(found)
+    return [network for name, network in NETWORKS.items() if name in chosen]
 
 
 def default_families() -> List[str]:
     """All families whose library is installed."""
-    needs = dict(detectors='mmdet', segmentors='mmseg', backbones='mmdet', timm='timm')
+    needs = dict(detectors='mmdet', segmentors='mmseg', backbones='mmdet')
     return [family for family in FAMILIES if find_spec(needs.get(family, 'torch'))]

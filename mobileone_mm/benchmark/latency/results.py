@@ -48,12 +48,14 @@ class Row:
         """Make a row of a measurement."""
         raw = dict(ncnn=('detectors', 'segmentors'), litert=('detectors', ),
                    executorch=('detectors', ))
-        whole = network.family not in raw.get(backend, ())
-        ms = [round(t, 4) for t in (times.median, times.min, times.p10, times.p90)]
-        return cls(network.name, network.label, network.family, network.group, network.form,
-                   backend, 'whole' if whole else 'network', settings.threads, settings.batch,
-                   settings.size or network.size, cost['macs'], cost['params'],
-                   cost['activations'], ms[0], ms[1], ms[2], ms[3], times.samples)
+        return cls(
+            network=network.name, label=network.label, family=network.family, group=network.group,
+            form=network.form, backend=backend,
+            scope='network' if network.family in raw.get(backend, ()) else 'whole',
+            threads=settings.threads, batch=settings.batch, size=settings.size or network.size,
+            **cost, samples=times.samples,
+            **{f'{key}_ms': round(getattr(times, key), 4)
+               for key in ('median', 'min', 'p10', 'p90')})
 
     @property
     def gflops(self) -> float:
@@ -97,14 +99,14 @@ class Results:
             writer.writerows(asdict(row) for row in self.rows)
 
     @classmethod
-    def read(cls, path: Path) -> 'Results':
-        """Read a ``latency.json``, or the one in a folder.
+    def read(cls, folder: Path) -> 'Results':
+        """Read the ``latency.json`` in a folder.
 
         Raises:
             ValueError: The file does not hold such results.
             FileNotFoundError: It does not exist.
         """
-        path = path / 'latency.json' if path.is_dir() else path
+        path = folder / 'latency.json'
         if not path.is_file():
             raise FileNotFoundError(f'there are no results at {path}: run '
                                     'tools/benchmark/latency.py first')
@@ -130,10 +132,8 @@ class Results:
         """The profiled layers of a network."""
         return [Layer(**layer) for layer in self.roofline[network]]
 
-    def peak(self) -> Optional[dict]:
+    def peak(self) -> dict:
         """The best of all measured peaks, for each roof."""
-        if not self.peaks:
-            return None
         best = max(self.peaks, key=lambda peak: peak['gflops'])
         return dict(best, **{roof: max(peak[roof] for peak in self.peaks)
                              for roof in ('dram_gbs', 'cache_gbs')})
@@ -143,17 +143,16 @@ def _compact_json(data: dict) -> str:
     """JSON with one line per row and layer."""
     text = []
     for key, value in data.items():
-        if isinstance(value, list) and value:
-            inner = ',\n  '.join(json.dumps(item) for item in value)
-            value_text = f'[\n  {inner}]'
+        if isinstance(value, list):
+            value_text = _lines(value, '\n  ')
         elif key == 'roofline':
-            parts = []
-            for name, layers in value.items():
-                inner = ',\n   '.join(json.dumps(layer) for layer in layers)
-                parts.append(f'{json.dumps(name)}: [\n   {inner}]')
-            joined = ',\n  '.join(parts)
-            value_text = f'{{\n  {joined}}}'
+            value_text = '{' + ','.join('\n  ' + json.dumps(name) + ': ' + _lines(layers, '\n   ')
+                                        for name, layers in value.items()) + '}'
         else:
             value_text = json.dumps(value)
         text.append(f' {json.dumps(key)}: {value_text}')
     return '{\n' + ',\n'.join(text) + '\n}'
+
+
+def _lines(items: list, start: str) -> str:
+    return '[' + ','.join(start + json.dumps(item) for item in items) + ']'

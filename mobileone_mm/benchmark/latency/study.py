@@ -1,23 +1,27 @@
 """A complete measurement: select, prepare, take turns, sum up, save."""
 
 import gc
-import json
 import os
 import tempfile
+import warnings
+from collections import defaultdict
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
+import torch
+from mmengine.analysis import get_model_complexity_info
+from torch import nn
+
 from ...export import ExportError
-from . import cost, machine, roofline
+from . import machine, roofline
 from .backends import Preparer, check_backends
-from .journal import Journal
 from .networks import FAMILIES, Network, select
 from .results import Results, Row
 from .timing import summarize, take_turns, torch_threads
 
-__all__ = ['ROOFLINE', 'Settings', 'run']
+__all__ = ['ROOFLINE', 'Settings', 'count', 'run']
 
 ROOFLINE = tuple(f'mobileone_s{i}' for i in range(5)) + (
     'mobilenet_v2_x1.0', 'mobilenet_v3_large', 'ssdlite_mobileone_s1', 'deeplabv3_mobileone_s1')
@@ -63,7 +67,7 @@ class Settings:
                 raise ValueError(f'{name} must be at least 1, got {getattr(self, name)}')
         if self.size is not None and self.size < 32:
             raise ValueError(f'size must be at least 32 pixels, got {self.size}')
-        check_backends(list(self.backends))
+        check_backends(self.backends)
         if self.roofline:
             select(self.roofline)
             check_backends(['onnxruntime'])
@@ -72,10 +76,7 @@ class Settings:
 
 def run(settings: Settings, out: Path, command: str = '',
         progress: Progress = lambda done, total, text: None) -> Results:
-    """Measure, and continue an interrupted run with the same settings.
-
-    Writes ``latency.json`` and ``latency.csv``. Until both exist, ``latency.journal.jsonl`` holds
-    every turn. After Ctrl-C, both files hold the results so far, and the journal stays.
+    """Measure, and write ``latency.json`` and ``latency.csv``, after Ctrl-C with what there is.
 
     Args:
         settings: See :class:`Settings`.
@@ -92,130 +93,121 @@ def run(settings: Settings, out: Path, command: str = '',
     """
     networks = settings.check()
     out.mkdir(parents=True, exist_ok=True)
-    facts = machine.describe()
-    journal = Journal(out / 'latency.journal.jsonl', dict(settings=asdict(settings), machine=facts))
-    job = _Job(settings, networks, journal, progress)
+    job = _Job(settings, networks, command, progress)
     try:
         with torch_threads(settings.threads):
             job.measure()
     finally:
-        results = job.results(facts, command)
-        results.write(out)
-        journal.close()
-    journal.remove()
-    return results
+        job.sum_up()
+        job.results.write(out)
+    return job.results
+
+
+def count(module: nn.Module, size: int) -> Dict[str, int]:
+    """Multiply-adds, parameters and activations for one image, as mmengine counts them.
+
+    Multiply-adds are what the paper and mmengine call FLOPs; activations are the elements that
+    convolutions and linear layers write.
+
+    Args:
+        module: A module that takes images (1, 3, size, size), in the form to count: fold it first.
+        size: Height and width, in pixels.
+    """
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # remarks about tracing
+        found = get_model_complexity_info(module, inputs=(torch.zeros(1, 3, size, size), ),
+                                          show_table=False, show_arch=False)
+    return dict(macs=int(found['flops']), params=found['params'],
+                activations=int(found['activations']))
 
 
 class _Job:
     """The state of a run."""
 
-    def __init__(self, settings: Settings, networks: Sequence[Network], journal: Journal,
+    def __init__(self, settings: Settings, networks: Sequence[Network], command: str,
                  progress: Progress) -> None:
-        self.settings, self.journal, self.progress = settings, journal, progress
-        self.networks = {network.name: network for network in networks}
-        self.started = self._now()
+        self.settings, self.networks, self.progress = settings, networks, progress
+        self.costs: Dict[str, Dict[str, int]] = {}
+        self.samples: Dict[Tuple[str, str], List[float]] = defaultdict(list)
+        self.done = 0
+        self.results = Results(command, _now(), '', machine.describe(), asdict(settings), [])
 
     def measure(self) -> None:
         """Measure the peaks, every family, the roofline, and the peaks again."""
-        self._peak('peak before')
+        self._peak()
         for family in FAMILIES:
-            members = [n for n in self.networks.values() if n.family == family]
-            if members and not self._finished(members):
+            members = [network for network in self.networks if network.family == family]
+            if members:
                 self._measure_family(members)
                 gc.collect()
         for network in select(self.settings.roofline):
-            if f'roofline {network.name}' not in self.journal.notes:
-                self._profile(network)
-        self._peak('peak after')
+            self._profile(network)
+        self._peak()
 
-    def _rounds(self, family: str) -> range:
-        slow = SLOW if family == 'segmentors' else 1
-        return range(max(3, self.settings.rounds // slow))
-
-    def _total(self) -> int:
-        return len(self.settings.backends) * sum(
-            len(self._rounds(n.family)) for n in self.networks.values())
+    def _rounds(self, family: str) -> int:
+        return max(3, self.settings.rounds // (SLOW if family == 'segmentors' else 1))
 
     def _tell(self, text: str) -> None:
-        self.progress(len(self.journal.done), self._total(), text)
-
-    def _finished(self, members: Sequence[Network]) -> bool:
-        return all((number, f'{n.name}|{backend}') in self.journal.done
-                   or f'skipped {n.name}|{backend}' in self.journal.notes
-                   for n in members for backend in self.settings.backends
-                   for number in self._rounds(n.family))
+        total = sum(self._rounds(network.family) for network in self.networks)
+        self.progress(self.done, total * len(self.settings.backends), text)
 
     def _measure_family(self, members: Sequence[Network]) -> None:
         with tempfile.TemporaryDirectory() as folder:
-            calls: Dict[str, Callable[[], object]] = {}
+            calls: Dict[Tuple[str, str], Callable[[], object]] = {}
             for network in members:
                 self._tell(f'preparing {network.name}')
-                calls.update(self._prepare(network, Path(folder)))
-            for number in self._rounds(members[0].family):
-                left = {name: call for name, call in calls.items()
-                        if (number, name) not in self.journal.done}
-                for turn in take_turns(left, [number], self.settings.turn_ms):
-                    self.journal.add(*turn)
-                    self._tell(turn[1].replace('|', ', '))
+                calls.update(self._prepare(network, folder))
+            rounds = self._rounds(members[0].family)
+            for key, samples in take_turns(calls, rounds, self.settings.turn_ms):
+                self.samples[key] += samples
+                self.done += 1
+                self._tell(', '.join(key))
 
-    def _prepare(self, network: Network, folder: Path) -> Iterator[Tuple[str, Callable]]:
-        """A warm call for each backend that can run the network."""
+    def _preparer(self, network: Network, folder: str) -> Preparer:
         settings = self.settings
-        preparer = Preparer(network, folder, settings.batch, settings.size, settings.threads)
-        if f'cost {network.name}' not in self.journal.notes:
-            self.journal.note(f'cost {network.name}',
-                              asdict(cost.count(preparer.module, preparer.image.shape[-1])))
-        for backend in settings.backends:
-            name = f'{network.name}|{backend}'
+        return Preparer(network, Path(folder), settings.batch, settings.size, settings.threads)
+
+    def _prepare(self, network: Network, folder: str
+                 ) -> Iterator[Tuple[Tuple[str, str], Callable[[], object]]]:
+        """A warm call for each backend that can run the network."""
+        preparer = self._preparer(network, folder)
+        self.costs[network.name] = count(preparer.module, preparer.image.shape[-1])
+        for backend in self.settings.backends:
             try:
                 call = preparer.call(backend)
                 preparer.check(call())  # and warm up
             except (ExportError, RuntimeError, NotImplementedError, ValueError) as error:
                 text = str(error).strip() or type(error).__name__
-                self.journal.note(f'skipped {name}', text.splitlines()[0][:300])
+                self.results.skipped[f'{network.name}, {backend}'] = text.splitlines()[0][:300]
                 continue
-            yield name, call
+            yield (network.name, backend), call
 
     def _profile(self, network: Network) -> None:
         self._tell(f'profiling {network.name}')
-        settings = self.settings
         with tempfile.TemporaryDirectory() as folder:
-            preparer = Preparer(network, Path(folder), settings.batch, settings.size,
-                                settings.threads)
-            runs = 5 if network.family == 'segmentors' else 30
-            layers = roofline.profile(preparer.onnx(), preparer.image.numpy(), settings.threads,
-                                      runs)
-        self.journal.note(f'roofline {network.name}', [layer.asdict() for layer in layers])
+            preparer = self._preparer(network, folder)
+            layers = roofline.profile(preparer.onnx(), preparer.image.numpy(),
+                                      self.settings.threads,
+                                      runs=5 if network.family == 'segmentors' else 30)
+        self.results.roofline[network.name] = [layer.asdict() for layer in layers]
 
-    def _peak(self, name: str) -> None:
-        if name not in self.journal.notes:
-            self._tell("the machine's peak")
-            peak = machine.measure_peak(self.settings.threads)
-            self.journal.note(name, dict(peak.asdict(), load=_load()))
+    def _peak(self) -> None:
+        self._tell("the machine's peak")
+        peak = machine.measure_peak(self.settings.threads)
+        self.results.peaks.append(dict(asdict(peak), load=_load()))
 
-    @staticmethod
-    def _now() -> str:
-        return datetime.now(timezone.utc).strftime('%Y-%m-%d %H:%M:%S UTC')
+    def sum_up(self) -> None:
+        """Set the rows of what was measured so far."""
+        self.results.finished = _now()
+        self.results.rows = [
+            Row.of(network, backend, self.settings, self.costs[network.name],
+                   summarize(self.samples[network.name, backend]))
+            for network in self.networks for backend in self.settings.backends
+            if (network.name, backend) in self.samples]
 
-    def results(self, facts: dict, command: str) -> Results:
-        """The results so far."""
-        notes = self.journal.notes
-        rows = []
-        for network in self.networks.values():
-            counted = notes.get(f'cost {network.name}', {})
-            for backend in self.settings.backends:
-                samples = self.journal.samples.get(f'{network.name}|{backend}')
-                if samples:
-                    rows.append(Row.of(network, backend, self.settings, counted,
-                                       summarize(samples)))
-        return Results(
-            command=command, started=self.started, finished=self._now(), machine=facts,
-            settings=json.loads(json.dumps(asdict(self.settings))), rows=rows,
-            peaks=[notes[n] for n in ('peak before', 'peak after') if n in notes],
-            skipped={name[len('skipped '):].replace('|', ', '): reason
-                     for name, reason in notes.items() if name.startswith('skipped ')},
-            roofline={name[len('roofline '):]: layers
-                      for name, layers in notes.items() if name.startswith('roofline ')})
+
+def _now() -> str:
+    return datetime.now(timezone.utc).strftime('%Y-%m-%d %H:%M:%S UTC')
 
 
 def _load() -> Optional[float]:

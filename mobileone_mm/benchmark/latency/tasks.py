@@ -9,12 +9,12 @@ from mmengine.config import Config
 from mmengine.model import BaseModel
 from mmengine.registry import init_default_scope
 from mmengine.utils import get_installed_path
-from torch import Tensor, nn
+from torch import nn
 
 from ...utils.configs import config_directory
 
 __all__ = ['CANDIDATES', 'OTHER_DETECTORS', 'OTHER_SEGMENTORS', 'deeplabv3_mobileone',
-           'spread_scores', 'ssdlite_mobileone']
+           'ssdlite_mobileone']
 
 CANDIDATES = 300
 """How many pairs of anchor and class pass a detector's score threshold."""
@@ -56,7 +56,7 @@ def _build(cfg: Config, scope: str) -> BaseModel:
 def _detector(cfg: Config) -> nn.Module:
     cfg.model.bbox_head.type = 'SSDLiteHead'  # mmdet 3.3.0's SSDHead cannot predict
     model = _build(cfg, 'mmdet')
-    spread_scores(model, cfg.model.test_cfg.score_thr)
+    _spread_scores(model)
     return model
 
 
@@ -98,37 +98,27 @@ OTHER_SEGMENTORS: Dict[str, Entry] = {
 
 
 @torch.no_grad()
-def spread_scores(detector: BaseModel, threshold: float, candidates: int = CANDIDATES,
-                  size: int = 320) -> None:
-    """Scale the class scores so that a given number of boxes reaches the suppression step.
+def _spread_scores(detector: BaseModel) -> None:
+    """Scale an SSD detector's class scores so that ``CANDIDATES`` reach the suppression step.
 
     Untrained scores are all near 1 / (C + 1), below the threshold. Nothing would be suppressed, and
-    the detector would seem faster than a trained one.
-
-    Args:
-        detector: An SSD detector; the last convolutions of its class branches are changed.
-        threshold: Score threshold for a pair of anchor and class.
-        candidates: How many pairs should pass it, on one image of noise.
-        size: Height and width of that image.
+    the detector would seem faster than a trained one. The image is noise.
     """
     head = detector.bbox_head
     last = [list(branch.modules())[-1] for branch in head.cls_convs]
     for layer in last:
         nn.init.zeros_(layer.bias)  # so that the logits scale as the weights do
-    image = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0))
+    image = torch.randn(1, 3, 320, 320, generator=torch.Generator().manual_seed(0))
     logits = torch.cat([
         scores.permute(0, 2, 3, 1).reshape(-1, head.cls_out_channels)
         for scores in head(detector.extract_feat(image))[0]])
     low, high = 1e-3, 1e9
     for _ in range(60):
         middle = (low * high) ** .5
-        if _passing(logits * middle, threshold) < candidates:
+        scores = (logits * middle).softmax(-1)[:, :-1]
+        if (scores > detector.test_cfg.score_thr).sum() < CANDIDATES:
             low = middle
         else:
             high = middle
     for layer in last:
         layer.weight *= high
-
-
-def _passing(logits: Tensor, threshold: float) -> int:
-    return int((logits.softmax(-1)[:, :-1] > threshold).sum())

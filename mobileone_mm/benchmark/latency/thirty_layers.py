@@ -49,47 +49,41 @@ class ThirtyLayers(nn.Module):
         se: Squeeze-and-excitation before the activation of each convolution but the stem.
         skip: A connection around each convolution that keeps the shape, added before the
             activation.
-        width: Factor for all numbers of channels. Defaults to 1.
-        num_classes: Defaults to 1000.
 
     Raises:
         ValueError: The activation is unknown.
     """
 
-    def __init__(self, activation: str = 'relu', se: bool = False, skip: bool = False,
-                 width: float = 1., num_classes: int = 1000) -> None:
+    def __init__(self, activation: str = 'relu', se: bool = False, skip: bool = False) -> None:
         super().__init__()
         if activation not in ACTIVATIONS:
             raise ValueError(f'activation must be one of {list(ACTIVATIONS)}, got {activation!r}')
-        channels = int(32 * width)
-        layers: List[nn.Module] = [
-            _Layer(3, channels, 3, 2, 1, activation, se=False, skip=False)]
-        for base, stride in PAIRS:
-            out_channels = int(base * width)
-            layers += [
-                _Layer(channels, channels, 3, stride, channels, activation, se, skip),
-                _Layer(channels, out_channels, 1, 1, 1, activation, se, skip)]
+        channels = 32
+        layers: List[nn.Module] = [_Layer(nn.Conv2d(3, channels, 3, 2, 1), activation)]
+        for out_channels, stride in PAIRS:
+            depthwise = nn.Conv2d(channels, channels, 3, stride, 1, groups=channels)
+            pointwise = nn.Conv2d(channels, out_channels, 1)
+            layers += [_Layer(conv, activation, se, skip) for conv in (depthwise, pointwise)]
             channels = out_channels
         self.layers = nn.Sequential(*layers)
-        self.classifier = nn.Linear(channels, num_classes)
+        self.classifier = nn.Linear(channels, 1000)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images (N, 3, H, W) to logits (N, num_classes)."""
+        """Images (N, 3, H, W) to logits (N, 1000)."""
         return self.classifier(self.layers(x).mean((2, 3)))
 
 
 class _Layer(nn.Module):
     """Convolution, then the optional branches, then the activation."""
 
-    def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int, groups: int,
-                 activation: str, se: bool, skip: bool) -> None:
+    def __init__(self, conv: nn.Conv2d, activation: str, se: bool = False, skip: bool = False
+                 ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(
-            in_channels, out_channels, kernel, stride, kernel // 2, groups=groups)
-        nn.init.kaiming_normal_(self.conv.weight, nonlinearity='relu')
-        self.se = SqueezeExcite(out_channels) if se else nn.Identity()
-        self.skip = skip and stride == 1 and in_channels == out_channels
-        self.activation = ACTIVATIONS[activation](out_channels)
+        self.conv = conv
+        nn.init.kaiming_normal_(conv.weight, nonlinearity='relu')
+        self.se = SqueezeExcite(conv.out_channels) if se else nn.Identity()
+        self.skip = skip and conv.stride == (1, 1) and conv.in_channels == conv.out_channels
+        self.activation = ACTIVATIONS[activation](conv.out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.se(self.conv(x))

@@ -3,16 +3,16 @@
 import contextlib
 import statistics
 import time
-from dataclasses import dataclass
-from typing import Callable, Dict, Iterator, List, Sequence, Tuple
+from typing import Callable, Dict, Iterator, List, NamedTuple, Sequence, Tuple, TypeVar
 
 import torch
 
 __all__ = ['Summary', 'summarize', 'take_turn', 'take_turns', 'torch_threads']
 
+Key = TypeVar('Key')
 
-@dataclass(frozen=True)
-class Summary:
+
+class Summary(NamedTuple):
     """Statistics of one candidate's samples, in milliseconds.
 
     Attributes:
@@ -38,21 +38,21 @@ def summarize(samples: Sequence[float]) -> Summary:
                    ordered[round(.9 * last)], len(ordered))
 
 
-def take_turns(calls: Dict[str, Callable[[], object]], rounds: Sequence[int],
-               turn_ms: float = 50.) -> Iterator[Tuple[int, str, List[float]]]:
+def take_turns(calls: Dict[Key, Callable[[], object]], rounds: int, turn_ms: float
+               ) -> Iterator[Tuple[Key, List[float]]]:
     """Time candidates alternately, so that other load on the machine affects them alike.
 
     Args:
-        calls: The calls to time, by name; each has been called before, to warm up.
-        rounds: Numbers of the rounds to do.
+        calls: The calls to time, by any key; each has been called before, to warm up.
+        rounds: Number of rounds.
         turn_ms: A turn repeats the call until this much time has passed, at least once.
 
     Yields:
-        Round, name and samples in milliseconds of each turn, as soon as it ends.
+        Key and samples in milliseconds of each turn, as soon as it ends.
     """
-    for number in rounds:
-        for name, call in calls.items():
-            yield number, name, take_turn(call, turn_ms)
+    for _ in range(rounds):
+        for key, call in calls.items():
+            yield key, take_turn(call, turn_ms)
 
 
 def take_turn(call: Callable[[], object], turn_ms: float) -> List[float]:

@@ -1,22 +1,20 @@
 """Write the report on a folder of results."""
 
 from pathlib import Path
-from typing import Dict, List, Optional
+from typing import Dict, List
 
 from ...utils.fileio import atomic_path
 from ..latency.results import Results
 from . import figures, numbers, tables
-from .markdown import code, heading, table
 
 __all__ = ['build_report']
 
 
-def build_report(folder: Path, page: Optional[Path] = None) -> List[Path]:
-    """Write pictures and a Markdown page.
+def build_report(folder: Path) -> List[Path]:
+    """Write pictures, and beside their folder a Markdown page of the same name.
 
     Args:
         folder: The folder of ``latency.json``; pictures go there too.
-        page: The Markdown page. Defaults to ``latency.md`` in ``folder``.
 
     Returns:
         The files that were written.
@@ -25,65 +23,57 @@ def build_report(folder: Path, page: Optional[Path] = None) -> List[Path]:
         FileNotFoundError: There are no results.
         ValueError: The results cannot be read, or are empty.
     """
+    folder = folder.resolve()
     results = Results.read(folder)
     if not results.rows:
         raise ValueError(f'{folder} holds results without a single measurement')
     captions = figures.draw(results, folder)
-    page = page or folder / 'latency.md'
-    pictures = '.' if page.parent == folder else folder.name
+    page = folder.with_name(f'{folder.name}.md')
     with atomic_path(page) as temporary:
-        temporary.write_text('\n\n'.join(document(results, captions, pictures)) + '\n')
+        temporary.write_text('\n\n'.join(_document(results, captions, folder.name)) + '\n')
     return [page, *(folder / f'{name}.png' for name in captions)]
 
 
-def document(results: Results, captions: dict, pictures: str) -> List[str]:
-    """The page's paragraphs; sections without results are left out.
-
-    Args:
-        results: All there are.
-        captions: Caption of each picture that was drawn, by its name.
-        pictures: Path from the page to the folder of the pictures.
-    """
+def _document(results: Results, captions: Dict[str, str], pictures: str) -> List[str]:
+    """The page's paragraphs; sections without results are left out."""
     def figure(name: str) -> List[str]:
         return [f'![{captions[name]}]({pictures}/{name}.png)'] if name in captions else []
 
     blocks: List[str] = [
-        heading('Latency: see what costs time', 1),
+        '# Latency: see what costs time',
         'After this page you know what MobileOne costs on a CPU in four runtimes, how other '
         'networks compare, and how to measure all of it on your machine.',
         'The two commands below wrote this page from one run. Every number was measured in it, '
         "except those labeled as the paper's (arXiv 2206.04040). Times are medians in "
         'milliseconds, followed by the minimum and the 10th to 90th percentile. Weights are '
         'random. Other networks count as "folded" when their batch norms are.',
-        code(f'{results.command}\npython tools/benchmark/report.py {_out(results)}'),
+        f'```bash\n{results.command}\npython tools/benchmark/report.py {_out(results)}\n```',
         tables.machine(results)]
     for title, family, names in (
             ('ImageNet classifiers', 'backbones', ('accuracy_imagenet', 'folding')),
             ('SSDLite on COCO', 'detectors', ('accuracy_coco', )),
             ('DeepLabV3 on ADE20K', 'segmentors', ('accuracy_ade20k', ))):
         if results.select(family):
-            blocks += [heading(title), *(b for name in names for b in figure(name)),
+            blocks += [f'## {title}', *(b for name in names for b in figure(name)),
                        *([NOTES[family]] if family in NOTES else []),
                        tables.latency(results, family)]
             if numbers.STOCK[family] in {row.network for row in results.rows}:
                 blocks.append(tables.stock_ratios(results, family))
-    if results.select('timm'):
-        blocks += [heading('Classifiers of timm'), tables.latency(results, 'timm')]
     if results.select('backbones'):
-        blocks += [heading('Do multiply-adds and parameters predict latency?'),
+        blocks += ['## Do multiply-adds and parameters predict latency?',
                    *figure('rank_correlation'), tables.correlations(results)]
     for title, family in (('Activations', 'activations'), ('Branches', 'branches')):
         if results.select(family):
-            blocks += [heading(title), NOTES[family], *figure(family),
+            blocks += [f'## {title}', NOTES[family], *figure(family),
                        tables.variants(results, family)]
     if results.roofline:
-        blocks += [heading('How close to the limits of the machine?'), *_roofline_notes(results),
+        blocks += ['## How close to the limits of the machine?', *_roofline_notes(results),
                    *figure('roofline'), *figure('time_shares'), tables.limits(results)]
     if results.skipped:
         by_reason: Dict[str, List[str]] = {}
         for name, reason in results.skipped.items():
             by_reason.setdefault(reason, []).append(name)
-        blocks += [heading('Not measured'), table(('network, backend', 'reason'), [
+        blocks += ['## Not measured', tables.table(('network, backend', 'reason'), [
             ('; '.join(names), reason) for reason, names in by_reason.items()], numbers=False)]
     return blocks
 
@@ -126,7 +116,7 @@ def _roofline_notes(results: Results) -> List[str]:
     peak = results.peak()
     first, second = (numbers.of_network(results, name, 'onnxruntime')
                      for name in ('mobileone_s1', 'mobilenet_v2_x1.0'))
-    if peak and first and second:
+    if first and second:
         theirs = numbers.paper.CLASSIFIERS
         least = 2e-6 * first.macs / peak['gflops']
         notes.append(

@@ -15,7 +15,7 @@ from ..latency.results import Results, Row
 from ..latency.roofline import Layer
 from . import numbers
 
-__all__ = ['FIGURES', 'draw']
+__all__ = ['draw']
 
 COLORS = {'MobileOne': '#c1272d', 'MobileNetV2': '#0b5fa5', 'MobileNetV3': '#2a9d8f',
           'ResNet': '#8d6e63', 'others': '#9e9e9e', 'unfolded': '#e8a33d'}
@@ -35,11 +35,11 @@ def draw(results: Results, folder: Path) -> Dict[str, str]:
     """
     drawn = {}
     with matplotlib.rc_context(STYLE):
-        for name, function in FIGURES.items():
+        for name, (function, caption) in FIGURES.items():
             figure = function(results)
             if figure is not None:
                 save_figure(figure, folder / f'{name}.png', dpi=110)
-                drawn[name] = CAPTIONS[name]
+                drawn[name] = caption
     return drawn
 
 
@@ -113,9 +113,9 @@ def _overlap(a: Sequence[float], b: Sequence[float]) -> float:
     return width * height if width > 0 and height > 0 else 0.
 
 
-def rank_correlation(results: Results) -> Optional[Figure]:
+def _rank_correlation(results: Results) -> Optional[Figure]:
     """Latency over multiply-adds and over parameters, with Spearman's rho."""
-    backend = numbers.main_backend(results)
+    backend = 'onnxruntime' if 'onnxruntime' in results.backends else results.backends[0]
     rows = results.select('backbones', backend, 'folded')
     if len(rows) < 3:
         return None
@@ -137,7 +137,7 @@ def rank_correlation(results: Results) -> Optional[Figure]:
                      [(getattr(row, quantity) / 1e6, row.median_ms) for row in rows], 6)
         axis.grid(alpha=.25)
         axis.set(xlabel=label, ylabel=f'{numbers.BACKENDS[backend]}, ms',
-                 title=f'rho = {found.rho:.2f}, p = {found.p:.1g}, {found.count} networks\n'
+                 title=f'rho = {found.rho:.2f}, p = {found.p:.1g}, {len(rows)} networks\n'
                        f"(the paper's Xeon: {theirs[key].rho:.2f}, p = {theirs[key].p:.2f})")
     axes[0].legend(fontsize=7.5)
     return figure
@@ -177,23 +177,23 @@ def _variants(results: Results, family: str, title: str) -> Optional[Figure]:
     return _bars(values, labels, f'latency / {labels[0]}', title)
 
 
-def folding(results: Results) -> Optional[Figure]:
+def _folding(results: Results) -> Optional[Figure]:
     """Bars for unfolded over folded latency."""
     values: Dict[str, Dict[str, float]] = {}
     for row in results.select('backbones', form='folded'):
-        if value := numbers.unfolded_ratio(results, row):
-            values.setdefault(row.backend, {})[row.label] = value
+        if unfolded := numbers.of_network(results, f'{row.network}_unfolded', row.backend):
+            values.setdefault(row.backend, {})[row.label] = unfolded.median_ms / row.median_ms
     labels = list(dict.fromkeys(label for own in values.values() for label in own))
     return _bars(values, labels, 'unfolded / folded latency',
                  'Time that folding saves') if values else None
 
 
-def roofline(results: Results) -> Optional[Figure]:
+def _roofline(results: Results) -> Optional[Figure]:
     """Layers under the measured roofs."""
     peak = results.peak()
     names = [name for name in results.roofline
              if name in ('mobileone_s0', 'mobileone_s1', 'mobileone_s4', 'mobilenet_v2_x1.0')]
-    if not peak or not names:
+    if not names:
         return None
     figure, axes = _panels(len(names), 4.8, 3.7)
     for axis, name in zip(axes, names):
@@ -201,8 +201,8 @@ def roofline(results: Results) -> Optional[Figure]:
         bound = numbers.bounds(results.layers(name), peak['gflops'])
         _roofs(axis, peak)
         _layer_points(axis, layers)
-        label = next((row.label for row in results.rows if row.network == name), name)
-        axis.set(title=f'{label}: {bound.gflops:.0f} GFLOP/s, {100 * bound.of_peak:.0f}% of peak',
+        axis.set(title=f'{numbers.full_label(results, name)}: {bound.gflops:.0f} GFLOP/s, '
+                       f'{100 * bound.of_peak:.0f}% of peak',
                  xlabel='operations per byte', ylabel='GFLOP/s', xlim=(.5, 400),
                  ylim=(.6, 2.5 * peak['gflops']))
     axes[0].legend(fontsize=7, loc='lower right')
@@ -233,14 +233,13 @@ def _layer_points(axis: Axes, layers: List[Layer]) -> None:
                          color=KIND_COLORS[kind], label=KIND_LABELS[kind])
 
 
-def time_shares(results: Results) -> Optional[Figure]:
+def _time_shares(results: Results) -> Optional[Figure]:
     """Stacked bars for the kinds of layers."""
     if not results.roofline:
         return None
     names = list(results.roofline)
     figure = new_figure(9.2, .38 * len(names) + 1.3)
     axis = figure.subplots()
-    labels = {row.network: row.label for row in results.rows}
     left = [0.] * len(names)
     for kind in numbers.KINDS:
         shares = [100 * numbers.kind_shares(results.layers(name))[kind] for name in names]
@@ -249,49 +248,47 @@ def time_shares(results: Results) -> Optional[Figure]:
         axis.bar_label(bars, [f'{share:.0f}' if share > 4 else '' for share in shares],
                        label_type='center', color='white', fontsize=7.5)
         left = [a + b for a, b in zip(left, shares)]
-    prefixes = dict(ssdlite='SSDLite ', deeplabv3='DeepLabV3 ')
-    axis.set_yticks(range(len(names)), [
-        prefixes.get(name.split('_')[0], '') + labels.get(name, name) for name in names])
+    axis.set_yticks(range(len(names)), [numbers.full_label(results, name) for name in names])
     axis.invert_yaxis()
     axis.set(xlabel='% of the time', xlim=(0, 100))
     axis.legend(ncols=5, fontsize=7.5, loc='lower center', bbox_to_anchor=(.5, 1))
     return figure
 
 
-FIGURES: Dict[str, Callable[[Results], Optional[Figure]]] = {
-    'accuracy_imagenet': partial(_accuracy, family='backbones', what="top-1, % (the paper's)"),
-    'accuracy_coco': partial(_accuracy, family='detectors', what="box mAP (the paper's)"),
-    'accuracy_ade20k': partial(_accuracy, family='segmentors', what="mIoU, % (the paper's)"),
-    'rank_correlation': rank_correlation,
-    'activations': partial(_variants, family='activations',
-                           title='A 30-layer network with another activation'),
-    'branches': partial(_variants, family='branches',
-                        title='A 30-layer network with squeeze-and-excitation, skip connections, '
-                              'both'),
-    'folding': folding, 'roofline': roofline, 'time_shares': time_shares}
-CAPTIONS: Dict[str, str] = {
-    'accuracy_imagenet':
-        "ImageNet top-1 (the paper's numbers, not measured here) over the latency measured "
-        'here; up and left is better.',
-    'accuracy_coco':
-        "SSDLite on COCO: box mAP (the paper's numbers, not measured here) over the latency"
-        ' measured here; up and left is better.',
-    'accuracy_ade20k':
-        "DeepLabV3 on ADE20K: mIoU (the paper's numbers, not measured here) over the "
-        'latency measured here; up and left is better.',
-    'rank_correlation':
-        "Does a count predict latency? Every folded classifier, with Spearman's rho.",
-    'activations':
-        'What an activation costs: latency of a 30-layer network relative to ReLU.',
-    'branches':
-        'What branches cost: latency of a 30-layer network relative to one without squeeze-'
-        'and-excitation and skip connections.',
-    'folding':
-        'What folding saves: latency of the unfolded backbone relative to the folded one.',
-    'roofline':
+ACCURACY = ("{} (the paper's numbers, not measured here) over the latency measured here; up and "
+            'left is better.')
+# How to draw each picture, and its caption.
+FIGURES: Dict[str, Tuple[Callable[[Results], Optional[Figure]], str]] = {
+    'accuracy_imagenet': (
+        partial(_accuracy, family='backbones', what="top-1, % (the paper's)"),
+        ACCURACY.format('ImageNet top-1')),
+    'accuracy_coco': (
+        partial(_accuracy, family='detectors', what="box mAP (the paper's)"),
+        ACCURACY.format('SSDLite on COCO: box mAP')),
+    'accuracy_ade20k': (
+        partial(_accuracy, family='segmentors', what="mIoU, % (the paper's)"),
+        ACCURACY.format('DeepLabV3 on ADE20K: mIoU')),
+    'rank_correlation': (
+        _rank_correlation,
+        "Does a count predict latency? Every folded classifier, with Spearman's rho."),
+    'activations': (
+        partial(_variants, family='activations',
+                title='A 30-layer network with another activation'),
+        'What an activation costs: latency of a 30-layer network relative to ReLU.'),
+    'branches': (
+        partial(_variants, family='branches',
+                title='A 30-layer network with squeeze-and-excitation, skip connections, both'),
+        'What branches cost: latency of a 30-layer network relative to one without '
+        'squeeze-and-excitation and skip connections.'),
+    'folding': (
+        _folding,
+        'What folding saves: latency of the unfolded backbone relative to the folded one.'),
+    'roofline': (
+        _roofline,
         "Each layer against the machine's limits: the area of a point is its share of the "
         "network's time, the lines are the measured peaks. A layer on the horizontal line cannot "
-        'get faster on this machine.',
-    'time_shares':
-        'Where the time goes in ONNX Runtime, by kind of layer, in percent.',
+        'get faster on this machine.'),
+    'time_shares': (
+        _time_shares,
+        'Where the time goes in ONNX Runtime, by kind of layer, in percent.'),
 }

@@ -7,8 +7,8 @@ from ..latency import paper
 from ..latency.results import Results, Row
 from ..latency.roofline import Layer
 
-__all__ = ['BACKENDS', 'KINDS', 'STOCK', 'Bound', 'Correlation', 'accuracy', 'bounds',
-           'correlation', 'kind_shares', 'main_backend', 'of_network', 'ratio', 'unfolded_ratio']
+__all__ = ['BACKENDS', 'KINDS', 'STOCK', 'Bound', 'accuracy', 'bounds', 'correlation', 'full_label',
+           'kind_shares', 'of_network']
 
 BACKENDS = dict(torch='PyTorch', onnxruntime='ONNX Runtime', openvino='OpenVINO', ncnn='ncnn',
                 litert='LiteRT', executorch='ExecuTorch')
@@ -17,11 +17,6 @@ KINDS = ('pointwise', 'dense', 'depthwise', 'linear', 'other')
 STOCK = dict(backbones='mobilenet_v2_x1.0', detectors='ssdlite_mobilenet_v2',
              segmentors='deeplabv3_mobilenet_v2')
 PREFIXES = dict(detectors='ssdlite_', segmentors='deeplabv3_')
-
-
-def main_backend(results: Results) -> str:
-    """The backend for pictures that show only one: ONNX Runtime if it was timed."""
-    return 'onnxruntime' if 'onnxruntime' in results.backends else results.backends[0]
 
 
 def of_network(results: Results, network: str, backend: str) -> Optional[Row]:
@@ -44,15 +39,13 @@ def accuracy(row: Row) -> Optional[float]:
     return None
 
 
-class Correlation(NamedTuple):
-    """Spearman's rank correlation over ``count`` networks."""
-
-    rho: float
-    p: float
-    count: int  # type: ignore[assignment]  # tuple's own count() is not needed
+def full_label(results: Results, network: str) -> str:
+    """A network's label, with its head."""
+    label = next((row.label for row in results.rows if row.network == network), network)
+    return dict(ssdlite='SSDLite ', deeplabv3='DeepLabV3 ').get(network.split('_')[0], '') + label
 
 
-def correlation(rows: List[Row], quantity: str) -> Correlation:
+def correlation(rows: List[Row], quantity: str) -> paper.Correlation:
     """Correlate the median latency with ``'macs'``, ``'params'`` or ``'activations'``."""
     try:
         from scipy.stats import spearmanr
@@ -60,19 +53,7 @@ def correlation(rows: List[Row], quantity: str) -> Correlation:
         raise ModuleNotFoundError("the report needs scipy: pip install 'mobileone_mm[benchmark]'",
                                   name='scipy') from error
     found = spearmanr([row.median_ms for row in rows], [getattr(row, quantity) for row in rows])
-    return Correlation(float(found.statistic), float(found.pvalue), len(rows))
-
-
-def ratio(results: Results, row: Row) -> Optional[float]:
-    """Latency relative to the stock MobileNetV2 in the same family and backend."""
-    stock = of_network(results, STOCK[row.family], row.backend)
-    return row.median_ms / stock.median_ms if stock else None
-
-
-def unfolded_ratio(results: Results, row: Row) -> Optional[float]:
-    """Latency of the unfolded network relative to the folded one."""
-    unfolded = of_network(results, f'{row.network}_unfolded', row.backend)
-    return unfolded.median_ms / row.median_ms if unfolded else None
+    return paper.Correlation(float(found.statistic), float(found.pvalue))
 
 
 def kind_shares(layers: List[Layer]) -> Dict[str, float]:

@@ -1,13 +1,20 @@
 """Make the tables of the report."""
 
-from typing import List, Optional
+from typing import List, Optional, Sequence
 
 from ..latency import paper
 from ..latency.results import Results, Row
 from . import numbers
-from .markdown import table
 
-__all__ = ['correlations', 'latency', 'limits', 'machine', 'stock_ratios', 'variants']
+__all__ = ['correlations', 'latency', 'limits', 'machine', 'stock_ratios', 'table', 'variants']
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], numbers: bool = True) -> str:
+    """A table in Markdown; columns of ``numbers``, all but the first, are aligned to the right."""
+    lines = [header, *([cell.replace('|', '\\|') for cell in row] for row in rows)]
+    texts = ['| ' + ' | '.join(cells) + ' |' for cells in lines]
+    texts.insert(1, '|--|' + ('--:|' if numbers else '--|') * (len(header) - 1))
+    return '\n'.join(texts)
 
 
 def _ms(value: float) -> str:
@@ -95,16 +102,16 @@ def variants(results: Results, family: str) -> str:
 
 def stock_ratios(results: Results, family: str) -> str:
     """Folded MobileOne relative to the stock MobileNetV2, with the paper's accuracies."""
-    backends = [b for b in results.backends
-                if numbers.of_network(results, numbers.STOCK[family], b)]
+    stock = {row.backend: row.median_ms for row in results.select(family)
+             if row.network == numbers.STOCK[family]}
     rows = []
     for row in {r.network: r for r in results.select(family, form='folded')
                 if r.group == 'MobileOne' or r.network == numbers.STOCK[family]}.values():
         value = numbers.accuracy(row)
         cells = []
-        for backend in backends:
+        for backend, ms in stock.items():
             own = numbers.of_network(results, row.network, backend)
-            cells.append(f'{numbers.ratio(results, own):.2f}' if own else '-')
+            cells.append(f'{own.median_ms / ms:.2f}' if own else '-')
         extra = []
         if family == 'segmentors':
             name = row.network[len('deeplabv3_'):]
@@ -113,20 +120,17 @@ def stock_ratios(results: Results, family: str) -> str:
     what = dict(backbones=['top-1'], detectors=['box mAP'], segmentors=['mIoU ADE20K', 'mIoU VOC'])
     return table(['latency / that of the stock MobileNetV2',
                   *(f"{name} (the paper's)" for name in what[family]),
-                  *(numbers.BACKENDS[b] for b in backends)], rows)
+                  *(numbers.BACKENDS[b] for b in stock)], rows)
 
 
 def limits(results: Results) -> str:
     """Profiled networks compared with the measured peak."""
-    peak = results.peak() or {}
-    labels = {row.network: f'{row.label}' for row in results.rows}
     rows: List[List[str]] = []
-    for name in results.roofline if peak else ():
+    for name in results.roofline:
         layers = results.layers(name)
-        bound = numbers.bounds(layers, peak['gflops'])
+        bound = numbers.bounds(layers, results.peak()['gflops'])
         shares = numbers.kind_shares(layers)
-        prefix = dict(ssdlite='SSDLite ', deeplabv3='DeepLabV3 ').get(name.split('_')[0], '')
-        rows.append([prefix + labels.get(name, name), _ms(bound.ms), _ms(bound.least_ms),
+        rows.append([numbers.full_label(results, name), _ms(bound.ms), _ms(bound.least_ms),
                      f'{bound.gflops:.0f}', f'{100 * bound.of_peak:.0f}%',
                      *(f'{100 * shares[kind]:.0f}%' for kind in numbers.KINDS)])
     return table(['ONNX Runtime', 'all layers, ms', 'its operations at the peak, ms', 'GFLOP/s',

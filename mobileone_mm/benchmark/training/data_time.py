@@ -12,7 +12,7 @@ from mmengine.runner import Runner
 
 from ...engine import make_resumable
 
-__all__ = ['LoopTimes', 'endless_runner', 'measure_loop']
+__all__ = ['Finished', 'LoopTimes', 'measure_loop', 'train_until_finished']
 
 
 @dataclass(frozen=True)
@@ -46,23 +46,24 @@ def measure_loop(cfg: Config, rounds: int = 12, iterations: int = 4,
         iterations: How many of each are measured per round.
         batch_size: Batch size per process. Defaults to the config's.
     """
-    runner = endless_runner(cfg, batch_size)
     loader = cfg.train_dataloader
-    depth = loader.get('num_workers', 0) * (loader.get('prefetch_factor') or 2)
+    workers = loader.get('num_workers', 0)
+    depth = workers * (loader.get('prefetch_factor') or 2)
     hook = _TurnsHook(rounds, iterations, skip=max(1, depth))
-    runner.register_hook(hook, priority='LOWEST')
-    try:
-        runner.train()
-    except _Finished:
-        pass
-    return hook.result(loader.get('num_workers', 0))
+    train_until_finished(cfg, hook, batch_size)
+    return hook.result(workers)
 
 
-def endless_runner(cfg: Config, batch_size: Optional[int] = None) -> Runner:
-    """A runner that trains endlessly: no validation, no checkpoints, random weights.
+class Finished(Exception):
+    """A hook raises it to end the loop; mmengine's loops cannot end within an epoch."""
+
+
+def train_until_finished(cfg: Config, hook: Hook, batch_size: Optional[int] = None) -> None:
+    """Train until a hook raises :class:`Finished`: no validation, no checkpoints, random weights.
 
     Args:
         cfg: A training config, which is changed.
+        hook: It runs after all other hooks.
         batch_size: Batch size per process. Defaults to the config's.
     """
     if batch_size:
@@ -74,11 +75,12 @@ def endless_runner(cfg: Config, batch_size: Optional[int] = None) -> Runner:
     make_resumable(cfg)
     cfg.default_hooks.checkpoint = None
     cfg.train_cfg['max_iters' if 'max_iters' in cfg.train_cfg else 'max_epochs'] = 10**6
-    return Runner.from_cfg(cfg)
-
-
-class _Finished(Exception):
-    """Ends the loop once enough is measured; mmengine's loops cannot end within an epoch."""
+    runner = Runner.from_cfg(cfg)
+    runner.register_hook(hook, priority='LOWEST')
+    try:
+        runner.train()
+    except Finished:
+        pass
 
 
 class _TurnsHook(Hook):
@@ -109,7 +111,7 @@ class _TurnsHook(Hook):
             self.bare.append([_bare_step(runner, self.batch) for _ in range(self.iterations)])
             self.seen = []
             if len(self.loop) == self.rounds:
-                raise _Finished
+                raise Finished
         self.start = _now()
 
     def result(self, workers: int) -> LoopTimes:

@@ -9,19 +9,13 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from ...backbones import MobileOneBlock
-from .data_time import endless_runner
+from .data_time import Finished, train_until_finished
 
 __all__ = ['compare_engines', 'median_ratio']
 
 
-class _EnoughMeasured(Exception):
-    """Ends the loop: mmengine's loops cannot end within an epoch."""
-
-
 class _EngineTurns(Hook):
     """Time each iteration, data and all hooks included, then switch to the next engine."""
-
-    priority = 'LOWEST'
 
     def __init__(self, engines: Sequence[str], rounds: int) -> None:
         self.engines, self.rounds = list(engines), rounds
@@ -41,7 +35,7 @@ class _EngineTurns(Hook):
             self.seconds[self.engines[index]].append(seconds)
         self.done += 1
         if turn == self.rounds and index == len(self.engines) - 1:
-            raise _EnoughMeasured
+            raise Finished
         self._next(runner)
 
     def _next(self, runner: Runner) -> None:
@@ -69,13 +63,8 @@ def compare_engines(cfg: Config, engines: Sequence[str] = ('textbook', 'auto'), 
     """
     cfg.train_dataloader.update(num_workers=0, persistent_workers=False)
     cfg.train_dataloader.pop('prefetch_factor', None)
-    runner = endless_runner(cfg, batch_size)
     hook = _EngineTurns(engines, rounds)
-    runner.register_hook(hook, priority='LOWEST')
-    try:
-        runner.train()
-    except _EnoughMeasured:
-        pass
+    train_until_finished(cfg, hook, batch_size)
     return hook.seconds
 
 

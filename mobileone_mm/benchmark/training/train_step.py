@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ...backbones import MobileOne, MobileOneBlock
 
-__all__ = ['build', 'format_markdown', 'format_table', 'measure', 'peak_memory', 'saved_bytes']
+__all__ = ['build', 'format_row', 'format_titles', 'measure', 'peak_memory', 'saved_bytes']
 
 OTHERS = ('timm', 'mmpretrain')
 
@@ -94,7 +94,7 @@ def _step(net: nn.Module, x: Tensor, wall: bool = False) -> float:
 
 def measure(arch: str, nets: Sequence[str], *, batch_size: int = 8, image_size: int = 224,
             threads: int = 1, rounds: int = 7, channels_last: bool = False,
-            training: bool = True, wall: bool = False) -> List[dict]:
+            training: bool = True, wall: bool = False) -> Dict[str, Dict[str, float]]:
     """Measure nets alternately in this process; ratios are relative to the first.
 
     Libraries that are not installed are left out. Without ``training``, the forward pass in eval
@@ -102,8 +102,8 @@ def measure(arch: str, nets: Sequence[str], *, batch_size: int = 8, image_size: 
     programs disturb least, or ``wall`` times.
 
     Returns:
-        For each net, ``ms`` (median over the rounds) and its ``clock``, ``ratio`` (median over the
-        rounds of the ratio to the first net in the same round), ``saved_mb`` and ``saved_ratio``.
+        For each net by name, ``ms`` (median over the rounds), ``ratio`` (median over the rounds of
+        the ratio to the first net in the same round), ``saved_mb`` and ``saved_ratio``.
     """
     torch.set_num_threads(threads)
     layout = torch.channels_last if channels_last else torch.contiguous_format
@@ -123,13 +123,11 @@ def measure(arch: str, nets: Sequence[str], *, batch_size: int = 8, image_size: 
         for name, net in built.items():
             times[name].append(_step(net, x, wall))
     first = next(iter(built))
-    return [
-        dict(arch=arch, net=name, threads=threads, batch_size=batch_size, image_size=image_size,
-             channels_last=channels_last, rounds=rounds, torch=torch.__version__,
-             clock='wall' if wall else 'CPU', ms=1e3 * statistics.median(times[name]),
-             ratio=statistics.median(t / f for t, f in zip(times[name], times[first])),
-             saved_mb=saved[name], saved_ratio=saved[name] / saved[first]) for name in built
-    ]
+    return {
+        name: dict(ms=1e3 * statistics.median(times[name]),
+                   ratio=statistics.median(t / f for t, f in zip(times[name], times[first])),
+                   saved_mb=saved[name], saved_ratio=saved[name] / saved[first])
+        for name in built}
 
 
 def peak_memory(arch: str, net: str, batch_size: int, image_size: int, threads: int,
@@ -162,42 +160,24 @@ def _peak_resident_kb() -> int:
         return next(int(line.split()[1]) for line in f if line.startswith('VmHWM'))
 
 
-def format_table(rows: List[dict], header: bool = True) -> str:
-    """One line per net."""
-    lines = []
-    if header:
-        lines.append(f'{"arch":5}{"net":12}{"threads":>8}{"ms":>9}{"x first":>9}'
-                     f'{"saved MB":>10}{"x first":>9}{"peak MB":>9}')
-    for row in rows:
-        peak = f'{row["peak_mb"]:9.0f}' if 'peak_mb' in row else f'{"-":>9}'
-        lines.append(f'{row["arch"]:5}{row["net"]:12}{row["threads"]:8}{row["ms"]:9.0f}'
-                     f'{row["ratio"]:9.2f}{row["saved_mb"]:10.1f}{row["saved_ratio"]:9.2f}{peak}')
-    return '\n'.join(lines)
+def format_titles(nets: Sequence[str], clock: str, with_peak: bool) -> str:
+    """The first two lines of a Markdown table whose lines :func:`format_row` makes."""
+    first, *others = nets
+    titles = ['', 'threads', f'{first}, {clock} ms', *(f'{net}, time' for net in others),
+              f'{first}, saved MB', *(f'{net}, memory' for net in others),
+              *(f'{net}, peak MB' for net in nets if with_peak)]
+    return '| ' + ' | '.join(titles) + ' |\n|' + '--|' * len(titles)
 
 
-def format_markdown(rows: List[dict]) -> str:
-    """A table with a line per variant and number of threads, and columns of ratios."""
-    first, *others = dict.fromkeys(row['net'] for row in rows)
-    groups: Dict[tuple, Dict[str, dict]] = {}
-    for row in rows:
-        groups.setdefault((row['arch'], row['threads']), {})[row['net']] = row
-    with_peak = all('peak_mb' in row for row in rows)
-    titles = ['', 'threads', f'{first}, {rows[0]["clock"]} ms', *(f'{net}, time' for net in others),
-              f'{first}, saved MB', *(f'{net}, memory' for net in others)]
-    if with_peak:
-        titles += [f'{net}, peak MB' for net in (first, *others)]
-    lines = ['| ' + ' | '.join(titles) + ' |', '|' + '--|' * len(titles)]
-    for (arch, threads), nets in groups.items():
-        def cells(key: str, digits: int, names: Sequence[str], nets: dict = nets) -> List[str]:
-            return [f'{nets[net][key]:.{digits}f}' if net in nets else '-' for net in names]
-
-        line = [arch.upper(), str(threads),
-                *cells('ms', 0, [first]), *cells('ratio', 2, others),
-                *cells('saved_mb', 0, [first]), *cells('saved_ratio', 2, others)]
-        if with_peak:
-            line += cells('peak_mb', 0, [first, *others])
-        lines.append('| ' + ' | '.join(line) + ' |')
-    return '\n'.join(lines)
+def format_row(arch: str, threads: int, nets: Sequence[str],
+               measured: Dict[str, Dict[str, float]], with_peak: bool) -> str:
+    """A variant's line; '-' for libraries that are not installed."""
+    first, *others = nets
+    columns = [('ms', 0, [first]), ('ratio', 2, others), ('saved_mb', 0, [first]),
+               ('saved_ratio', 2, others), ('peak_mb', 0, nets if with_peak else [])]
+    cells = [f'{measured[net][key]:.{digits}f}' if net in measured else '-'
+             for key, digits, names in columns for net in names]
+    return '| ' + ' | '.join([arch.upper(), str(threads), *cells]) + ' |'
 
 
 if __name__ == '__main__':

@@ -1,6 +1,5 @@
 """Measure latency, on networks that take no time."""
 
-import json
 import shutil
 
 import numpy as np
@@ -9,8 +8,7 @@ import torch
 from paths import ROOT
 from torch import nn
 
-from mobileone_mm.benchmark.latency import cost, forms, networks, paper, roofline, study, timing
-from mobileone_mm.benchmark.latency.journal import Journal, JournalError
+from mobileone_mm.benchmark.latency import forms, networks, paper, roofline, study, timing
 from mobileone_mm.benchmark.latency.networks import Network
 from mobileone_mm.benchmark.latency.thirty_layers import ThirtyLayers
 from mobileone_mm.benchmark.report import build_report
@@ -36,11 +34,10 @@ def tiny_networks(monkeypatch):
 def test_turns_are_interleaved_and_every_turn_calls():
     order = []
     calls = {name: lambda name=name: order.append(name) for name in 'ab'}
-    turns = list(timing.take_turns(calls, [0, 1], turn_ms=0))
+    turns = list(timing.take_turns(calls, 2, turn_ms=0))
     assert order == ['a', 'b', 'a', 'b']
-    assert [(number, name, len(ms)) for number, name, ms in turns] == [
-        (0, 'a', 1), (0, 'b', 1), (1, 'a', 1), (1, 'b', 1)]
-    [(_, _, ms)] = timing.take_turns(dict(a=lambda: None), [0], turn_ms=2)
+    assert [(name, len(ms)) for name, ms in turns] == [('a', 1), ('b', 1), ('a', 1), ('b', 1)]
+    [(_, ms)] = timing.take_turns(dict(a=lambda: None), 1, turn_ms=2)
     assert len(ms) > 1 and sum(ms) >= 2
 
 
@@ -52,30 +49,10 @@ def test_summary_is_numpys():
     assert (found.p10, found.p90) == pytest.approx(tuple(np.percentile(samples, [10, 90])))
 
 
-def test_journal_continues_after_a_crash_and_refuses_another_setup(tmp_path):
-    path = tmp_path / 'journal.jsonl'
-    journal = Journal(path, dict(threads=1))
-    journal.add(0, 'a', [1.5, 2.])
-    journal.note('cost a', dict(macs=7))
-    journal.close()
-    with path.open('a') as file:
-        file.write('{"round": 1, "name": "a", "m')  # cut off by a crash
-    journal = Journal(path, dict(threads=1))
-    journal.add(1, 'a', [3.])
-    journal.close()
-    journal = Journal(path, dict(threads=1))
-    assert journal.done == {(0, 'a'), (1, 'a')}
-    assert journal.samples == dict(a=[1.5, 2., 3.])
-    assert journal.notes == {'cost a': dict(macs=7)}
-    with pytest.raises(JournalError, match='threads'):
-        Journal(path, dict(threads=2))
-
-
 def test_selection():
     names = [n.name for n in networks.select(['mobileone_s?', 'resnet18', 'branches'])]
     assert names[:5] == [f'mobileone_s{i}' for i in range(5)]
     assert 'resnet18' in names and '30_layers_branches_both' in names
-    assert networks.select(['timm:vgg11'])[0].name == 'timm_vgg11'
     with pytest.raises(ValueError, match="no network matches 'resnet7'"):
         networks.select(['resnet7'])
 
@@ -92,10 +69,10 @@ def test_table_has_what_the_paper_correlates():
 def test_costs_are_those_of_the_papers_table_9(name, library):
     if library:
         pytest.importorskip(library)
-    counted = cost.count(forms.build(networks.NETWORKS[name]), 224)
+    counted = study.count(forms.build(networks.NETWORKS[name]), 224)
     theirs = paper.CLASSIFIERS[name]
-    assert counted.macs / 1e6 == pytest.approx(theirs.mflops, rel=.02)
-    assert counted.params / 1e6 == pytest.approx(theirs.mparams, rel=.03)
+    assert counted['macs'] / 1e6 == pytest.approx(theirs.mflops, rel=.02)
+    assert counted['params'] / 1e6 == pytest.approx(theirs.mparams, rel=.03)
 
 
 def test_folding_keeps_the_outputs(randomize):
@@ -122,7 +99,7 @@ def test_a_wrong_fold_is_noticed(randomize):
 
 @pytest.mark.parametrize(('se', 'skip'), [(False, False), (True, False), (False, True)])
 def test_thirty_layers(se, skip):
-    net = ThirtyLayers('hard_swish', se=se, skip=skip, width=.5)
+    net = ThirtyLayers('hard_swish', se=se, skip=skip)
     gates = {id(conv) for layer in net.layers if se for conv in layer.se.modules()}
     weights = [m for m in net.modules()
                if isinstance(m, (nn.Conv2d, nn.Linear)) and id(m) not in gates]
@@ -167,33 +144,27 @@ def test_detectors_scores_are_spread():
 SETTINGS = dict(nets=('tiny*', ), backends=('torch', ), size=32, rounds=4, turn_ms=0, roofline=())
 
 
-def test_an_interruption_loses_nothing(tmp_path, tiny_networks):
-    settings = study.Settings(**SETTINGS)
-
+def test_an_interruption_keeps_what_was_measured(tmp_path, tiny_networks):
     def stop(done: int, total: int, text: str) -> None:
         if done == 7:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        study.run(settings, tmp_path, progress=stop)
-    partial = study.Results.read(tmp_path)
-    assert sum(row.samples for row in partial.rows) == 7
-    journal = (tmp_path / 'latency.journal.jsonl').read_text().splitlines()
-    kept = [json.loads(line) for line in journal if '"round"' in line]
+        study.run(study.Settings(**SETTINGS), tmp_path, progress=stop)
+    assert [row.samples for row in study.Results.read(tmp_path).rows] == [3, 2, 2]
 
-    results = study.run(settings, tmp_path, 'the command')
+
+def test_results_are_reported(tmp_path, tiny_networks):
+    folder = tmp_path / 'tiny'
+    results = study.run(study.Settings(**SETTINGS), folder, 'the command')
     assert [row.samples for row in results.rows] == [4, 4, 4]
-    assert not (tmp_path / 'latency.journal.jsonl').exists()
-    for turn in kept:  # what the first run measured is in the results of the second
-        row = next(r for r in results.rows if turn['name'].startswith(f'{r.network}|'))
-        assert row.min_ms <= min(turn['ms'])
     assert results.rows[0].macs < results.rows[1].macs < results.rows[2].macs
-    assert study.Results.read(tmp_path) == results
+    assert study.Results.read(folder).rows == results.rows
 
-    files = build_report(tmp_path)
-    page = (tmp_path / 'latency.md').read_text()
-    assert all(row.label in page for row in results.rows)
-    assert all(f'(./{path.name})' in page for path in files if path.suffix == '.png')
+    files = build_report(folder)
+    page = (tmp_path / 'tiny.md').read_text()
+    assert 'the command' in page and all(row.label in page for row in results.rows)
+    assert all(f'(tiny/{path.name})' in page for path in files if path.suffix == '.png')
     assert all(path.stat().st_size > 0 for path in files)
     assert {path.suffix for path in files} == {'.md', '.png'}
 
@@ -219,7 +190,7 @@ def test_the_documented_page_is_what_the_report_makes_of_its_results(tmp_path):
     folder = tmp_path / 'latency'
     folder.mkdir()
     shutil.copy(docs / 'latency/latency.json', folder)
-    files = build_report(folder, tmp_path / 'latency.md')
+    files = build_report(folder)
     assert (tmp_path / 'latency.md').read_text() == (docs / 'latency.md').read_text()
     assert {path.name for path in files} - {'latency.md'} == {
         path.name for path in (docs / 'latency').iterdir()} - {'latency.json', 'latency.csv'}

@@ -13,8 +13,8 @@ from mobileone_mm.benchmark.training.data_time import measure_loop
 from mobileone_mm.benchmark.training.engine_turns import compare_engines, median_ratio
 from mobileone_mm.benchmark.training.train_step import (
     build,
-    format_markdown,
-    format_table,
+    format_row,
+    format_titles,
     measure,
     peak_memory,
     saved_bytes,
@@ -50,7 +50,7 @@ def test_saved_bytes_counts_each_storage_once_and_no_parameters():
         assert saved_bytes(net, x) == 0
 
 
-def test_rows_and_tables(monkeypatch):
+def test_nets_are_measured_relative_to_the_first(monkeypatch):
     def built(arch, net):
         if net == 'timm':
             raise ImportError
@@ -60,22 +60,29 @@ def test_rows_and_tables(monkeypatch):
     monkeypatch.setattr('mobileone_mm.benchmark.training.train_step.build', built)
     threads = torch.get_num_threads()
     try:
-        rows = measure('s1', ['plain', 'timm', 'auto'], batch_size=2, image_size=10, rounds=3)
+        measured = measure('s1', ['plain', 'timm', 'auto'], batch_size=2, image_size=10, rounds=3)
     finally:
         torch.set_num_threads(threads)
-    assert [row['net'] for row in rows] == ['plain', 'auto']  # a library that is not installed
-    plain, auto = rows
+    assert list(measured) == ['plain', 'auto']  # timm is not installed
+    plain, auto = measured.values()
     assert plain['ratio'] == plain['saved_ratio'] == 1 and auto['saved_ratio'] == 2
     assert plain['saved_mb'] == pytest.approx(2 * 8 * 8 * 8 * 4 / 1e6)
-    assert plain['ms'] > 0 and plain['clock'] == 'CPU' and auto['ratio'] > 0
-    rows = [dict(row, ms=100., ratio=ratio) for row, ratio in zip(rows, (1., 1.234))]
-    title, _, line = format_markdown(rows).splitlines()
-    assert title == '|  | threads | plain, CPU ms | auto, time | plain, saved MB | auto, memory |'
-    assert line == '| S1 | 1 | 100 | 1.23 | 0 | 2.00 |'
-    assert format_table(rows).splitlines()[2].split() == [
-        's1', 'auto', '1', '100', '1.23', '0.0', '2.00', '-']
-    rows = [dict(row, peak_mb=peak) for row, peak in zip(rows, (50., 75.))]
-    assert format_markdown(rows).splitlines()[2].endswith('| 50 | 75 |')
+    assert plain['ms'] > 0 and auto['ratio'] > 0
+
+
+def test_the_table_is_the_documented_one():
+    nets, measured = ['plain', 'timm', 'auto'], {
+        'plain': dict(ms=100., ratio=1., saved_mb=7.6, saved_ratio=1., peak_mb=50.),
+        'auto': dict(ms=123.4, ratio=1.234, saved_mb=15.2, saved_ratio=2., peak_mb=75.)}
+    titles, line = format_titles(nets, 'CPU', False).splitlines()
+    assert titles == ('|  | threads | plain, CPU ms | timm, time | auto, time | plain, saved MB | '
+                      'timm, memory | auto, memory |')
+    row = format_row('s1', 2, nets, measured, False)
+    assert row == '| S1 | 2 | 100 | - | 1.23 | 8 | - | 2.00 |'
+    assert line.count('|') == titles.count('|') == row.count('|')
+    assert format_titles(nets, 'CPU', True).splitlines()[0].endswith(
+        '| plain, peak MB | timm, peak MB | auto, peak MB |')
+    assert format_row('s1', 2, nets, measured, True).endswith('| 2.00 | 50 | - | 75 |')
 
 
 def test_an_unknown_net_is_an_error():

@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
@@ -24,8 +24,7 @@ from .verdicts import judge_steps
 
 __all__ = ['PARTS', 'Options', 'run_check']
 
-PARTS = ('training', 'warm', 'steps', 'profile', 'compiled', 'correctness')
-TRITON_BRANCHES = 'mobileone_mm.branches.triton'
+PARTS = ('training', 'warm', 'steps', 'profile', 'correctness')
 # Shares of the budget by which 'training' and 'warm', and then 'steps', end if other parts wait.
 FIRST_SHARE, STEPS_SHARE = .4, .75
 SECONDS_A_SETTING = 3.
@@ -43,7 +42,6 @@ class Options:
         archs: Variants to time, the most important first.
         batches: Images per step.
         nets: Nets to time; the default compares the fast engine with 'plain' and 'textbook'.
-        jobs: Trainings side by side; by default as many as memory and cores allow.
         shard: (first, step): the blocks to compare, every step-th from the first on.
         resume: Keep the rows in ``out`` and do not measure them again.
     """
@@ -55,15 +53,17 @@ class Options:
     archs: Sequence[str] = ('s0', 's1', 's2', 's3', 's4')
     batches: Sequence[int] = (128, 32)
     nets: Sequence[str] = ('plain', 'textbook', 'analytic')
-    jobs: Optional[int] = None
     shard: Optional[Tuple[int, int]] = None
     resume: bool = False
-    tiny: bool = field(init=False)
 
     def __post_init__(self) -> None:
         if self.device == 'cuda' and not torch.cuda.is_available():
             raise ValueError('torch sees no CUDA device; --device cpu runs the check at tiny sizes')
-        self.tiny = self.device == 'cpu'
+
+    @property
+    def tiny(self) -> bool:
+        """Whether nets and data are small, as a CPU allows."""
+        return self.device == 'cpu'
 
 
 def run_check(options: Options) -> dict:
@@ -110,17 +110,10 @@ def _facts(options: Options) -> Dict[str, Any]:
 
 def _engines(options: Options, report: Report) -> List[str]:
     """The engines to compare with the textbook; if there is none, a note says why."""
-    engines = [net for net in options.nets if net not in ('plain', 'textbook', 'compiled')]
-    if options.device == 'cpu':
-        return engines
-    for name in ('triton', TRITON_BRANCHES):
-        try:
-            missing = find_spec(name) is None
-        except ModuleNotFoundError:
-            missing = True
-        if missing and engines:
-            report.add('notes', note=f'{" and ".join(engines)} skipped: no module {name}')
-            return []
+    engines = [net for net in options.nets if net not in ('plain', 'textbook')]
+    if options.device == 'cuda' and engines and find_spec('triton') is None:
+        report.add('notes', note=f'{" and ".join(engines)} skipped: no module triton')
+        return []
     return engines
 
 
@@ -147,7 +140,7 @@ def _untimed_parts(options: Options, report: Report, clock: Stopwatch, engines: 
 
 def _train(options: Options, report: Report, clock: Stopwatch) -> None:
     folder = Path(tempfile.mkdtemp(prefix='gpu_check'))
-    jobs = options.jobs or (1 if options.tiny else _jobs())
+    jobs = 1 if options.tiny else _jobs()
     result = attempt(run_trainings, report, clock, options.device, ['auto'], folder,
                      options.tiny, jobs)
     if result is not None:
@@ -177,7 +170,7 @@ def _jobs() -> int:
 
 
 def _timed_parts(options: Options, report: Report, clock: Stopwatch, engines: List[str]) -> None:
-    nets = [net for net in options.nets if net in ('plain', 'textbook', 'compiled', *engines)]
+    nets = [net for net in options.nets if net in ('plain', 'textbook', *engines)]
     torch.backends.cudnn.benchmark = True
     if 'steps' in options.parts:
         rest = options.budget - _share(options, ('training', 'warm', 'steps'), STEPS_SHARE)
@@ -189,14 +182,6 @@ def _timed_parts(options: Options, report: Report, clock: Stopwatch, engines: Li
         for precision in ('amp', ) if options.tiny else ('float32', 'amp'):
             setting = next(_settings(options))._replace(precision=precision)
             profile_steps(report, clock, options.device, setting, nets)
-    if 'compiled' in options.parts:
-        archs = options.archs[:1]
-        merge_runs(report, clock, 'steps', [
-            (f'compiled_{arch}_{batch}', ['--device', options.device, '--parts', 'steps',
-                                          '--archs', arch, '--batches', batch,
-                                          '--nets', 'plain', 'compiled'])
-            for arch, batch in product(archs, options.batches[:1] if options.tiny
-                                       else options.batches)], 1)
 
 
 def _settings(options: Options) -> Iterator[Setting]:

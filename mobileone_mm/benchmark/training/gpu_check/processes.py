@@ -9,11 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Dict, List, Sequence, Tuple
 
+from ....utils.configs import config_directory
 from .report import JSON, Report, Stopwatch, attempt
 
 __all__ = ['ROOT', 'environment', 'merge_runs', 'run_tool']
 
-ROOT = Path(__file__).resolve().parents[4]  # the repository
+ROOT = config_directory('detection').parents[1]
+"""The folder of configs/ and tools/: the repository, or .mim in a wheel."""
 
 
 def environment(device: str) -> Dict[str, str]:
@@ -22,7 +24,8 @@ def environment(device: str) -> Dict[str, str]:
     Args:
         device: ``'cpu'`` hides all GPUs.
     """
-    paths = [str(ROOT), *filter(None, [os.environ.get('PYTHONPATH')])]
+    package = Path(__file__).resolve().parents[3]
+    paths = [str(package.parent), *filter(None, [os.environ.get('PYTHONPATH')])]
     result = dict(os.environ, PYTHONPATH=os.pathsep.join(paths), PYTHONUNBUFFERED='1',
                   OMP_NUM_THREADS='1')
     if device == 'cpu':

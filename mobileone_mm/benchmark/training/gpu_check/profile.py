@@ -27,8 +27,7 @@ def profile_steps(report: Report, clock: Stopwatch, device: str, setting: Settin
     setting = setting._replace(mode='eager')
     x = torch.randn(setting.batch, 3, setting.image_size, setting.image_size, device=device)
     for name in nets:
-        if name == 'compiled' or clock.left() < 0 or report.has('profile', **setting._asdict(),
-                                                                net=name):
+        if clock.left() < 0 or report.has('profile', **setting._asdict(), net=name):
             continue
         row = attempt(_profile, name, setting, x)
         report.add('profile', **setting._asdict(), net=name, **row)

@@ -54,8 +54,7 @@ class Report:
 
     def has(self, section: str, **values: Any) -> bool:
         """Whether there is a row with these values."""
-        return any(values.items() <= {k: v for k, v in row.items() if k in values}.items()
-                   for row in self.sections.get(section, ()))
+        return any(values.items() <= row.items() for row in self.sections.get(section, ()))
 
     def add(self, section: str, **row: Any) -> dict:
         """Append a row, print it and save it."""

@@ -44,7 +44,7 @@ def measure_steps(report: Report, clock: Stopwatch, device: str, setting: Settin
         clock: Nothing starts after it has run out.
         device: Device of the nets.
         setting: See :class:`Setting`.
-        nets: Names for :func:`build`, or ``'compiled'`` for the textbook in ``torch.compile``.
+        nets: Names for :func:`build`.
         seconds: Approximate time to spend on timing, after the warm-up.
     """
     nets = [net for net in nets if not report.has('steps', **setting._asdict(), net=net)]
@@ -102,15 +102,12 @@ def prepare(name: str, setting: Setting, x: Tensor) -> dict:
         ``step``, to be called without arguments, and ``row``.
     """
     device = x.device.type
-    net = build(setting.arch, 'textbook' if name == 'compiled' else name).to(device)
-    run: Callable[[Tensor], Tensor] = net
-    if name == 'compiled':  # Inductor needs minutes for a CPU
-        run = torch.compile(net, backend='inductor' if device == 'cuda' else 'aot_eager')
+    net = build(setting.arch, name).to(device)
 
     def step() -> None:
         net.zero_grad(set_to_none=True)
         with _autocast(setting, device):
-            y = run(x)
+            y = net(x)
         y.backward(torch.ones_like(y))
 
     start = time.monotonic()
@@ -121,9 +118,8 @@ def prepare(name: str, setting: Setting, x: Tensor) -> dict:
         for _ in range(3):
             step()
         row: Dict[str, Any] = dict(syncs=_count_syncs(step), peak_mb=_peak_mb(step, net, device))
-        if name != 'compiled':
-            with _autocast(setting, device):
-                row['saved_mb'] = saved_bytes(net, x) / 1e6
+        with _autocast(setting, device):
+            row['saved_mb'] = saved_bytes(net, x) / 1e6
         if stream is not None:
             step = _captured(step, net, stream)
     _synchronize(device)
