@@ -53,7 +53,7 @@ def load_weights(model: nn.Module, checkpoint: Union[str, Path]) -> Dict[str, An
         raise CheckpointError(f'{checkpoint} is not of the model that the config builds: of '
                               f'{len(own)} weights {", ".join(found)}')
     check_finite(weights, str(checkpoint))
-    model.load_state_dict(weights, strict=False)
+    model.load_state_dict(weights)  # counts batches of norms from 0 where the weights do not
     meta = content.get('meta')
     return dict(meta) if isinstance(meta, dict) else {}
 
