@@ -58,8 +58,10 @@ def custom_seg(args: argparse.Namespace) -> None:
         raise PreflightError('--val-images and --val-masks need each other')
     if args.val_images and args.val_share is not None:
         raise PreflightError('give --val-images and --val-masks, or --val-share, not both')
-    options = SegOptions(args.base, args.epochs, args.batch_size, args.input_size, args.workers,
-                         args.from_scratch, args.class_weights, args.slide)
+    options = SegOptions(
+        base=args.base, epochs=args.epochs, batch_size=args.batch_size, input_size=args.input_size,
+        workers=args.workers, from_scratch=args.from_scratch, class_weights=args.class_weights,
+        slide=args.slide)
     check_options(args.out, options)
     try:
         ignored = [parse_value(value) for value in args.ignore]
@@ -69,8 +71,9 @@ def custom_seg(args: argparse.Namespace) -> None:
                   ) if args.val_images else None
     prepared = prepare(
         Folders(Path(args.images).absolute(), Path(args.masks).absolute()), val,
-        .2 if args.val_share is None else args.val_share, args.seed,
-        read_classes(args.classes) if args.classes else None, ignored, args.without_mask)
+        .2 if args.val_share is None else args.val_share, seed=args.seed,
+        classes=read_classes(args.classes) if args.classes else None, ignored=ignored,
+        without_mask=args.without_mask)
     notes = write_custom_seg(prepared, args.out, options)
     names = prepared.reading.classes.names
     print(prepared.train.describe(names), prepared.val.describe(names),

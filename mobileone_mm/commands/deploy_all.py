@@ -58,7 +58,7 @@ class Row:
                 'not run here' if self.ms is None else f'{self.ms:.1f}', *last]
 
 
-def deploy_all(config: str, checkpoint: str, image: str, out: str, evaluate: bool = False,
+def deploy_all(config: str, checkpoint: str, image: str, out: str, *, evaluate: bool = False,
                verify: Optional[str] = None, dynamic: Sequence[str] = (), cfg_options: Any = None,
                report: Callable[[str], Any] = print, **options: Any) -> List[Row]:
     """Export to each backend in turn, then measure all files; the table lists failures too.

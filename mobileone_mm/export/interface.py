@@ -82,17 +82,19 @@ class Interface:
         batch, channels, height, width = job.image.shape
         detector = job.task == 'detection'
         return cls(
-            job.backend, job.task, (batch, channels, height, width), list(job.dynamic), job.half,
-            description.describe_precision(job.backend, job.half),
-            description.describe_input(job.model.data_preprocessor, normalized, input_tensor,
-                                       layout, job.form),
-            description.describe_resize(job.cfg),
-            description.describe_outputs(job.task, outputs, output_tensors or outputs, layout,
-                                         job.form),
-            description.left_to_the_app(job.task, outputs, job.form), list(job.classes),
-            class_palette(job.cfg.test_dataloader.dataset, len(job.classes)),
-            thresholds(job.model.test_cfg) if detector else {}, decode,
-            description.versions(job.backend), job.form)
+            backend=job.backend, task=job.task, shape=(batch, channels, height, width),
+            dynamic=list(job.dynamic), half=job.half,
+            precision=description.describe_precision(job.backend, job.half),
+            input=description.describe_input(job.model.data_preprocessor, normalized, input_tensor,
+                                             layout, job.form),
+            resize=description.describe_resize(job.cfg),
+            outputs=description.describe_outputs(job.task, outputs, output_tensors or outputs,
+                                                 layout, job.form),
+            postprocess=description.left_to_the_app(job.task, outputs, job.form),
+            classes=list(job.classes),
+            palette=class_palette(job.cfg.test_dataloader.dataset, len(job.classes)),
+            thresholds=thresholds(job.model.test_cfg) if detector else {}, decode=decode,
+            versions=description.versions(job.backend), form=job.form)
 
     @property
     def normalized(self) -> bool:

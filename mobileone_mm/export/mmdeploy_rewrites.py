@@ -52,9 +52,8 @@ def _adaptive_pool(self: Any, x: Tensor) -> Tensor:
 @FUNCTION_REWRITER.register_rewriter(
     'mobileone_mm.detection.ssdlite_head.SSDLiteHead.predict_by_feat')
 def _predict_by_feat(self: Any, cls_scores: List[Tensor], bbox_preds: List[Tensor],
-                     score_factors: Optional[List[Tensor]] = None,
-                     batch_img_metas: Sequence[dict] = (), cfg: Any = None,
-                     rescale: bool = False, with_nms: bool = True,
+                     score_factors: Optional[List[Tensor]] = None, *,
+                     batch_img_metas: Sequence[dict], cfg: Any = None,
                      **kwargs: Any) -> Tuple[Tensor, Tensor]:
     """``dets`` (N, K, 5) and ``labels`` (N, K), from mmdeploy's suppression for the backend."""
     from mmdeploy.codebase.mmdet.deploy import get_post_processing_params

@@ -85,12 +85,12 @@ def export_model(config: Union[str, Path], checkpoint: Union[str, Path], backend
         ParityError: The exported model's predictions differ. The model is kept in a directory that
             ends in ``.failed``.
     """
-    return export_trained(Trained(config, checkpoint, cfg_options), backend, image, out, half,
-                          dynamic, batch_size, verify, form)
+    return export_trained(Trained(config, checkpoint, cfg_options), backend, image, out, half=half,
+                          dynamic=dynamic, batch_size=batch_size, verify=verify, form=form)
 
 
 def export_trained(trained: Trained, backend: str, image: Union[str, Path], out: Union[str, Path],
-                   half: bool = False, dynamic: Sequence[str] = (), batch_size: int = 1,
+                   *, half: bool = False, dynamic: Sequence[str] = (), batch_size: int = 1,
                    verify: Optional[Union[str, Path]] = None, form: str = '') -> Exported:
     """See :func:`export_model`; what cannot be exported is refused before the model is loaded."""
     chosen = check_options(backend, dynamic, half, form)

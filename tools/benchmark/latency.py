@@ -63,9 +63,10 @@ def measure(args: argparse.Namespace) -> int:
         return 0
     logging.disable(logging.WARNING)
     settings = study.Settings(
-        tuple(args.nets or networks.default_families()), tuple(args.backends), args.threads,
-        args.batch, args.size, args.rounds, args.turn_ms,
-        study.ROOFLINE if args.roofline is None else tuple(args.roofline))
+        nets=tuple(args.nets or networks.default_families()), backends=tuple(args.backends),
+        threads=args.threads, batch=args.batch, size=args.size, rounds=args.rounds,
+        turn_ms=args.turn_ms,
+        roofline=study.ROOFLINE if args.roofline is None else tuple(args.roofline))
     command = f'python {shlex.join(sys.argv)}'
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn('turns'), TimeElapsedColumn(),
                TextColumn('{task.description}'))

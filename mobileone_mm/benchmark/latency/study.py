@@ -130,7 +130,9 @@ class _Job:
         self.costs: Dict[str, Dict[str, int]] = {}
         self.samples: Dict[Tuple[str, str], List[float]] = defaultdict(list)
         self.done = 0
-        self.results = Results(command, _now(), '', machine.describe(), asdict(settings), [])
+        self.results = Results(
+            command=command, started=_now(), finished='', machine=machine.describe(),
+            settings=asdict(settings), rows=[])
 
     def measure(self) -> None:
         """Measure the peaks, every family, the roofline, and the peaks again."""

@@ -135,7 +135,7 @@ def input_grad(x: Tensor, grad: Tensor, y: Tensor, kernel: Tensor, coef: Tensor,
 
 
 def depthwise_backward(x: Tensor, grad: Tensor, y: Tensor, params: Tensor, state: Tensor,
-                       fold: Fold, needs_x: bool = True) -> Tuple[Optional[Tensor], Tensor]:
+                       fold: Fold, *, needs_x: bool = True) -> Tuple[Optional[Tensor], Tensor]:
     """Like :func:`.function.backward`, for ``grad`` in x's dtype and layout."""
     channels, *_, n = _sizes(x, fold)
     part = grad_sums(x, grad, y, state, fold)

@@ -36,7 +36,7 @@ def forward(x: Tensor, params: Tensor, channels: int,
 
 
 def backward(x: Tensor, grad: Tensor, y: Tensor, params: Tensor, kernel: Tensor, state: Tensor,
-             fold: Fold, needs_x: bool) -> Tuple[Optional[Tensor], Tensor]:
+             fold: Fold, *, needs_x: bool) -> Tuple[Optional[Tensor], Tensor]:
     """Gradients of x, ``None`` unless it ``needs_x``, and of the flat parameters.
 
     Args:
@@ -52,8 +52,8 @@ def backward(x: Tensor, grad: Tensor, y: Tensor, params: Tensor, kernel: Tensor,
     layout = torch.contiguous_format if x.is_contiguous() else torch.channels_last
     grad = grad.to(x.dtype).contiguous(memory_format=layout)
     if fold.depthwise:
-        return depthwise_backward(x, grad, y, params, state, fold, needs_x)
-    return pointwise_backward(x, grad, y, params, kernel, state, fold, needs_x)
+        return depthwise_backward(x, grad, y, params, state, fold, needs_x=needs_x)
+    return pointwise_backward(x, grad, y, params, kernel, state, fold, needs_x=needs_x)
 
 
 class TritonBranches(Function):
@@ -78,6 +78,6 @@ class TritonBranches(Function):
         x, y, params, kernel, state = ctx.saved_tensors
         with torch.autocast(x.device.type, enabled=False):
             dx, grads = backward(x, grad, y, params, kernel, state, ctx.fold,
-                                 ctx.needs_input_grad[0])
+                                 needs_x=ctx.needs_input_grad[0])
         parts = grads.to(ctx.dtype).split([shape.numel() for shape in ctx.shapes])
         return (dx, None, *(part.view(shape) for part, shape in zip(parts, ctx.shapes)))

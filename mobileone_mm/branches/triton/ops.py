@@ -56,7 +56,7 @@ def _backward(x: Tensor, grad: Tensor, y: Tensor, params: Tensor, kernel: Tensor
     if not x.is_cuda:
         return reference_backward(x, grad, y, params, kernel, state, fold)
     from .function import backward
-    dx, grads = backward(x, grad, y, params, kernel, state, fold, True)
+    dx, grads = backward(x, grad, y, params, kernel, state, fold, needs_x=True)
     return cast(Tensor, dx), grads
 
 

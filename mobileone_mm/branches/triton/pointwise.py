@@ -141,7 +141,7 @@ def is_centered(x: Tensor) -> bool:
 
 
 def input_grad(x: Tensor, grad: Tensor, y: Tensor, kernel: Tensor, quad: Tensor, vectors: Tensor,
-               shift: Tensor, relu: bool) -> Tensor:
+               shift: Tensor, *, relu: bool) -> Tensor:
     """The gradient of x; ``vectors`` are the scales of the rows of ``quad`` and the linear part."""
     channels, size = kernel.shape
     positions, side = _positions(x), _tile(x)
@@ -154,7 +154,7 @@ def input_grad(x: Tensor, grad: Tensor, y: Tensor, kernel: Tensor, quad: Tensor,
 
 
 def pointwise_backward(x: Tensor, grad: Tensor, y: Tensor, params: Tensor, kernel: Tensor,
-                       state: Tensor, fold: Fold,
+                       state: Tensor, fold: Fold, *,
                        needs_x: bool = True) -> Tuple[Optional[Tensor], Tensor]:
     """Like :func:`.function.backward`, for ``grad`` in x's dtype and layout."""
     size, n = x.shape[1], x.numel() // x.shape[1]
@@ -176,4 +176,4 @@ def pointwise_backward(x: Tensor, grad: Tensor, y: Tensor, params: Tensor, kerne
     vectors = float32(x, 2, size)
     launch(kernels.finish_quadratic, (size,), product, scaled, rest, shift, quad, vectors[0],
            vectors[1], channels, size, *branches, **common)
-    return input_grad(x, grad, y, kernel, quad, vectors, shift, fold.relu), grads
+    return input_grad(x, grad, y, kernel, quad, vectors, shift, relu=fold.relu), grads

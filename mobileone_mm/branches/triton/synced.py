@@ -113,4 +113,5 @@ def _backward(ctx: Any, grad: Tensor) -> Tuple[Optional[Tensor], Tensor]:
     top = quadratic.abs().amax(1).clamp_min(torch.finfo(torch.float32).tiny)
     vectors = torch.stack([top, linear.float()])
     quadratic = (quadratic / top.unsqueeze(1)).to(x.dtype)
-    return pointwise.input_grad(x, grad, y, kernel, quadratic, vectors, state, fold.relu), flat
+    return pointwise.input_grad(x, grad, y, kernel, quadratic, vectors, state,
+                                relu=fold.relu), flat

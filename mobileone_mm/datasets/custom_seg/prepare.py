@@ -67,7 +67,7 @@ class Prepared(NamedTuple):
     notes: List[str]
 
 
-def prepare(train: Folders, val: Optional[Folders], val_share: float = .2, seed: int = 0,
+def prepare(train: Folders, val: Optional[Folders], val_share: float = .2, *, seed: int = 0,
             classes: Optional[ClassTable] = None, ignored: Sequence[Tuple[int, str]] = (),
             without_mask: str = 'error', progress: bool = True) -> Prepared:
     """Read all images and masks and decide what the masks mean; nothing is written.

@@ -117,8 +117,9 @@ def look_at(pair: Pair) -> Look:
         return Look(pair, problem=f'{pair.mask}: holds the label {values[0]}: expected 0 or more')
     order = np.argsort(-counts, kind='stable')[:MANY]
     return Look(pair, mask.kind, mask.mode, mask.lossy,
-                dict(zip(values[order].tolist(), counts[order].tolist())),
-                int(counts.sum() - counts[order].sum()), mask.palette, fit, displayed)
+                values=dict(zip(values[order].tolist(), counts[order].tolist())),
+                others=int(counts.sum() - counts[order].sum()), palette=mask.palette, fit=fit,
+                image_size=displayed)
 
 
 def _fit(pair: Pair, mask: Mask) -> Tuple[str, Tuple[int, int]]:

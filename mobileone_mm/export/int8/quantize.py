@@ -104,12 +104,12 @@ def quantize_model(config: Union[str, Path], checkpoint: Union[str, Path], backe
         target = folder / f'{name}{FORMATS[backend].suffix}'
         source = folder / ('float32' + ('.onnx' if backend == 'openvino' else target.suffix))
         job = ExportJob(
-            backend, TASKS[trained.cfg.default_scope], folded, deployed, weights, image, source,
-            dynamic=axes, classes=list(calibration.dataset.metainfo.get('classes', ())))
+            backend, TASKS[trained.cfg.default_scope], folded, deployed, weights, image=image,
+            out=source, dynamic=axes, classes=list(calibration.dataset.metainfo.get('classes', ())))
         _export_float32(job, layers)
         few = CalibrationImages(trained.cfg, min(images, ERROR_IMAGES))
-        noise, quantized = _quantize(job, target, calibration, few, keep, layers, per_channel,
-                                     reduce_range)
+        noise, quantized = _quantize(job, target, calibration, few, keep, layers,
+                                     per_channel=per_channel, reduce_range=reduce_range)
         _describe(job, target)
         float_bytes = source.stat().st_size
         for path in (source, source.with_suffix('.json')):
@@ -149,7 +149,7 @@ def _export_float32(job: ExportJob, layers: Sequence[str]) -> None:
 
 
 def _quantize(job: ExportJob, target: Path, images: CalibrationImages, few: CalibrationImages,
-              keep: Sequence[str], layers: Sequence[str], per_channel: bool, reduce_range: bool
+              keep: Sequence[str], layers: Sequence[str], **onnx: bool
               ) -> Tuple[List[LayerError], int]:
     """Write the 8-bit file; returns its layers' noise and how many layers compute in 8 bits."""
     if job.backend == 'openvino':
@@ -157,7 +157,7 @@ def _quantize(job: ExportJob, target: Path, images: CalibrationImages, few: Cali
         return [], quantized_layers(target)
     if job.backend == 'onnx':
         kept = kept_layers(graph_nodes(job.out), keep)
-        quantize_onnx(job.out, target, images, kept, per_channel, reduce_range)
+        quantize_onnx(job.out, target, images, kept, **onnx)
         noise = layer_errors(job.out, target, few)
     elif job.backend == 'litert':
         noise = quantize_litert(job.out, target, images, few, keep, layers)

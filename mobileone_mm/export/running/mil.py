@@ -87,7 +87,7 @@ def _round(value: Tensor, dtype: Any) -> Tensor:
     return value.float() if kind == 'fp32' else value
 
 
-def _conv(x: Tensor, weight: Tensor, strides: Sequence[int], pad_type: str, pad: Sequence[int],
+def _conv(x: Tensor, weight: Tensor, *, strides: Sequence[int], pad_type: str, pad: Sequence[int],
           dilations: Sequence[int], groups: int, bias: Any = None) -> Tensor:
     if pad_type == 'custom':
         top, bottom, left, right = (int(p) for p in pad)

@@ -66,7 +66,7 @@ def nms_match(dets: Tensor, iou_threshold: float) -> List[List[int]]:
     return groups
 
 
-def softnms(boxes: Tensor, scores: Tensor, dets: Tensor, iou_threshold: float, sigma: float,
+def softnms(boxes: Tensor, scores: Tensor, dets: Tensor, *, iou_threshold: float, sigma: float,
             min_score: float, method: int, offset: int) -> Tensor:
     """Soft-NMS (arXiv 1704.04503).
 

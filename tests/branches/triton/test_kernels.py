@@ -49,7 +49,7 @@ def test_kernels_equal_the_reference(kind, stride, layout):
         torch.testing.assert_close(found, right, rtol=1e-4, atol=1e-5)
     grad = torch.randn_like(y)
     for found, right in zip(
-            function.backward(x, grad, y, params, kernel, state, fold, True),
+            function.backward(x, grad, y, params, kernel, state, fold, needs_x=True),
             reference.reference_backward(x, grad, y, params, expected[1], expected[2], fold)):
         torch.testing.assert_close(found, right, rtol=1e-3, atol=1e-4)
 

@@ -72,8 +72,9 @@ def layout(shape: ConvShape, batch: int, height: int, width: int, dtype: str) ->
     mask[:, :out[0], :out[1]] = 1
     size = stride**2 * images * period + 2 * lead
     by_lags = stride == dilation == 1 and min(height, width) > 1
-    return Layout(np.array(at), mask.ravel(), out[0], out[1], images, period, columns, stride, pad,
-                  lead, size, by_lags)
+    return Layout(at=np.array(at), mask=mask.ravel(), rows=out[0], columns=out[1], images=images,
+                  period=period, width=columns, stride=stride, pad=pad, lead=lead, size=size,
+                  by_lags=by_lags)
 
 
 @jit
