@@ -21,6 +21,8 @@ def make_parser() -> argparse.ArgumentParser:
 
 def demo(args: argparse.Namespace) -> None:
     from mobileone_mm.commands.demo import draw_both, run_demo
+    from mobileone_mm.utils.busy_cores import leave_busy_cores
+    print(f'threads, without cores that other programs use: {leave_busy_cores()}')
     root, reports = Path(__file__).resolve().parents[1], {}
     tasks = TASKS if args.task == 'both' else (args.task, )
     work_dir = Path(args.work_dir or f'work_dirs/demo_{args.task}')
