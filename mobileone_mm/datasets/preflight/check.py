@@ -73,7 +73,7 @@ def check_data(cfg: Any, loaders: Sequence[str] = ('train', 'val')) -> DataCheck
         names = ', '.join(map(str, dict.fromkeys(missing)))
         problems += [f'these files and folders do not exist: {names}', *advice]
     if not problems and cfg.get('default_scope') == 'mmseg':
-        problems += segmentor_problems(cfg, 'train' in loaders)
+        problems = segmentor_problems(cfg, 'train' in loaders)
     if problems:
         raise PreflightError('\n'.join(dict.fromkeys(problems)))
     train = cfg.get('train_dataloader') or {}

@@ -3,6 +3,7 @@
 import os
 from typing import Any, Dict, Iterator, List, Tuple
 
+from ...utils.configs import type_name
 from ...utils.wrapped import count_samples
 from .source import Source
 
@@ -47,19 +48,19 @@ def _batch_problems(cfg: Any, model: Dict[str, Any]) -> List[str]:
     loader = cfg.get('train_dataloader')
     if not loader:
         return []
-    size, drop_last = loader.get('batch_size', 1), loader.get('drop_last', False)
+    size, drop_last = loader.get('batch_size', 1), loader.get('drop_last')
     processes = int(os.environ.get('WORLD_SIZE', 1))
     scope = cfg.get('default_scope')
     samples = count_samples(loader.get('dataset') or {},
                             lambda dataset: len(Source(dataset, scope).samples() or ()))
     images = -(-(samples or 0) // processes)
-    endless = 'Infinite' in str((loader.get('sampler') or {}).get('type', ''))
+    endless = 'Infinite' in str((loader.get('sampler') or {}).get('type'))
     if drop_last and not endless and 0 < images < size:
         return [f'the train_dataloader has {images} images and batch_size={size} with '
                 f'drop_last=True, so there is no batch: set train_dataloader.batch_size to at most '
                 f'{images}, or repeat the data with RepeatDataset']
     heads = [where for where, head in _heads(model)
-             if str(head.get('type')).rsplit('.', 1)[-1] in POOLING_HEADS and head.get('norm_cfg')]
+             if type_name(head) in POOLING_HEADS and head.get('norm_cfg')]
     if not heads or processes > 1 and cfg.get('sync_bn'):
         return []
     what = ''

@@ -87,6 +87,116 @@ def test_mismatched_pipelines_are_reported():
     assert 'training resizes images to (32, 32), validation to (64, 64)' in note
 
 
+def test_pipelines_without_one_size_are_no_mismatch():
+    assert not check_network(runner(val_size=(.5, 1.)), 4)
+    run = runner(val_size=(64, 64))
+    run.cfg.default_scope = 'mmseg'  # which validates whole images
+    assert not check_network(run, 4)
+    assert not check_network(runner(size=(.5, 1.), batch_size=1), 4)
+
+
+RESIZE = dict(type='Resize', scale=(32, 24))
+
+
+@pytest.mark.parametrize('steps, size', [
+    ([RESIZE], (32, 24)), ([dict(RESIZE, scale=32)], (32, 32)), ([dict(type='Resize')], None),
+    ([dict(RESIZE, keep_ratio=True)], None), ([RESIZE, dict(RESIZE, type='Flip')], (32, 24)),
+    ([dict(RESIZE, scale=9), RESIZE, dict(type='Resize', scale=5, keep_ratio=True)], (32, 24)),
+    ([RESIZE, dict(type='RandomCrop', crop_size=[16, 8])], (16, 8)),
+    ([dict(type='CenterCrop', crop_size=16, scale=9)], (16, 16)), ([], None), (None, None),
+    ([dict(RESIZE, scale=(32, .5))], None), ([dict(RESIZE, scale=[(32, 24), (64, 48)])], None)])
+def test_the_size_at_the_end_of_a_pipeline(steps, size):
+    dataset = dict(pipeline=steps)
+    for wrapped in (dataset, dict(dataset=dataset), dict(dataset=dict(dataset=dataset))):
+        assert network._input_size(dict(dataset=wrapped)) == size
+    assert network._input_size(dict(dataset=dict(pipeline=[dict(RESIZE, scale=9)],
+                                                 dataset=dataset))) == (9, 9)
+
+
+def test_data_sets_without_a_pipeline():
+    for loader in (None, {}, dict(dataset=None), dict(dataset=dict(dataset=[RESIZE]))):
+        assert network._input_size(loader) is None
+
+
+class Boxes(nn.Module):
+    """A model that predicts on two maps, and keeps what it sees."""
+
+    def __init__(self, outputs=lambda maps: (maps, maps[:1])):
+        super().__init__()
+        self.norm, self.frozen, self.seen = nn.BatchNorm2d(3), nn.BatchNorm2d(3).eval(), []
+        self.norm.double()
+        self.bbox_head = nn.Module()
+        self.bbox_head.forward = lambda maps: outputs(maps)
+        self.decode_head = None
+
+    def train(self, mode=True):
+        super().train(mode)
+        self.frozen.eval()
+        return self
+
+    def extract_feat(self, x):
+        self.seen.append((x, self.norm.training, torch.is_grad_enabled()))
+        pooled = self.norm(x.mean((2, 3), keepdim=True))
+        self.frozen(pooled.float())
+        return [self.norm(x), x[..., ::2]]
+
+
+def test_a_blank_picture_of_the_training_size_is_run_in_eval_mode():
+    model = Boxes()
+    assert network._trace(model, (6, 4)) == (['norm'], [(4, 6), (4, 3)])
+    (x, training, grads), = model.seen
+    assert x.shape == (1, 3, 4, 6) and x.dtype == torch.float64 and not x.any()
+    assert not training and not grads
+    assert model.training and model.norm.training and not model.frozen.training
+    assert not model.norm._forward_pre_hooks and model.norm.num_batches_tracked == 0
+
+
+def test_anchors_are_compared_with_these_maps():
+    run = runner()
+    run.model = Boxes()
+    run.model.bbox_head.prior_generator = SimpleNamespace(strides=[(1, 1), (2, 1)])
+    assert not check_network(run, 4)
+    run.model.bbox_head.prior_generator.strides[1] = (4, 1)
+    assert check_network(run, 4)[0].startswith('the anchors do not fit an input of 32x32: level 1 ')
+
+
+def test_heads_without_maps():
+    assert network._trace(Boxes(lambda maps: maps[0]), (6, 4)) == (['norm'], [])
+    model = Boxes()
+    del model.bbox_head, model.decode_head
+    assert network._trace(model, (6, 4)) == (['norm'], [])
+
+
+def test_other_models_are_left_alone():
+    assert network._trace(nn.Conv2d(3, 3, 1), (6, 4)) is None
+
+    def fail(maps):
+        raise KeyError
+    model = Boxes(fail)
+    assert network._trace(model, (6, 4)) is None
+    assert model.norm.training and not model.norm._forward_pre_hooks
+    run = runner(val_size=(64, 64))
+    run.model = model
+    assert len(check_network(run, 5)) == 1 and 'drop_last' not in run._train_dataloader
+
+
+def test_what_batches_of_one_are_told():
+    with pytest.raises(PreflightError, match='^train_dataloader.batch_size=1: one image is too few '
+                                             'for the 1 batch norms .*such as decode_head.1'):
+        check_network(runner(batch_size=1), 1)
+    with pytest.raises(PreflightError, match='^3 training images for 4 processes: one image'):
+        check_network(runner(world_size=4), 3)
+    with pytest.raises(PreflightError, match='^train_dataloader.batch_size=1: '):
+        check_network(runner(batch_size=1), None)
+
+
+@pytest.mark.parametrize('batch_size, samples, drops', [(3, 7, True), (3, 8, False), (8, 5, False)])
+def test_what_is_left_of_an_epoch(batch_size, samples, drops):
+    run = runner(batch_size=batch_size, sampler=dict(type='DefaultSampler'))
+    assert len(check_network(run, samples)) == drops
+    assert run._train_dataloader.get('drop_last') is (True if drops else None)
+
+
 def anchors(strides=(), sides=(), kind='SSDAnchorGenerator'):
     """A model whose head has centers of these strides and anchors of these sides."""
     boxes = [torch.tensor([[-w / 2, -h / 2, w / 2, h / 2] for w, h in level]) for level in sides]
