@@ -1,6 +1,7 @@
 """Check that a folded model computes what the unfolded one computes."""
 
 import copy
+import math
 from contextlib import ExitStack, contextmanager
 from typing import Any, Callable, Dict, Iterator, List, Tuple, cast
 
@@ -286,8 +287,8 @@ class _BlockWatch:
         _set_for_now(stack, module, 'forward', forward)
 
     def _note(self, name: str, difference: float) -> None:
-        # not max(), which may drop a NaN
-        if not difference <= self.differences.setdefault(name, difference):
+        known = self.differences.setdefault(name, difference)
+        if difference > known or math.isnan(difference):  # NaN is the worst, and stays
             self.differences[name] = difference
 
 
