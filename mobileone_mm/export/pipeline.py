@@ -114,7 +114,7 @@ def export_trained(trained: Trained, backend: str, image: Union[str, Path], out:
             image=example.expand(batch_size, -1, -1, -1).contiguous(),
             out=folder / f'{name}{chosen.suffix}', half=half, dynamic=list(dynamic),
             classes=samples.classes, source=str(pictures[0]), form=form)
-        path = _export(job)
+        path = write_file(job)
         shutil.rmtree(folder / 'folded')
         result = Exported(path, _bytes(folder))
         (folder / f'{name}.py').write_text(job.cfg.pretty_text, encoding='utf-8')
@@ -129,13 +129,20 @@ def export_trained(trained: Trained, backend: str, image: Union[str, Path], out:
     return result
 
 
-def _export(job: ExportJob) -> Path:
-    """Write the file; if a converter cannot express a head, one line names it."""
+def write_file(job: ExportJob, module: str = '', **options: Any) -> Path:
+    """Write a backend's file; if a converter cannot express a head, one line names it.
+
+    Args:
+        job: What to export.
+        module: A module of :mod:`.backends` other than the backend's own.
+        options: Arguments of its ``export``, for quantization.
+    """
+    module = module or FORMATS[job.backend].module
     try:
-        return import_module(f'.backends.{FORMATS[job.backend].module}', __package__).export(job)
+        return import_module(f'.backends.{module}', __package__).export(job, **options)
     except UnknownHeadError as error:
-        # mmdeploy is no alternative to the formats for phones.
-        more = job.backend in ('onnx', 'openvino')
+        # mmdeploy is no alternative to the formats for phones, nor to int8.
+        more = job.backend in ('onnx', 'openvino') and not options
         raise ExportError(
             f'{error}' + more * '; mmdeploy supports more heads: --backend onnxruntime') from error
     except ExportError:

@@ -97,7 +97,9 @@ NOTES = {
                   'padding of its dilated convolutions. The export saves time in two places: the '
                   'image pooling no longer passes through the bottleneck as a map, which saves a '
                   'fifth of the bottleneck, and matrix products compute the label map '
-                  '(tools/benchmark/label_map.py measures the gain).',
+                  '(tools/benchmark/label_map.py measures the gain). Here they computed all rows '
+                  'at once; since then, a few at a time, which saves 5 % of S1 in ONNX Runtime and '
+                  '6 % in OpenVINO (tools/benchmark/int8.py, on another processor).',
     'activations': "The paper's Table 2. The paper only says that it has 30 layers; ours is "
                    'MobileNetV1 with one more pair of convolutions. SE-ReLU is a '
                    "squeeze-and-excitation before each ReLU; dynamic ReLU is mmdet's DyReLU.",

@@ -2,22 +2,20 @@
 
 import shutil
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
-from typing import List, Optional, Sequence, Tuple, Union
+from typing import Dict, List, Optional, Sequence, Tuple, Union
 
 import torch
 
 from ...backbones.mobileone import MobileOne
 from ...utils.libraries import TASKS
-from ..backends import onnx_format
 from ..backends.phones import phone_graph
 from ..description import package_versions
 from ..errors import ExportError
 from ..formats import FORMATS, check_options, require
 from ..interface import Interface
 from ..job import ExportJob
-from ..pipeline import partial_directory
+from ..pipeline import partial_directory, write_file
 from ..trained import Trained
 from .calibration import CalibrationImages
 from .equalize import equalize as equalize_layers
@@ -28,8 +26,9 @@ from .int8_openvino import quantize_openvino, quantized_layers
 from .layers import ERROR_IMAGES, LayerError, check_keep, convolutions_of, kept_layers
 from .quantizers import QUANTIZERS, require_quantizer
 
-PICKS = dict(onnx='max', openvino='topk')
-"""How the 8-bit graphs of our ONNX export find a pixel's best class."""
+GRAPHS: Dict[str, Dict[str, str]] = dict(
+    onnx=dict(pick='max'), openvino=dict(module='onnx_format', pick='topk'))
+"""Arguments of :func:`.write_file` for float32 graphs that are not those of an export."""
 
 
 @dataclass
@@ -106,7 +105,9 @@ def quantize_model(config: Union[str, Path], checkpoint: Union[str, Path], backe
         job = ExportJob(
             backend, TASKS[trained.cfg.default_scope], folded, deployed, weights, image=image,
             out=source, dynamic=axes, classes=list(calibration.dataset.metainfo.get('classes', ())))
-        _export_float32(job, layers)
+        write_file(job, **GRAPHS.get(backend, {}))
+        if source.suffix == '.onnx':
+            name_layers(source, layers)
         few = CalibrationImages(trained.cfg, min(images, ERROR_IMAGES))
         noise, quantized = _quantize(job, target, calibration, few, keep, layers,
                                      per_channel=per_channel, reduce_range=reduce_range)
@@ -135,17 +136,6 @@ def axes_to_open(backend: str, dynamic: Sequence[str], images: CalibrationImages
                           f'{len(sizes)} sizes: add a Resize with keep_ratio=False to the test '
                           f'pipeline, or choose one of {able}')
     return sorted({*dynamic, 'size'})
-
-
-def _export_float32(job: ExportJob, layers: Sequence[str]) -> None:
-    """Write the float32 graph to quantize, with its interface."""
-    if job.backend in PICKS:
-        onnx_format.export(job, pick=PICKS[job.backend])
-    else:
-        module = FORMATS[job.backend].module
-        import_module(f'..backends.{module}', __package__).export(job)
-    if job.out.suffix == '.onnx':
-        name_layers(job.out, layers)
 
 
 def _quantize(job: ExportJob, target: Path, images: CalibrationImages, few: CalibrationImages,

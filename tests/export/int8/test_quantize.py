@@ -9,9 +9,11 @@ import small_exports
 for _name in ('mmdet', 'onnx', 'onnxruntime'):
     pytest.importorskip(_name, reason=f'needs {_name} (make test-deploy)')
 
+from mobileone_mm.export.backends import onnx_format  # noqa: E402
 from mobileone_mm.export.errors import ExportError, MissingPackageError  # noqa: E402
 from mobileone_mm.export.int8 import quantize as module  # noqa: E402
 from mobileone_mm.export.int8 import quantizers  # noqa: E402
+from mobileone_mm.export.pipeline import write_file  # noqa: E402
 
 
 @pytest.fixture(scope='module')
@@ -40,7 +42,7 @@ def quantize(trained, tmp_path, monkeypatch):
         return module.quantize_model(trained / 'x.py', trained / 'x.pth', backend, tmp_path,
                                      **options)
 
-    monkeypatch.setattr(module, '_export_float32', lambda *_: pytest.fail('it exported'))
+    monkeypatch.setattr(module, 'write_file', lambda *_, **__: pytest.fail('it exported'))
     monkeypatch.setattr(module, 'require', lambda *_: None)  # not installed everywhere
     monkeypatch.setattr(quantizers, 'find_spec', lambda name: name)
     return run
@@ -73,3 +75,16 @@ def test_a_backend_or_a_quantizer_that_is_missing(quantize, monkeypatch):
     monkeypatch.setattr(quantizers, 'find_spec', lambda name: None)
     with pytest.raises(MissingPackageError, match=r"needs nncf: pip install 'mobileone_mm.int8"):
         quantize('openvino')
+
+
+@pytest.mark.parametrize('backend', ['onnx', 'openvino'])
+def test_what_a_converter_cannot_express_is_one_line(quantize, backend, tmp_path, monkeypatch):
+    def broken(job, pick):
+        raise RuntimeError('no such operator\nand 200 lines of a graph')
+
+    monkeypatch.setattr(module, 'write_file', write_file)
+    monkeypatch.setattr(onnx_format, 'export', broken)
+    with pytest.raises(ExportError, match=f'^{backend} cannot express the head SSDLiteHead or a '
+                                          'layer before it: no such operator$'):
+        quantize(backend)
+    assert not list(tmp_path.iterdir())
