@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes a virtual environment with the pinned stack: install.sh VENV lite|compiled|deploy
-# PYTHON names the interpreter. `compiled` builds mmcv's C++ ops (about ten minutes, once: pip
-# keeps the wheel) where `lite` takes mmcv-lite, for which mobileone_mm supplies the ops it needs;
+# PYTHON names the interpreter. `compiled` builds mmcv's C++ ops (some minutes, once: pip keeps
+# the wheel) where `lite` takes mmcv-lite, for which mobileone_mm supplies the ops it needs;
 # `deploy` is `lite` with the exporters and runtimes of deploy.txt.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -41,8 +41,13 @@ echo "== $venv: $(grep -c '==' "$lock") pinned packages, about a minute"
 pip install --quiet --no-deps --requirement "$lock"
 
 if [ "$mmcv" = compiled ]; then
-    echo "== $venv: compiling mmcv's ops, about ten minutes unless pip has the wheel"
+    echo "== $venv: compiling mmcv's ops, some minutes unless pip has the wheel"
     pip install --quiet wheel ninja
+    if command -v flock > /dev/null; then
+        HEADERS=$(mktemp -d)
+        trap 'rm -rf "$lock" "$HEADERS"' EXIT
+        export HEADERS CXX=$PWD/requirements/cxx_once.sh
+    fi
     # Debug information, which Python's own flags ask for, takes up to half of the compiler's time.
     # CPPFLAGS are appended to these flags; CFLAGS would replace them, -O3 included.
     export CPPFLAGS="${CPPFLAGS-} -g0"
