@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# c++ for mmcv's ops. Nine tenths of their compile time is torch's headers, the same in all 77 files:
-# the first call compiles these once, with its own flags, into HEADERS, and every call reuses that.
+# c++ for mmcv's ops. Three quarters of their compile time go into torch's headers, the same in all 77
+# files: the first call compiles these, with its own flags, into HEADERS, and every call reuses that.
 set -euo pipefail
 [[ " $* " == *" -c "* ]] || exec c++ "$@"  # it links, or tells its version
 

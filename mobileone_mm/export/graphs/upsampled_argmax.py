@@ -9,7 +9,7 @@ upsamples a few rows at a time, whose values never leave the processor's cache.
 """
 
 from math import ceil
-from typing import Iterator, Sequence
+from typing import Iterator, Sequence, Tuple
 
 import torch
 from torch import Tensor
@@ -40,10 +40,7 @@ def upsampled_argmax(logits: Tensor, size: Sequence[int], align_corners: bool = 
     """
     if pick == 'max' and int(logits.shape[1]) > FEW:
         return _largest_key(logits, size, align_corners)
-    height, width = (interpolation_matrix(inner, outer, align_corners).to(logits)
-                     for inner, outer in zip(logits.shape[-2:], size))
-    maps = logits.permute(0, 2, 3, 1)  # (N, h, w, C)
-    maps = torch.matmul(height, maps.flatten(2)).unflatten(2, maps.shape[2:])  # (N, H, w, C)
+    maps, width = _upsampled_rows(logits, size, align_corners)
     return torch.cat([
         block.argmax(-1) if pick == 'argmax' else block.topk(1, -1)[1].squeeze(-1)
         for block in _upsampled_blocks(maps, width)], 1)
@@ -65,16 +62,22 @@ def _largest_key(logits: Tensor, size: Sequence[int], align_corners: bool) -> Te
     steps = 2 ** 24 // (classes * weight_steps) - 1
     low, high = (extreme((1, 2, 3), keepdim=True) for extreme in (logits.amin, logits.amax))
     maps = (logits - low) * (steps / torch.maximum(high - low, torch.full_like(low, 1e-6)))
-    height, width = (interpolation_matrix(inner, outer, align_corners).to(logits)
-                     for inner, outer in zip(logits.shape[-2:], size))
-    maps = maps.permute(0, 2, 3, 1)  # (N, h, w, C)
-    maps = torch.matmul(height, maps.flatten(2)).unflatten(2, maps.shape[2:])  # (N, H, w, C)
+    maps, width = _upsampled_rows(maps, size, align_corners)
     places = torch.arange(classes - 1, -1, -1).to(logits).expand_as(maps[:, :, :1])
     keys = torch.cat([maps.round() * classes, places], 2)
     width = (width * weight_steps).round()
     width = torch.cat([width, torch.ones_like(width[:, :1])], 1)
     best = torch.cat([block.amax(-1) for block in _upsampled_blocks(keys, width)], 1)
     return (classes - 1 - torch.fmod(best, classes)).long()
+
+
+def _upsampled_rows(maps: Tensor, size: Sequence[int], align_corners: bool
+                    ) -> Tuple[Tensor, Tensor]:
+    """Maps (N, C, h, w) upsampled in height, (N, H, w, C), and the matrix (W, w) for the width."""
+    height, width = (interpolation_matrix(inner, outer, align_corners).to(maps)
+                     for inner, outer in zip(maps.shape[-2:], size))
+    maps = maps.permute(0, 2, 3, 1)  # (N, h, w, C)
+    return torch.matmul(height, maps.flatten(2)).unflatten(2, maps.shape[2:]), width
 
 
 def _upsampled_blocks(maps: Tensor, width: Tensor) -> Iterator[Tensor]:
